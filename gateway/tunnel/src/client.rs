@@ -176,9 +176,12 @@ impl ClientTunnel {
             return;
         };
         let outbox = &mut self.outbox;
+        if matches!(kind, Kind::Initiation | Kind::Response) {
+            self.noise.tick(&mut |message| queue(outbox, message));
+        }
         let opened = self
             .noise
-            .open(kind, None, datagram, &mut |message| queue(outbox, message));
+            .open(None, datagram, &mut |message| queue(outbox, message));
         if matches!(opened, Opened::Refused) {
             return;
         }

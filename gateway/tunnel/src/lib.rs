@@ -25,6 +25,7 @@
 
 pub mod client;
 pub mod keys;
+pub mod server;
 pub mod tls;
 
 mod liveness;

@@ -2,8 +2,7 @@
 //!
 //! What boringtun leaves to its caller and this file does: a destination that is always long
 //! enough (it panics otherwise), calling again after each answer until nothing is left,
-//! telling its timers the time before a handshake (a session's age would be counted from
-//! the last tick), and never handing it a packet while there is no session (it would queue
+//! and never handing it a packet while there is no session (it would queue
 //! 256 of them). The inner source address is the callers' to check.
 
 use std::net::IpAddr;
@@ -53,11 +52,13 @@ pub(crate) enum Opened {
 /// Whether the session's keys are still worth something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Health {
+    /// There are keys, or a handshake is under way.
     Alive,
     /// All keys were thrown away: only a new handshake helps.
     Expired,
 }
 
+/// A session with one peer.
 pub(crate) struct Noise {
     tunn: Tunn,
     block: BytesMut,
@@ -93,6 +94,7 @@ pub(crate) fn receiver_index(kind: Kind, datagram: &[u8]) -> Option<u32> {
 }
 
 impl Noise {
+    /// Makes the state for a new session. `index` has 24 bits; messages to us carry it.
     pub(crate) fn new(
         secret: &SecretKey,
         peer: PublicKey,
@@ -118,17 +120,14 @@ impl Noise {
         self.tunn.time_since_last_handshake().is_some()
     }
 
-    /// Reads one datagram. Answers go to `send`.
+    /// Reads one datagram. Answers go to `send`. Before a handshake message, [`Self::tick`]
+    /// must be called: a session's age is counted from the last tick.
     pub(crate) fn open(
         &mut self,
-        kind: Kind,
         source: Option<IpAddr>,
         datagram: &[u8],
         send: &mut impl FnMut(&[u8]),
     ) -> Opened {
-        if matches!(kind, Kind::Initiation | Kind::Response) {
-            self.tick(send);
-        }
         let needed = datagram.len().max(HANDSHAKE_BYTES);
         if self.block.capacity() < needed {
             self.block = BytesMut::with_capacity(BLOCK_BYTES);
