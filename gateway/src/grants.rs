@@ -280,12 +280,23 @@ impl Grants {
         Ok(())
     }
 
-    fn overdue(&self, now: Moment) -> Option<SessionId> {
-        let by_mono = self.by_mono.first().filter(|(mono, _)| *mono <= now.mono);
-        let by_wall = self.by_wall.first().filter(|(wall, _)| *wall <= now.wall);
-        by_mono
-            .map(|(_, session)| *session)
-            .or(by_wall.map(|(_, session)| *session))
+    /// Takes out of its index a session whose time is over: each entry is seen once.
+    fn overdue(&mut self, now: Moment) -> Option<SessionId> {
+        if self
+            .by_mono
+            .first()
+            .is_some_and(|(mono, _)| *mono <= now.mono)
+        {
+            return self.by_mono.pop_first().map(|(_, session)| session);
+        }
+        if self
+            .by_wall
+            .first()
+            .is_some_and(|(wall, _)| *wall <= now.wall)
+        {
+            return self.by_wall.pop_first().map(|(_, session)| session);
+        }
+        None
     }
 
     fn end_all(&mut self, which: impl Fn(&SessionId) -> bool, reason: EndCode, now: Moment) {

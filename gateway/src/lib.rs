@@ -5,4 +5,7 @@
 
 pub mod clock;
 pub mod commands;
+pub mod config;
 pub mod grants;
+pub mod identity;
+pub mod state;
