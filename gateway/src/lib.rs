@@ -13,3 +13,6 @@ pub mod identity;
 pub mod portal;
 pub mod reports;
 pub mod state;
+
+#[cfg(test)]
+mod stories;
