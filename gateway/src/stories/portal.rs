@@ -16,7 +16,7 @@ use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use protocol::control::{FeedLine, Grant};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -46,6 +46,8 @@ struct Script {
     answers: HashMap<String, (StatusCode, Bytes)>,
     feed_start: FeedStart,
     feed: Option<mpsc::UnboundedSender<Bytes>>,
+    /// Answers to this line wait.
+    held: Option<(String, Arc<Notify>)>,
 }
 
 /// The portal, running or stopped.
@@ -71,6 +73,7 @@ impl RehearsedPortal {
                 answers: HashMap::new(),
                 feed_start: FeedStart::Snapshot(Vec::new()),
                 feed: None,
+                held: None,
             })),
             asked: watch::Sender::new(Vec::new()),
             tls: TlsAcceptor::from(fund.control_listener(leaf)),
@@ -97,6 +100,13 @@ impl RehearsedPortal {
         let answer = (StatusCode::from_u16(status).unwrap(), body.into());
         let mut script = self.script.lock().unwrap();
         script.answers.insert(line.to_owned(), answer);
+    }
+
+    /// Lets answers to `line` wait until told.
+    pub fn holds(&self, line: &str) -> Arc<Notify> {
+        let go = Arc::new(Notify::new());
+        self.script.lock().unwrap().held = Some((line.to_owned(), go.clone()));
+        go
     }
 
     pub fn starts_feed_with(&self, start: FeedStart) {
@@ -176,6 +186,10 @@ async fn answer(
             body,
         });
     });
+    let held = script.lock().unwrap().held.clone();
+    if let Some((_, go)) = held.filter(|(held, _)| *held == line) {
+        go.notified().await;
+    }
     let mut script = script.lock().unwrap();
     if line == "GET /control/v1/grants" && !script.answers.contains_key(&line) {
         let (sender, receiver) = mpsc::unbounded_channel();

@@ -182,6 +182,27 @@ async fn nobody_new_is_let_in_while_the_feed_is_lost() {
 }
 
 #[tokio::test]
+async fn a_grant_that_was_asked_for_before_the_feed_was_lost_lets_nobody_in() {
+    let fund = Fund::new();
+    let portal = RehearsedPortal::start(&fund).await;
+    let mut edge = Edge::start(&fund, &portal).await;
+    let device = fund.device();
+    answer_with(&portal, &opened(grant(1, &device)));
+    let go = portal.holds("POST /v1/sessions");
+    let client = edge.client(fund.client(Some(&device)));
+    let asking = tokio::spawn(async move { client.post("/v1/sessions", "{}").await });
+    portal.was_asked("POST /v1/sessions", 1).await;
+    // The session may have been revoked in a line of the feed that is lost.
+    portal.cut_feed();
+    edge.is_lost().await;
+    edge.is_live().await;
+    go.notify_one();
+    is_unavailable(&asking.await.unwrap());
+    assert!(!edge.data_path.admits(session(1)));
+    portal.was_asked(&ended_line(1), 1).await;
+}
+
+#[tokio::test]
 async fn whoever_else_the_fund_certified_is_not_taken_for_the_portal() {
     let fund = Fund::new();
     let gateway = fund.service("tokyo-2.gateway.renkei.internal");
