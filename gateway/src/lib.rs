@@ -7,11 +7,13 @@ pub mod agent_api;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod event_loop;
 pub mod feed;
 pub mod grants;
 pub mod identity;
 pub mod portal;
 pub mod reports;
+pub mod serve;
 pub mod state;
 
 #[cfg(test)]
