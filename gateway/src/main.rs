@@ -1,2 +1,2 @@
-//! Placeholder.
+//! Placeholder until the parts are there.
 fn main() {}

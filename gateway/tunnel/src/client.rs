@@ -387,6 +387,20 @@ impl ClientTunnel {
         self.connection.rtt()
     }
 
+    /// Opens a stream with any first byte, as a foreign agent could.
+    #[cfg(test)]
+    pub(crate) fn open_unannounced(&mut self, kind: u8) -> StreamId {
+        let stream = self.connection.streams().open(Dir::Bi);
+        let stream = stream.expect("tests open few streams");
+        let written = streams::write(
+            &mut self.connection,
+            stream,
+            &mut Bytes::copy_from_slice(&[kind]),
+        );
+        assert_eq!(written, Ok(1));
+        stream
+    }
+
     /// Writes a stream's first byte if that is still to be done. True if it is done.
     fn announce(&mut self, stream: StreamId) -> Result<bool, WriteError> {
         if self.unannounced.contains(&stream) {

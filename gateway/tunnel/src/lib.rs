@@ -34,6 +34,9 @@ mod packet;
 mod streams;
 mod transport;
 
+#[cfg(test)]
+mod tests;
+
 pub use packet::INNER_OVERHEAD_BYTES;
 pub use quinn_proto::StreamId;
 pub use streams::{Read, ReadError, WriteError};
