@@ -96,6 +96,11 @@ impl Clock {
         (skew.unsigned_abs() > TOLERATED_SKEW).then_some(skew)
     }
 
+    /// Whether a server has told the time in this run.
+    pub fn has_been_told(&self) -> bool {
+        self.told().last.is_some()
+    }
+
     /// The true time is not before this.
     pub fn floor(&self) -> OffsetDateTime {
         self.told().floor

@@ -193,7 +193,10 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.data_dir, Path::new("/tmp/x"));
-        assert_eq!(config.gateway_url.unwrap().to_string(), "https://gw.example.jp/");
+        assert_eq!(
+            config.gateway_url.unwrap().to_string(),
+            "https://gw.example.jp/"
+        );
         assert_eq!(config.browser_args, ["--no-sandbox"]);
         assert_eq!(config.proxy_port, 4000);
     }

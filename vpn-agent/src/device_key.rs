@@ -93,8 +93,7 @@ impl DeviceKey {
     pub fn certified(&self, certificate: &Der) -> Result<Arc<CertifiedKey>, KeyError> {
         let key = rustls::crypto::ring::sign::any_ecdsa_type(&self.to_tls_key())
             .map_err(|_| KeyError::Damaged)?;
-        let certified =
-            CertifiedKey::new(vec![CertificateDer::from(certificate.0.clone())], key);
+        let certified = CertifiedKey::new(vec![CertificateDer::from(certificate.0.clone())], key);
         certified
             .keys_match()
             .map_err(|_| KeyError::ForeignCertificate)?;
@@ -156,8 +155,7 @@ mod tests {
     fn staff_read_the_same_code_from_the_request() {
         let key = DeviceKey::generate().unwrap();
         let request = key.certificate_request().unwrap();
-        let parsed =
-            rcgen::CertificateSigningRequestParams::from_der(&request.0.into()).unwrap();
+        let parsed = rcgen::CertificateSigningRequestParams::from_der(&request.0.into()).unwrap();
         assert_eq!(
             matching_code(&parsed.public_key.subject_public_key_info()),
             key.matching_code()

@@ -70,6 +70,10 @@ pub struct EventLoop {
     state: SessionState,
     enrolment: Option<Enrolment>,
     fund: Option<Fund>,
+    /// Asks for staff's decision.
+    poller: Option<Arc<GatewayClient>>,
+    /// How often the portal was asked for it.
+    polls: u64,
     active: Option<Active>,
     jobs: JoinSet<Outcome>,
     /// Counts the wishes for a session; an answer to an earlier one is stale.
@@ -129,6 +133,7 @@ impl EventLoop {
             proxy: None,
             skew_s: None,
             damage: None,
+            polls: 0,
         });
         let mut event_loop = Self {
             store: settings.store,
@@ -140,6 +145,8 @@ impl EventLoop {
             state: SessionState::new(State::Unenrolled { problem: None }),
             enrolment: None,
             fund: None,
+            poller: None,
+            polls: 0,
             active: None,
             jobs: JoinSet::new(),
             attempt: 0,
@@ -155,11 +162,6 @@ impl EventLoop {
         event_loop.state = SessionState::new(event_loop.state_on_disk());
         event_loop.show();
         Ok(event_loop)
-    }
-
-    /// What is known of an agent that is not running, from the disk alone.
-    pub fn picture(&self) -> View {
-        self.view.borrow().clone()
     }
 
     /// Where the picture appears.
@@ -234,6 +236,7 @@ impl EventLoop {
             Outcome::Applied(result) => self.handle_applied(*result),
             Outcome::Polled(result) => {
                 self.busy.polling = false;
+                self.polls += 1;
                 self.next_enrolment_poll = self.clock.now().mono + ENROLMENT_POLL;
                 self.handle_polled(result);
             }
@@ -273,6 +276,7 @@ impl EventLoop {
                 tracing::info!(code = %enrolment.key.matching_code(), "registration asked for");
                 self.enrolment = Some(enrolment);
                 self.fund = None;
+                self.poller = None;
                 self.damage = None;
                 self.state.handle_enrolment_opened();
                 self.next_enrolment_poll = self.clock.now().mono;
@@ -424,16 +428,24 @@ impl EventLoop {
         else {
             return;
         };
+        let client = match &self.poller {
+            Some(client) => client.clone(),
+            None => {
+                let gateway = enrolment.record.gateway.clone();
+                match GatewayClient::anonymous(gateway, self.roots.clone(), self.clock.clone()) {
+                    Ok(client) => self.poller.insert(Arc::new(client)).clone(),
+                    Err(error) => {
+                        self.state.handle_still_pending(Some(error.page_text()));
+                        self.next_enrolment_poll = now + ENROLMENT_POLL;
+                        return;
+                    }
+                }
+            }
+        };
         self.busy.polling = true;
-        let (id, token, gateway) = (*id, poll_token.clone(), enrolment.record.gateway.clone());
-        let (roots, clock) = (self.roots.clone(), self.clock.clone());
-        self.jobs.spawn(async move {
-            let client = GatewayClient::anonymous(gateway, roots, clock);
-            Outcome::Polled(match client {
-                Ok(client) => client.enrolment(&id, &token).await,
-                Err(error) => Err(error),
-            })
-        });
+        let (id, token) = (*id, poll_token.clone());
+        self.jobs
+            .spawn(async move { Outcome::Polled(client.enrolment(&id, &token).await) });
     }
 
     /// Makes the device's client once there is an approval.
@@ -505,6 +517,7 @@ impl EventLoop {
             proxy: self.proxy,
             skew_s: self.clock.skew(now).map(time::Duration::whole_seconds),
             damage: self.damage.clone(),
+            polls: self.polls,
         };
         self.view.send_if_modified(|shown| {
             let changed = *shown != view;

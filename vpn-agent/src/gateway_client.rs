@@ -17,7 +17,6 @@ use protocol::agent_api::{
 use protocol::{EnrolmentId, SessionId};
 use reqwest::{Client, Method, RequestBuilder, Response};
 use rustls::sign::CertifiedKey;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::clock::{Clock, from_unix_ms};
@@ -124,7 +123,11 @@ impl GatewayClient {
         request: &EnrolmentRequest,
     ) -> Result<EnrolmentOpened, ApiError> {
         let opened: Answered<EnrolmentOpened> = self
-            .ask(Method::POST, "/v1/enrolments", |http| Ok(http.json(request)))
+            .ask(
+                Method::POST,
+                "/v1/enrolments",
+                |http| Ok(http.json(request)),
+            )
             .await?;
         self.learn(Some(opened.answer.server_time_ms));
         Ok(opened.answer)
@@ -295,12 +298,3 @@ impl ApiError {
         }
     }
 }
-
-/// Anything that can be sent as a JSON body is sent through here in tests too.
-#[cfg(test)]
-pub(crate) fn to_json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("messages have a JSON form")
-}
-
-#[cfg(test)]
-mod tests;

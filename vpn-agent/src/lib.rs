@@ -28,6 +28,3 @@ pub mod session_state;
 pub mod status;
 pub mod store;
 pub mod urls;
-
-#[cfg(test)]
-mod fake_gateway;

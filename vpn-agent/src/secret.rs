@@ -57,7 +57,12 @@ mod tests {
     fn a_secret_is_itself_and_nothing_else() {
         let secret = Secret::random().unwrap();
         assert!(secret.is(secret.expose()));
-        for other in ["", "x", &secret.expose()[1..], Secret::random().unwrap().expose()] {
+        for other in [
+            "",
+            "x",
+            &secret.expose()[1..],
+            Secret::random().unwrap().expose(),
+        ] {
             assert!(!secret.is(other));
         }
         assert_eq!(format!("{secret:?}"), "Secret(…)");

@@ -193,7 +193,7 @@ impl State {
         match self {
             Self::Unenrolled { .. } => true,
             Self::Refused { what, .. } => *what == Refused::Enrolment,
-            Self::Enrolling
+            Self::Enrolling { .. }
             | Self::Pending { .. }
             | Self::Ready { .. }
             | Self::Asking
@@ -441,7 +441,12 @@ impl SessionState {
             .find(|notice| Some(*notice) > self.warned)
             .map_or(Duration::ZERO, Notice::left);
         // A session that is shorter than the warning was warned at its beginning.
-        Some(session.ends_at.checked_sub(next_notice).unwrap_or(session.ends_at))
+        Some(
+            session
+                .ends_at
+                .checked_sub(next_notice)
+                .unwrap_or(session.ends_at),
+        )
     }
 
     fn end(&mut self, reason: EndReason) {

@@ -29,6 +29,8 @@ pub struct View {
     pub skew_s: Option<i64>,
     /// What is wrong with the stored enrolments, for the user.
     pub damage: Option<String>,
+    /// How often this run asked for staff's decision.
+    pub polls: u64,
 }
 
 /// What is known of this PC's enrolment.
@@ -156,7 +158,10 @@ impl View {
             notice_minutes: self.notice.map(|notice| notice.left().as_secs() / 60),
             notice: self.notice.map(|notice| notice.page_text().to_owned()),
             clock_skew_s: self.skew_s,
-            rehearsal: self.service.as_ref().is_some_and(|service| service.rehearsal),
+            rehearsal: self
+                .service
+                .as_ref()
+                .is_some_and(|service| service.rehearsal),
             running: true,
         }
     }
@@ -334,6 +339,7 @@ mod tests {
             proxy: Some(([127, 0, 0, 1], 4000).into()),
             skew_s: None,
             damage: None,
+            polls: 0,
         }
     }
 
@@ -357,7 +363,10 @@ mod tests {
         assert_eq!(json["portal_url"], "https://portal.example.jp/");
         assert_eq!(json["transport"], "udp");
         for key in ["reason", "next_opening"] {
-            assert!(json.get(key).is_some_and(serde_json::Value::is_null), "{key}");
+            assert!(
+                json.get(key).is_some_and(serde_json::Value::is_null),
+                "{key}"
+            );
         }
     }
 

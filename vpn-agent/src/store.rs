@@ -140,7 +140,10 @@ impl StoreError {
                 path.display()
             ),
             Self::Damaged { path, .. } => damaged_text(path),
-            Self::Key(_) => "このパソコンの鍵を利用できませんでした。もう一度パソコンを登録してください。".to_owned(),
+            Self::Key(_) => {
+                "このパソコンの鍵を利用できませんでした。もう一度パソコンを登録してください。"
+                    .to_owned()
+            }
         }
     }
 }
@@ -325,8 +328,8 @@ impl Enrolment {
         }
         let wrapped = read_bounded(&key_file).map_err(doing("read", &key_file))?;
         let pkcs8 = os::unprotect(&wrapped).map_err(doing("unprotect", &key_file))?;
-        let key = DeviceKey::from_pkcs8(&pkcs8)
-            .map_err(|error| damaged(&key_file, error.to_string()))?;
+        let key =
+            DeviceKey::from_pkcs8(&pkcs8).map_err(|error| damaged(&key_file, error.to_string()))?;
         Ok(Some(Self {
             dir: dir.to_owned(),
             key,
@@ -450,7 +453,11 @@ mod tests {
             fs::write(&record_file, rubbish).unwrap();
             let found = store.find().unwrap();
             assert!(found.enrolments.is_empty());
-            assert_eq!(found.damaged, std::slice::from_ref(&enrolment.dir), "{rubbish}");
+            assert_eq!(
+                found.damaged,
+                std::slice::from_ref(&enrolment.dir),
+                "{rubbish}"
+            );
         }
         let fresh = store.prepare(&gateway(), number("123"), "PC").unwrap();
         let found = store.find().unwrap();

@@ -35,7 +35,9 @@ impl UrlError {
     /// What the person who typed the address is told.
     pub fn page_text(&self) -> &'static str {
         match self {
-            Self::NotAUrl => "接続先の形が正しくありません。基金からの案内どおりに入力してください。",
+            Self::NotAUrl => {
+                "接続先の形が正しくありません。基金からの案内どおりに入力してください。"
+            }
             Self::NotHttps => "接続先は「https://」で始めてください。",
             Self::MoreThanAHost => {
                 "接続先は「https://」とホスト名だけにしてください。うしろの「/…」は不要です。"
@@ -59,7 +61,9 @@ fn https(text: &str) -> Result<Url, UrlError> {
 }
 
 fn authority(url: &Url) -> (&str, u16) {
-    let host = url.host_str().expect("https() checked that there is a host");
+    let host = url
+        .host_str()
+        .expect("https() checked that there is a host");
     (host, url.port().unwrap_or(443))
 }
 

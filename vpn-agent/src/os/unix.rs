@@ -192,9 +192,8 @@ pub fn find_browser() -> Option<PathBuf> {
         std::env::split_paths(&path)
             .map(|folder| folder.join(name))
             .find(|file| {
-                fs::metadata(file).is_ok_and(|found| {
-                    found.is_file() && found.permissions().mode() & 0o111 != 0
-                })
+                fs::metadata(file)
+                    .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
             })
     })
 }
@@ -205,14 +204,22 @@ pub fn machine_name() -> String {
         .nodename()
         .to_string_lossy()
         .into_owned();
-    if name.is_empty() { "PC".to_owned() } else { name }
+    if name.is_empty() {
+        "PC".to_owned()
+    } else {
+        name
+    }
 }
 
 /// The operating system's name and version, for staff.
 pub fn system_name() -> String {
     let pretty = fs::read_to_string("/etc/os-release").ok().and_then(|text| {
         text.lines().find_map(|line| {
-            Some(line.strip_prefix("PRETTY_NAME=")?.trim_matches('"').to_owned())
+            Some(
+                line.strip_prefix("PRETTY_NAME=")?
+                    .trim_matches('"')
+                    .to_owned(),
+            )
         })
     });
     pretty.unwrap_or_else(|| std::env::consts::OS.to_owned())
@@ -261,7 +268,10 @@ mod tests {
             "127.0.0.1:8080".parse().unwrap(),
         );
         assert_eq!(owner_of(table, peer, local), Some(1001));
-        assert_eq!(owner_of(table, "127.0.0.1:50001".parse().unwrap(), local), None);
+        assert_eq!(
+            owner_of(table, "127.0.0.1:50001".parse().unwrap(), local),
+            None
+        );
     }
 
     #[test]

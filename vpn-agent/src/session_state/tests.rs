@@ -160,7 +160,11 @@ fn a_grant_that_nobody_wants_any_more_is_not_used() {
     desk.core.connect();
     desk.core.disconnect();
     assert_eq!(*desk.core.state(), State::Ready { problem: None });
-    assert!(!desk.core.handle_granted(session(desk.now + minutes(90)), desk.now));
+    assert!(
+        !desk
+            .core
+            .handle_granted(session(desk.now + minutes(90)), desk.now)
+    );
     assert_eq!(desk.core.state().session(), None);
 }
 
