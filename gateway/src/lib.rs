@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod event_loop;
 pub mod grants;
 pub mod identity;
 pub mod state;

@@ -281,6 +281,19 @@ impl From<EndCode> for EndReason {
     }
 }
 
+/// What the gateway tells an agent inside the tunnel: one JSON text per message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "snake_case")]
+pub enum TunnelMessage {
+    /// The session will end earlier than the grant said.
+    Deadline {
+        /// The new deadline, Unix milliseconds by the portal's clock.
+        deadline_ms: i64,
+        /// Why it will end then.
+        reason: EndCode,
+    },
+}
+
 /// Returns the code that the clerk reads out on the telephone and staff compare, made by
 /// both sides from the device's public key (SubjectPublicKeyInfo, DER): eight digits in two
 /// groups, `1234-5678`. It shows that the request on staff's screen is this PC's.
