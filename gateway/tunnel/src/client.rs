@@ -307,6 +307,18 @@ impl ClientTunnel {
         self.connection.ping();
     }
 
+    /// Sends something that the gateway's QUIC must acknowledge. Together with
+    /// [`Self::acknowledgements`] it shows whether the gateway still knows this connection;
+    /// a WireGuard handshake alone does not.
+    pub fn ping(&mut self) {
+        self.connection.ping();
+    }
+
+    /// How many acknowledgements have come from the gateway's QUIC.
+    pub fn acknowledgements(&self) -> u64 {
+        self.connection.stats().frame_rx.acks
+    }
+
     /// When something authentic last came from the gateway.
     pub fn last_heard(&self) -> Option<Instant> {
         self.last_heard
