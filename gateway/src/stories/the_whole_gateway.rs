@@ -25,7 +25,7 @@ use super::authorities::{Fund, Leaf};
 use super::gateway::{Client, LONG, grant, opened, session};
 use super::portal::RehearsedPortal;
 use crate::clock;
-use crate::config::{Config, HttpsUrl, PortalAddresses};
+use crate::config::{Config, HttpsUrl, PortalAddresses, TlsFiles};
 use crate::serve::Gateway;
 
 #[tokio::test]
@@ -98,6 +98,46 @@ async fn a_device_gets_through_to_the_portal_and_hears_when_the_gateway_stops() 
     assert_eq!(report.reason, EndCode::GatewayStopped);
     assert!(report.bytes_in > 0 && report.bytes_out > 0);
     running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_public_certificate_is_shown_to_agents_if_there_is_one() {
+    let (fund, public) = (Fund::new(), Fund::new());
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = "127.0.0.1:9".parse().unwrap();
+    let mut config = settings(&fund, folder.path(), nowhere, nowhere);
+    let files = TlsFiles {
+        certificate_file: folder.path().join("public.pem"),
+        key_file: folder.path().join("public.key"),
+    };
+    let leaf = public.service(&config.name.certificate_name());
+    leaf.write(&files.certificate_file, &files.key_file);
+    config.tls = Some(files);
+    let gateway = Gateway::bind(&config).await.unwrap();
+    let tls = gateway.listening().tls;
+    let running = tokio::spawn(gateway.run(std::future::pending()));
+    let get = async |fund: &Fund| {
+        let client = Client::new(fund.client(None), &config.name, tls);
+        let request = client.request(hyper::Method::GET, "/");
+        client.send(request).await.map(|got| got.status.as_u16())
+    };
+    assert_eq!(get(&public).await.unwrap(), 404);
+    assert!(get(&fund).await.is_err());
+    running.abort();
+}
+
+#[tokio::test]
+async fn an_identity_of_another_gateway_is_refused() {
+    let fund = Fund::new();
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = "127.0.0.1:9".parse().unwrap();
+    let mut config = settings(&fund, folder.path(), nowhere, nowhere);
+    config.name = "osaka".parse().unwrap();
+    let Err(error) = Gateway::bind(&config).await else {
+        panic!("started as another gateway");
+    };
+    assert!(error.to_string().contains("osaka.gateway.renkei.internal"));
+    assert!(!folder.path().join("state/listening.json").exists());
 }
 
 async fn open_session(client: &Client) -> AgentGrant {
