@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
@@ -117,13 +118,18 @@ impl AgentApi {
         self
     }
 
-    /// Answers `listener` until the future is dropped.
+    /// Answers `listener` until the future is dropped, and its connections with it.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, tls: Arc<rustls::ServerConfig>) {
         let acceptor = TlsAcceptor::from(tls);
         let room = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
         let connections = Connections::default();
+        let mut tasks = JoinSet::new();
         loop {
-            let (socket, address) = match listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                Some(_) = tasks.join_next() => continue,
+            };
+            let (socket, address) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     warn!(%error, "cannot accept connections");
@@ -142,7 +148,7 @@ impl AgentApi {
                 continue;
             };
             let (api, acceptor) = (Arc::clone(&self), acceptor.clone());
-            tokio::spawn(async move {
+            tasks.spawn(async move {
                 api.connection(socket, address.ip(), acceptor).await;
                 drop((place, guard));
             });

@@ -10,7 +10,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use protocol::control::SessionEnded;
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use crate::commands::Ended;
 use crate::feed::{chain, jittered};
@@ -67,7 +67,7 @@ async fn tell(portal: &Portal, ended: Ended) {
     loop {
         match portal.session_ended(session, &report).await {
             Ok(()) => {
-                info!(%session, reason = ended.reason.as_str(), "session ended");
+                debug!(%session, reason = ended.reason.as_str(), "end reported");
                 return;
             }
             Err(PortalError::Status(status)) if is_final(status) => {

@@ -9,3 +9,4 @@ mod following_the_portal;
 mod gateway;
 mod portal;
 mod relaying;
+mod the_whole_gateway;

@@ -1,13 +1,16 @@
 //! The program as an operator meets it: arguments, exit codes, signals, what it writes.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-/// How long the program is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How often the program is looked at until it has started, and with which pauses.
+const LOOKS: u32 = 2000;
+const PAUSE: Duration = Duration::from_millis(10);
 
 #[test]
 fn version_and_help_are_told() {
@@ -110,13 +113,12 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 fn wait_for(child: &mut Child, mut what: impl FnMut() -> Option<String>) -> String {
-    let start = Instant::now();
-    while start.elapsed() < PATIENCE {
+    for _ in 0..LOOKS {
         if let Some(found) = what() {
             return found;
         }
         assert!(child.try_wait().unwrap().is_none(), "ended too early");
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(PAUSE);
     }
     child.kill().unwrap();
     panic!("nothing came in time");

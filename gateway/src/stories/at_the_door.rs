@@ -223,6 +223,31 @@ async fn a_source_that_tries_registrations_without_end_is_slowed_down() {
     assert_eq!(portal.asked().len(), 10);
 }
 
+#[tokio::test]
+async fn junk_inside_and_outside_of_tls_harms_nobody() {
+    let (fund, portal, edge) = hurried().await;
+    for length in [0, 1, 5, 64, 1000, 65_535] {
+        let mut junk = vec![0; length];
+        getrandom::fill(&mut junk).unwrap();
+        let mut bare = TcpStream::connect(edge.address).await.unwrap();
+        // The gateway may hang up before it has heard all of it.
+        let _ = bare.write_all(&junk).await;
+        rest(&mut bare).await;
+        let mut inside = edge.connect(fund.client(None)).await.unwrap();
+        let _ = inside.write_all(&junk).await;
+        let answer = rest(&mut inside).await;
+        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{length} bytes");
+    }
+    let mut inside = edge.connect(fund.client(None)).await.unwrap();
+    let endless = b"POST /v1/enrolments HTTP/1.1\r\n".repeat(2000);
+    let _ = inside.write_all(&endless).await;
+    assert!(!rest(&mut inside).await.starts_with(b"HTTP/1.1 2"));
+    assert!(portal.asked().is_empty());
+    portal.answers("POST /v1/enrolments", 200, "{}");
+    let stranger = edge.client(fund.client(None));
+    assert_eq!(stranger.post("/v1/enrolments", "{}").await.status, 200);
+}
+
 async fn hurried() -> (Fund, RehearsedPortal, Edge) {
     let fund = Fund::new();
     let portal = RehearsedPortal::start(&fund).await;

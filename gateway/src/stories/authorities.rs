@@ -55,10 +55,9 @@ impl Fund {
 
     /// The folder that `portal gateway add` makes.
     pub fn write_identity(&self, folder: &Path, name: &GatewayName) {
-        let leaf = self.service(&name.certificate_name());
+        self.service(&name.certificate_name())
+            .write(&folder.join("certificate.pem"), &folder.join("key.pem"));
         for (file, text) in [
-            ("certificate.pem", leaf.pem.clone()),
-            ("key.pem", leaf.key.serialize_pem()),
             ("service-authority.pem", self.services.pem.clone()),
             ("device-authority.pem", self.devices.pem.clone()),
         ] {
@@ -129,7 +128,7 @@ impl Authority {
         }
     }
 
-    fn roots(&self) -> RootCertStore {
+    pub fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
         roots
@@ -137,7 +136,12 @@ impl Authority {
 }
 
 impl Leaf {
-    fn private_key(&self) -> PrivateKeyDer<'static> {
+    pub fn write(&self, certificate: &Path, key: &Path) {
+        std::fs::write(certificate, &self.pem).unwrap();
+        std::fs::write(key, self.key.serialize_pem()).unwrap();
+    }
+
+    pub fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::try_from(self.key.serialize_der()).unwrap()
     }
 }

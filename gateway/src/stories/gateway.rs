@@ -137,20 +137,7 @@ impl Edge {
 
     /// An HTTP client, with or without a certificate.
     pub fn client(&self, tls: rustls::ClientConfig) -> Client {
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .resolve(&self.name.certificate_name(), self.address)
-            .no_proxy()
-            .build()
-            .unwrap();
-        Client {
-            client,
-            base: format!(
-                "https://{}:{}",
-                self.name.certificate_name(),
-                self.address.port()
-            ),
-        }
+        Client::new(tls, &self.name, self.address)
     }
 
     /// A bare TLS connection, to misbehave on.
@@ -180,6 +167,20 @@ pub struct Got {
 }
 
 impl Client {
+    pub fn new(tls: rustls::ClientConfig, gateway: &GatewayName, address: SocketAddr) -> Self {
+        let host = gateway.certificate_name();
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .resolve(&host, address)
+            .no_proxy()
+            .build()
+            .unwrap();
+        Self {
+            client,
+            base: format!("https://{host}:{}", address.port()),
+        }
+    }
+
     pub async fn get(&self, path: &str) -> Got {
         let request = self.client.get(format!("{}{path}", self.base));
         self.send(request).await.unwrap()
