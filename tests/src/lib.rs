@@ -7,6 +7,7 @@
 //! what the other cannot.
 
 pub mod browser;
+pub mod job;
 pub mod mailbox;
 pub mod pages;
 pub mod process;
