@@ -21,7 +21,6 @@ use tunnel::keys::{PresharedKey, PublicKey, SecretKey};
 use crate::clock::Clock;
 
 mod event_loop;
-mod socket;
 mod stream;
 
 use event_loop::{Driver, Wanted};
@@ -135,7 +134,7 @@ impl Link {
     /// Makes the tunnel: tries the endpoints in order until one answers.
     pub async fn connect(config: &LinkConfig) -> Result<Self, LinkError> {
         for endpoint in &config.endpoints {
-            let link = Self::start(config, *endpoint)?;
+            let link = Self::start(config, *endpoint).await?;
             match tokio::time::timeout(ENDPOINT_TIMEOUT, link.connected()).await {
                 Ok(Ok(())) => return Ok(link),
                 Ok(Err(end)) => return Err(LinkError::Ended(end)),
@@ -148,8 +147,10 @@ impl Link {
         Err(LinkError::NoAnswer)
     }
 
-    fn start(config: &LinkConfig, endpoint: SocketAddr) -> Result<Self, LinkError> {
-        let socket = socket::Socket::bind_for(endpoint)?;
+    async fn start(config: &LinkConfig, endpoint: SocketAddr) -> Result<Self, LinkError> {
+        let endpoint = SocketAddr::new(endpoint.ip().to_canonical(), endpoint.port());
+        // Not connected to the endpoint: it goes on when the PC's own address changes.
+        let socket = udp::Socket::bind_any().await?;
         let tls = tls(config)?;
         let grant = &config.grant;
         let tunnel = ClientConfig {

@@ -191,16 +191,16 @@ impl State {
     /// another establishment or after it was revoked.
     pub fn may_enrol(&self) -> bool {
         match self {
-            Self::Unenrolled { .. } => true,
-            Self::Refused { what, .. } => *what == Refused::Enrolment,
-            Self::Enrolling { .. }
+            Self::Unenrolled { .. }
             | Self::Pending { .. }
             | Self::Ready { .. }
+            | Self::Refused { .. }
+            | Self::Ended { .. } => true,
+            Self::Enrolling { .. }
             | Self::Asking
             | Self::Linking(_)
             | Self::Connected(_)
-            | Self::Reconnecting(_)
-            | Self::Ended { .. } => false,
+            | Self::Reconnecting(_) => false,
         }
     }
 }

@@ -9,7 +9,8 @@ use protocol::agent_api::EndCode;
 use tunnel::client::{ClientConfig, ClientTunnel, ConfigError, Event};
 use tunnel::{CloseReason, MAX_SEGMENTS, StreamId, Transmit};
 
-use super::socket::{Received, Socket};
+use udp::{Batch, Socket};
+
 use super::{LinkEnd, PROBE, Shared};
 
 /// Bursts that are sent before looking for what has come in.
@@ -117,12 +118,8 @@ impl Driver {
     }
 
     async fn drive(&self) -> LinkEnd {
-        let mut received = self.socket.received();
+        let mut received = Batch::new();
         let mut buffer = Vec::new();
-        if let Err(error) = self.socket.writable().await {
-            tracing::warn!(%error, "socket broke");
-            return LinkEnd::Lost;
-        }
         loop {
             let mut over = self.handle_wishes();
             if over == Some(Wanted::Abandon) {
@@ -138,7 +135,7 @@ impl Driver {
             let sleep = self.until_timeout();
             tokio::select! {
                 biased;
-                result = self.socket.receive(&mut received) => match result {
+                result = self.socket.recv(&mut received) => match result {
                     Ok(()) => self.handle_datagrams(&received),
                     // Reports of unreachable hosts come this way; the gateway may be back soon.
                     Err(error) => tracing::debug!(%error, "receive failed"),
@@ -180,19 +177,23 @@ impl Driver {
             let Some(Transmit { len, segment_size }) = next else {
                 return false;
             };
+            let endpoint = self.shared.endpoint;
+            let sent = self.socket.send(endpoint, &buffer[..len], segment_size);
             // What cannot be sent is lost like any datagram, and repeated by QUIC.
-            if let Err(error) = self.socket.send(&buffer[..len], segment_size).await {
+            if let Err(error) = sent.await {
                 tracing::debug!(%error, "send failed");
             }
         }
         true
     }
 
-    fn handle_datagrams(&self, received: &Received) {
+    fn handle_datagrams(&self, received: &Batch) {
         let now = now();
         let mut core = self.shared.core();
-        for datagram in self.socket.datagrams(received) {
-            core.tunnel.handle_datagram(now, datagram);
+        for (from, datagram) in received.datagrams() {
+            if from == self.shared.endpoint {
+                core.tunnel.handle_datagram(now, datagram);
+            }
         }
     }
 
