@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use protocol::agent_api::{
-    AgentGrant, EndCode, GATEWAY_INNER_ADDRESS, GATEWAY_INNER_PORT, TUNNEL_ALPN,
+    AgentGrant, EndCode, GATEWAY_INNER_ADDRESS, GATEWAY_INNER_PORT, TUNNEL_ALPN, TunnelMessage,
 };
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
@@ -121,6 +121,8 @@ struct Shared {
     streams_available: Notify,
     connected: watch::Sender<bool>,
     end: watch::Sender<Option<LinkEnd>>,
+    /// What the gateway last said inside the tunnel.
+    message: watch::Sender<Option<TunnelMessage>>,
     endpoint: SocketAddr,
 }
 
@@ -170,6 +172,7 @@ impl Link {
             streams_available: Notify::new(),
             connected: watch::Sender::new(false),
             end: watch::Sender::new(None),
+            message: watch::Sender::new(None),
             endpoint,
         });
         tokio::spawn(Driver::new(shared.clone(), socket).run());
@@ -240,6 +243,11 @@ impl Link {
     /// How long nothing has come from the gateway's QUIC.
     pub fn silence(&self) -> Duration {
         self.0.core().silence()
+    }
+
+    /// What the gateway last said inside the tunnel.
+    pub fn message(&self) -> Option<TunnelMessage> {
+        *self.0.message.borrow()
     }
 
     fn wish(&self, wanted: Wanted) {

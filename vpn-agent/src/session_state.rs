@@ -374,6 +374,26 @@ impl SessionState {
         wanted
     }
 
+    /// The gateway said that the session ends earlier than was granted: at `deadline` by the
+    /// portal's clock. A later one changes nothing.
+    pub fn handle_deadline(&mut self, deadline: OffsetDateTime, will_end: EndReason, now: Instant) {
+        let (State::Linking(session) | State::Connected(session) | State::Reconnecting(session)) =
+            &mut self.state
+        else {
+            return;
+        };
+        let Ok(earlier) = Duration::try_from(session.ends_at_wall - deadline) else {
+            return;
+        };
+        if earlier.is_zero() {
+            return;
+        }
+        session.ends_at = session.ends_at.checked_sub(earlier).unwrap_or(now);
+        session.ends_at_wall = deadline;
+        session.will_end = will_end;
+        self.handle_timeout(now);
+    }
+
     /// The tunnel stands.
     pub fn handle_linked(&mut self, now: Instant) {
         if let State::Linking(session) | State::Reconnecting(session) = &self.state {

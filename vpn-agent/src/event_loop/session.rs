@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use protocol::agent_api::{AgentGrant, EndCode, SessionRequest, session_message};
+use protocol::agent_api::{AgentGrant, EndCode, SessionRequest, TunnelMessage, session_message};
 use protocol::{Bytes32, SessionId};
 use tunnel::keys::SecretKey;
 
@@ -266,6 +266,14 @@ impl EventLoop {
             link.network_changed();
         }
         let silence = link.silence();
+        if let Some(TunnelMessage::Deadline {
+            deadline_ms,
+            reason,
+        }) = link.message()
+            && let Some(deadline) = from_unix_ms(deadline_ms)
+        {
+            self.state.handle_deadline(deadline, reason.into(), now);
+        }
         match self.state.state() {
             State::Connected(_) if silence > LOST_AFTER => {
                 tracing::warn!("nothing comes from the gateway any more");

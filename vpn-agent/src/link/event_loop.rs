@@ -226,9 +226,13 @@ impl Driver {
                     wake(core.writers.remove(&id));
                 }
                 Event::StreamsAvailable => self.shared.streams_available.notify_waiters(),
-                Event::Message(message) => {
-                    tracing::debug!(bytes = message.len(), "message from the gateway");
-                }
+                Event::Message(message) => match serde_json::from_slice(&message) {
+                    Ok(message) => {
+                        self.shared.message.send_replace(Some(message));
+                    }
+                    // A newer gateway may say things that this agent does not know.
+                    Err(error) => tracing::debug!(%error, "message not understood"),
+                },
                 Event::Closed(reason) => {
                     tracing::info!(%reason, "tunnel closed");
                     return Some(link_end(&reason, *self.shared.connected.borrow()));
