@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use access::EndReason;
 use protocol::agent_api::{EnrolmentState, RefusalCode, ServiceStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -357,6 +358,7 @@ impl EventLoop {
             }),
             Err(ApiError::Refused(refusal)) => match refusal.code {
                 RefusalCode::Revoked | RefusalCode::NoDevice => {
+                    self.state.handle_ended(EndReason::Revoked);
                     self.state.handle_refused(refusal.sentence, None);
                 }
                 RefusalCode::Closed
@@ -399,11 +401,22 @@ impl EventLoop {
         self.open_fund();
         match self.state.state() {
             State::Pending { .. } => self.poll_enrolment(now),
-            State::Ready { .. } | State::Ended { .. } => self.ask_service(now),
-            State::Refused { what, .. } if *what == Refused::Session => self.ask_service(now),
-            State::Linking(_) | State::Reconnecting(_) => self.make_link(),
+            State::Ready { .. } | State::Ended { .. } if self.watches_service => {
+                self.ask_service(now);
+            }
+            State::Refused { what, .. } if *what == Refused::Session && self.watches_service => {
+                self.ask_service(now);
+            }
+            State::Linking(_) => self.make_link(),
+            State::Reconnecting(_) => {
+                self.make_link();
+                // The portal may know why nothing comes through any more.
+                self.ask_service(now);
+            }
             State::Unenrolled { .. }
             | State::Enrolling { .. }
+            | State::Ready { .. }
+            | State::Ended { .. }
             | State::Refused { .. }
             | State::Asking
             | State::Connected(_) => {}
@@ -482,7 +495,7 @@ impl EventLoop {
     }
 
     fn ask_service(&mut self, now: Instant) {
-        if !self.watches_service || self.busy.asking_service || now < self.next_service_poll {
+        if self.busy.asking_service || now < self.next_service_poll {
             return;
         }
         let Some(fund) = &self.fund else {
