@@ -21,6 +21,7 @@
 //! member_address = "10.0.0.5:8444"
 //! ```
 
+use std::ffi::OsString;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -32,40 +33,29 @@ use toml::{Table, Value};
 /// Most addresses of its UDP port that a gateway tells agents.
 pub const PUBLIC_ENDPOINTS_LIMIT: usize = 8;
 
-/// Every key, with the environment variable that overrides it.
-const KEYS: [(&str, &[&str], Kind); 11] = [
-    ("RENKEI_NAME", &["name"], Kind::Text),
-    ("RENKEI_UDP_LISTEN", &["udp_listen"], Kind::Text),
-    ("RENKEI_TLS_LISTEN", &["tls_listen"], Kind::Text),
-    ("RENKEI_PUBLIC_ENDPOINTS", &["public_endpoints"], Kind::List),
-    ("RENKEI_PUBLIC_URL", &["public_url"], Kind::Text),
-    ("RENKEI_IDENTITY_DIR", &["identity_dir"], Kind::Text),
-    ("RENKEI_STATE_DIR", &["state_dir"], Kind::Text),
-    (
-        "RENKEI_TLS_CERTIFICATE_FILE",
-        &["tls", "certificate_file"],
-        Kind::Text,
-    ),
-    ("RENKEI_TLS_KEY_FILE", &["tls", "key_file"], Kind::Text),
-    (
-        "RENKEI_PORTAL_CONTROL_URL",
-        &["portal", "control_url"],
-        Kind::Text,
-    ),
-    (
-        "RENKEI_PORTAL_MEMBER_ADDRESS",
-        &["portal", "member_address"],
-        Kind::Text,
-    ),
+/// Every key. `portal.control_url` is `RENKEI_PORTAL_CONTROL_URL` in the environment.
+const KEYS: [&str; 11] = [
+    "name",
+    "udp_listen",
+    "tls_listen",
+    PUBLIC_ENDPOINTS,
+    "public_url",
+    "identity_dir",
+    "state_dir",
+    "tls.certificate_file",
+    "tls.key_file",
+    "portal.control_url",
+    "portal.member_address",
 ];
 
-/// How a variable's text becomes a value.
-#[derive(Clone, Copy)]
-enum Kind {
-    Text,
-    /// Separated by commas.
-    List,
-}
+/// The one key that holds a list; the environment separates it by commas.
+const PUBLIC_ENDPOINTS: &str = "public_endpoints";
+
+/// What all our variables begin with.
+const PREFIX: &str = "RENKEI_";
+
+/// Variables of the test suite, which are nobody's keys.
+const TEST_PREFIX: &str = "RENKEI_TEST_";
 
 /// The gateway's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -157,21 +147,24 @@ pub enum ConfigError {
     #[error("environment variable {variable}: {reason}")]
     Variable {
         /// The variable.
-        variable: &'static str,
+        variable: String,
         /// What is wrong.
         reason: String,
     },
+    /// A variable of ours is no key.
+    #[error("environment variable {0} is no key of the gateway")]
+    UnknownVariable(String),
 }
 
 impl Config {
-    /// Reads `path` and then the environment, given as a function from name to value.
-    /// Relative paths start at the folder of the file.
+    /// Reads `path` and lays the environment over it. Relative paths start at the folder of
+    /// the file.
     ///
     /// # Errors
     /// [`ConfigError`], which names the key.
     pub fn load(
         path: &Path,
-        environment: impl Fn(&str) -> Option<String>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::File {
             path: path.to_owned(),
@@ -188,21 +181,24 @@ impl Config {
 
     fn from_table(
         mut table: Table,
-        environment: impl Fn(&str) -> Option<String>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
         let mut overridden = Vec::new();
-        for (variable, key, kind) in KEYS {
-            if let Some(text) = environment(variable) {
-                put(&mut table, key, kind.value(&text));
-                overridden.push((variable, key.join(".")));
+        for (variable, text) in environment {
+            let variable = variable.to_string_lossy().into_owned();
+            if !variable.starts_with(PREFIX) || variable.starts_with(TEST_PREFIX) {
+                continue;
             }
+            let Some(key) = KEYS.iter().find(|key| variable_of(key) == variable) else {
+                return Err(ConfigError::UnknownVariable(variable));
+            };
+            put(&mut table, key, &text.to_string_lossy());
+            overridden.push((variable, *key));
         }
         table.try_into().map_err(|error: toml::de::Error| {
-            let reason = one_line(&error);
-            let variable = overridden
-                .iter()
-                .find(|(_, key)| reason.ends_with(&format!("`{key}`")));
-            match variable {
+            let reason = error.to_string().trim_end().replace('\n', " ");
+            let at = |key: &str| reason.ends_with(&format!("`{key}`"));
+            match overridden.into_iter().find(|(_, key)| at(key)) {
                 Some((variable, _)) => ConfigError::Variable { variable, reason },
                 None => ConfigError::Key { reason },
             }
@@ -255,41 +251,32 @@ impl TryFrom<String> for HttpsUrl {
     }
 }
 
-impl Kind {
-    fn value(self, text: &str) -> Value {
-        match self {
-            Self::Text => Value::String(text.to_owned()),
-            Self::List => Value::Array(
-                text.split(',')
-                    .map(str::trim)
-                    .filter(|part| !part.is_empty())
-                    .map(|part| Value::String(part.to_owned()))
-                    .collect(),
-            ),
-        }
-    }
+fn variable_of(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "_").to_uppercase())
 }
 
-/// Writes `value` at `key`. What stands in the way of a section is replaced by it.
-fn put(table: &mut Table, key: &[&str], value: Value) {
-    match key {
-        [] => {}
-        [last] => {
-            table.insert((*last).to_owned(), value);
+/// Writes `text` at `key`.
+fn put(table: &mut Table, key: &str, text: &str) {
+    let value = if key == PUBLIC_ENDPOINTS {
+        let parts = text.split(',').map(str::trim);
+        let parts = parts.filter(|part| !part.is_empty());
+        Value::Array(parts.map(Value::from).collect())
+    } else {
+        Value::from(text)
+    };
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_owned(), value);
         }
-        [section, rest @ ..] => {
-            let entry = table
-                .entry((*section).to_owned())
-                .or_insert_with(|| Value::Table(Table::new()));
-            if let Value::Table(inner) = entry {
-                put(inner, rest, value);
+        Some((section, key)) => {
+            let empty = || Value::Table(Table::new());
+            let section = table.entry(section.to_owned()).or_insert_with(empty);
+            // What is no section is reported when it is read.
+            if let Value::Table(section) = section {
+                section.insert(key.to_owned(), value);
             }
         }
     }
-}
-
-fn one_line(error: &toml::de::Error) -> String {
-    error.to_string().trim_end().replace('\n', " ")
 }
 
 fn few_endpoints<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SocketAddr>, D::Error> {
@@ -327,10 +314,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gateway.toml");
         std::fs::write(&path, text).unwrap();
-        Config::load(&path, |name| {
-            let found = environment.iter().find(|(variable, _)| *variable == name);
-            found.map(|(_, value)| (*value).to_owned())
-        })
+        let environment = environment.iter();
+        Config::load(
+            &path,
+            environment.map(|(name, value)| (name.into(), value.into())),
+        )
     }
 
     #[test]
@@ -416,6 +404,13 @@ mod tests {
         assert_eq!(config.tls.unwrap().key_file, Path::new("/k.pem"));
         assert_eq!(config.portal.control_url.host(), "fd00::1");
         assert_eq!(config.portal.member_address.port(), 8444);
+    }
+
+    #[test]
+    fn an_unknown_variable_of_ours_is_named_and_others_are_let_be() {
+        let error = read(SMALL, &[("RENKEI_UDP_LISTN", "x")]).unwrap_err();
+        assert!(error.to_string().contains("RENKEI_UDP_LISTN"), "{error}");
+        read(SMALL, &[("PATH", "/bin"), ("RENKEI_TEST_POSTGRES", "x")]).unwrap();
     }
 
     #[test]

@@ -27,7 +27,7 @@ const MEGABYTE: usize = 1_000_000;
 
 struct Office {
     address: SocketAddr,
-    gateway_key: tunnel::keys::PublicKey,
+    gateway_key: PublicKey,
     commands: mpsc::Sender<Command>,
     ended: mpsc::Receiver<Ended>,
     path: JoinHandle<Result<(), DataPathError>>,
@@ -321,7 +321,7 @@ async fn a_stream_becomes_a_connection_to_the_portal_that_says_whose_it_is() {
     assert!(all == up);
     assert!(answer.unwrap() == expected);
     assert_eq!(verified.session, session);
-    let inner = (GATEWAY_INNER_ADDRESS.to_bits() + 1).into();
+    let inner = std::net::Ipv6Addr::from_bits(GATEWAY_INNER_ADDRESS.to_bits() + 1);
     assert_eq!(verified.inner_address, inner);
 }
 
@@ -571,7 +571,7 @@ async fn a_portal_that_reads_nothing_stops_the_agent_and_bounds_memory() {
     let taken = data.len() - left.len();
     assert!(taken < 40 * MEGABYTE, "{taken} bytes taken");
     // Once the portal reads, everything arrives.
-    let portal = async {
+    let portal = async move {
         let mut all = Vec::new();
         connection.read_to_end(&mut all).await.unwrap();
         all

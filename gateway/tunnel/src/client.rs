@@ -78,7 +78,7 @@ pub enum ConfigError {
 /// What happened in the tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The gateway proved who it is and accepted this PC: streams can be opened.
+    /// The gateway proved who it is and accepted this PC.
     Connected,
     /// A stream has something to read, or was reset or finished by the gateway.
     StreamReadable(StreamId),
@@ -110,6 +110,8 @@ pub struct ClientTunnel {
     handle: ConnectionHandle,
     connection: Connection,
     liveness: Liveness,
+    /// The gateway's certificate was accepted here; whether ours was there is not known yet.
+    awaits_acceptance: bool,
     outbox: VecDeque<Vec<u8>>,
     /// Streams whose first byte found no room yet.
     unannounced: HashSet<StreamId>,
@@ -158,6 +160,7 @@ impl ClientTunnel {
             handle,
             connection,
             liveness: Liveness::default(),
+            awaits_acceptance: false,
             outbox: VecDeque::new(),
             unannounced: HashSet::new(),
             messages: HashMap::new(),
@@ -279,8 +282,12 @@ impl ClientTunnel {
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
             }
+            if self.awaits_acceptance && self.is_accepted() {
+                self.awaits_acceptance = false;
+                return Some(Event::Connected);
+            }
             match self.connection.poll()? {
-                quinn_proto::Event::Connected => self.events.push_back(Event::Connected),
+                quinn_proto::Event::Connected => self.awaits_acceptance = true,
                 quinn_proto::Event::ConnectionLost { reason } => {
                     self.events.push_back(Event::Closed(reason.into()));
                 }
@@ -318,7 +325,8 @@ impl ClientTunnel {
     }
 
     /// Opens a stream to the portal. None if too many are open or the tunnel is not connected:
-    /// [`Event::StreamsAvailable`] or [`Event::Connected`] follows.
+    /// [`Event::StreamsAvailable`] or [`Event::Connected`] follows. It works as soon as the
+    /// gateway proved who it is, half a round trip before that event.
     pub fn open_stream(&mut self) -> Option<StreamId> {
         if self.connection.is_handshaking() {
             return None;
@@ -423,6 +431,12 @@ impl ClientTunnel {
             self.unannounced.remove(&stream);
         }
         Ok(true)
+    }
+
+    /// Says whether the gateway has confirmed the handshake, which it does only for the right
+    /// certificate.
+    fn is_accepted(&self) -> bool {
+        self.connection.stats().frame_rx.handshake_done > 0
     }
 
     fn start_handshake(&mut self, now: Instant) {

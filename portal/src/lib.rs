@@ -1,0 +1,17 @@
+//! The portal: decides and remembers.
+//!
+//! The only part of Renkei with a database. Three listeners: *member* (reached only through
+//! tunnels), *office* (staff), *control* (gateways, mutual TLS). Features stand in files of
+//! their own: rules without IO in `feature.rs`, SQL in `feature/store.rs`, pages in
+//! `feature/pages.rs`.
+
+pub mod app;
+pub mod audit;
+pub mod clock;
+pub mod config;
+pub mod db;
+pub mod ids;
+pub mod keys;
+
+#[cfg(test)]
+mod testing;
