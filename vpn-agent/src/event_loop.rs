@@ -284,7 +284,11 @@ impl EventLoop {
                 self.answer_applicant(Ok(()));
             }
             Err(error) => {
-                tracing::warn!(%error, "registration failed");
+                let cause = match &error {
+                    EnrolError::Api(error) => error.chain(),
+                    error => error.to_string(),
+                };
+                tracing::warn!(error = %cause, "registration failed");
                 self.state.handle_enrolment_failed(error.page_text());
                 self.answer_applicant(Err(error.page_text()));
             }
