@@ -19,7 +19,7 @@ use crate::clock::{Clock, from_unix_ms};
 use crate::enrolment::{self, Application, Approval, EnrolError};
 use crate::gateway_client::trust::Roots;
 use crate::gateway_client::{ApiError, GatewayClient};
-use crate::link::{Link, LinkEnd, LinkError};
+use crate::link::{Link, LinkEnd, LinkError, Patience};
 use crate::session_state::{Refused, Service, SessionState, State};
 use crate::status::{Approved, Pc, View};
 use crate::store::{Enrolment, Progress, Store, damaged_text};
@@ -58,6 +58,8 @@ pub struct Settings {
     pub commands: mpsc::Receiver<Command>,
     /// Where the proxy looks for the way to the portal.
     pub route: watch::Sender<Option<Route>>,
+    /// How long a silent tunnel is borne.
+    pub patience: Patience,
 }
 
 /// The loop with all that it holds.
@@ -67,6 +69,7 @@ pub struct EventLoop {
     clock: Arc<Clock>,
     commands: mpsc::Receiver<Command>,
     route: watch::Sender<Option<Route>>,
+    patience: Patience,
     view: watch::Sender<View>,
     state: SessionState,
     enrolment: Option<Enrolment>,
@@ -142,6 +145,7 @@ impl EventLoop {
             clock: settings.clock,
             commands: settings.commands,
             route: settings.route,
+            patience: settings.patience,
             view,
             state: SessionState::new(State::Unenrolled { problem: None }),
             enrolment: None,

@@ -71,6 +71,8 @@ pub struct FakeFund {
 enum TunnelCommand {
     Add(PeerId, PeerConfig),
     Remove(PeerId, EndCode),
+    Mute(bool),
+    Forget,
 }
 
 fn authority(name: &str) -> Issuer {
@@ -130,17 +132,17 @@ impl FakeFund {
         let udp = socket.local_addr().unwrap();
         let secret_key = SecretKey::generate().unwrap();
         let gateway_key = secret_key.public_key();
-        let tunnels = ServerTunnels::new(
-            ServerConfig {
-                secret_key,
+        let tls = server(Some(TUNNEL_ALPN));
+        let make = move || {
+            let config = ServerConfig {
+                secret_key: secret_key.clone(),
                 inner_address: SocketAddrV6::new(GATEWAY_INNER_ADDRESS, GATEWAY_INNER_PORT, 0, 0),
-                tls: server(Some(TUNNEL_ALPN)),
-            },
-            instant(),
-        )
-        .unwrap();
+                tls: tls.clone(),
+            };
+            ServerTunnels::new(config, instant()).unwrap()
+        };
         let (sender, commands) = mpsc::unbounded_channel();
-        tokio::spawn(serve_tunnels(socket, tunnels, commands));
+        tokio::spawn(serve_tunnels(socket, make, commands));
         let decisions = Arc::new(Mutex::new(Decisions::default()));
         let api = Api {
             url: url.clone(),
@@ -174,6 +176,16 @@ impl FakeFund {
         self.tunnels
             .send(TunnelCommand::Remove(peer, code))
             .unwrap();
+    }
+
+    /// Nothing comes through the network in either direction.
+    pub fn mute(&self, mute: bool) {
+        self.tunnels.send(TunnelCommand::Mute(mute)).unwrap();
+    }
+
+    /// The gateway is killed, started again, and has its grants from the portal.
+    pub fn forget_connections(&self) {
+        self.tunnels.send(TunnelCommand::Forget).unwrap();
     }
 
     pub fn decide(&self, change: impl FnOnce(&mut Decisions)) {
@@ -393,11 +405,12 @@ type Streams = HashMap<(PeerId, StreamId), (VecDeque<Bytes>, bool)>;
 /// Answers each stream with what it is sent, and finishes when the other side has.
 async fn serve_tunnels(
     socket: Socket,
-    mut tunnels: ServerTunnels,
+    make: impl Fn() -> ServerTunnels,
     mut commands: mpsc::UnboundedReceiver<TunnelCommand>,
 ) {
     let (mut batch, mut buffer) = (Batch::new(), Vec::new());
     let mut streams = Streams::new();
+    let (mut tunnels, mut peers, mut mute) = (make(), HashMap::new(), false);
     loop {
         while let Some(event) = tunnels.poll_event(instant()) {
             match event {
@@ -412,10 +425,12 @@ async fn serve_tunnels(
         while let Some(out) = tunnels.poll_transmit(instant(), MAX_SEGMENTS, &mut buffer, |_| true)
         {
             let bytes = &buffer[..out.transmit.len];
-            socket
-                .send(out.to, bytes, out.transmit.segment_size)
-                .await
-                .unwrap();
+            if !mute {
+                socket
+                    .send(out.to, bytes, out.transmit.segment_size)
+                    .await
+                    .unwrap();
+            }
         }
         let wait = tunnels
             .poll_timeout()
@@ -425,20 +440,41 @@ async fn serve_tunnels(
         tokio::select! {
             received = socket.recv(&mut batch) => {
                 received.unwrap();
-                for (from, datagram) in batch.datagrams() {
+                for (from, datagram) in batch.datagrams().filter(|_| !mute) {
                     tunnels.handle_datagram(instant(), from, datagram, |_| true);
                 }
             }
             command = commands.recv() => match command {
-                Some(TunnelCommand::Add(id, peer)) => tunnels.add_peer(id, peer, instant()).unwrap(),
+                Some(TunnelCommand::Add(id, peer)) => {
+                    tunnels.add_peer(id, copy(&peer), instant()).unwrap();
+                    peers.insert(id, peer);
+                }
+                Some(TunnelCommand::Mute(wanted)) => mute = wanted,
+                Some(TunnelCommand::Forget) => {
+                    tunnels = make();
+                    streams.clear();
+                    for (id, peer) in &peers {
+                        tunnels.add_peer(*id, copy(peer), instant()).unwrap();
+                    }
+                }
                 Some(TunnelCommand::Remove(id, code)) => {
                     tunnels.remove_peer(id, code as u64, instant());
+                    peers.remove(&id);
                 }
                 None => return,
             },
             () = tokio::time::sleep(wait) => {}
         }
         tunnels.handle_timeout(instant());
+    }
+}
+
+fn copy(peer: &PeerConfig) -> PeerConfig {
+    PeerConfig {
+        public_key: peer.public_key,
+        preshared_key: peer.preshared_key.clone(),
+        inner_address: peer.inner_address,
+        device_certificate_sha256: peer.device_certificate_sha256,
     }
 }
 

@@ -32,8 +32,28 @@ const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a stream may take to open while too many are open.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The gateway is asked for a sign of life this often when nothing else is said.
-pub const PROBE: Duration = Duration::from_secs(4);
+/// How long silence is borne, and what follows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// The gateway is asked for a sign of life this often when nothing else is said.
+    pub probe: Duration,
+    /// The tunnel counts as lost when nothing came back for this long.
+    pub lost_after: Duration,
+    /// A lost tunnel is kept this long, so that transfers go on when the network comes back;
+    /// then it is made anew, which also helps after a restart of the gateway.
+    pub rebuild_after: Duration,
+}
+
+impl Default for Patience {
+    /// Two probes may be lost before the user is told; an access point changes in less.
+    fn default() -> Self {
+        Self {
+            probe: Duration::from_secs(4),
+            lost_after: Duration::from_secs(12),
+            rebuild_after: Duration::from_secs(20),
+        }
+    }
+}
 
 /// What a tunnel is made from. Kept while a session lasts, for making it anew.
 pub struct LinkConfig {
@@ -49,6 +69,8 @@ pub struct LinkConfig {
     pub authority: RootCertStore,
     /// What certificates' dates are checked with.
     pub clock: Arc<Clock>,
+    /// How long silence is borne.
+    pub patience: Patience,
 }
 
 /// A standing tunnel. Clones are the same tunnel.
@@ -164,8 +186,8 @@ impl Link {
             server_name: grant.gateway_certificate_name.clone(),
             tls,
         };
-        let core =
-            event_loop::Core::new(tunnel).map_err(|error| LinkError::Setup(error.to_string()))?;
+        let core = event_loop::Core::new(tunnel, config.patience.probe)
+            .map_err(|error| LinkError::Setup(error.to_string()))?;
         let shared = Arc::new(Shared {
             core: Mutex::new(core),
             wake: Notify::new(),

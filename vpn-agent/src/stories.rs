@@ -14,6 +14,7 @@ use crate::clock::{Clock, to_unix_ms};
 use crate::config::Config;
 use crate::enrolment::Application;
 use crate::fake_fund::{CODE, FakeFund, PORTAL, refusal};
+use crate::link::Patience;
 use crate::page::Page;
 use crate::proxy::{PAGE_HOST, Proxy};
 use crate::session_state::{Refused, State};
@@ -112,7 +113,12 @@ impl Pc {
 fn start_agent(config: &Config, wall_error: time::Duration) -> Agent {
     let store = Store::open(&config.data_dir).unwrap();
     let clock = Clock::with_wall_error(store.time_floor(), wall_error);
-    Agent::start_with_clock(config, store, Arc::new(clock))
+    let patience = Patience {
+        probe: Duration::from_millis(200),
+        lost_after: Duration::from_millis(600),
+        rebuild_after: Duration::from_millis(1500),
+    };
+    Agent::start_with(config, store, Arc::new(clock), patience)
         .unwrap()
         .0
 }
@@ -257,6 +263,48 @@ async fn the_gateways_reason_reaches_the_user_at_once() {
     assert!(told);
     let reason = pc.agent.report().reason.unwrap();
     assert_eq!(reason, access::EndReason::Revoked.page_text());
+}
+
+#[tokio::test]
+async fn a_silent_network_is_told_and_the_same_session_goes_on_after_it() {
+    let pc = Pc::start().await;
+    pc.become_ready().await;
+    pc.connect().await;
+    let link = pc.agent.route().unwrap().link;
+    let mut stream = link.open_stream().await.unwrap();
+    stream.write_all(b"a").await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), b'a');
+    pc.fund.mute(true);
+    pc.until_state(StateName::Connecting).await;
+    assert!(pc.agent.report().remaining_s.is_some());
+    pc.fund.mute(false);
+    pc.until_state(StateName::Connected).await;
+    pc.exchange_a_byte().await;
+    assert_eq!(pc.fund.decisions.lock().unwrap().sessions_granted, 1);
+}
+
+#[tokio::test]
+async fn a_gateway_that_was_killed_and_came_back_is_found_again() {
+    let pc = Pc::start().await;
+    pc.become_ready().await;
+    pc.connect().await;
+    pc.exchange_a_byte().await;
+    pc.fund.forget_connections();
+    pc.until_state(StateName::Connecting).await;
+    pc.until_state(StateName::Connected).await;
+    pc.exchange_a_byte().await;
+    assert_eq!(pc.fund.decisions.lock().unwrap().sessions_granted, 1);
+}
+
+#[tokio::test]
+async fn a_gateway_without_udp_is_told_to_the_user() {
+    let pc = Pc::start().await;
+    pc.become_ready().await;
+    pc.fund.mute(true);
+    pc.agent.tell(Command::Connect).await;
+    pc.until_state(StateName::Ended).await;
+    let reason = pc.agent.report().reason.unwrap();
+    assert!(reason.contains("UDP"), "{reason}");
 }
 
 #[tokio::test]

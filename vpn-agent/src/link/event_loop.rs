@@ -11,7 +11,7 @@ use tunnel::{CloseReason, MAX_SEGMENTS, StreamId, Transmit};
 
 use udp::{Batch, Socket};
 
-use super::{LinkEnd, PROBE, Shared};
+use super::{LinkEnd, Shared};
 
 /// Bursts that are sent before looking for what has come in.
 const BURSTS: usize = 16;
@@ -33,6 +33,7 @@ pub(super) struct Core {
     pub(super) readers: HashMap<StreamId, Waker>,
     pub(super) writers: HashMap<StreamId, Waker>,
     wishes: Vec<Wanted>,
+    probe: Duration,
     acknowledgements: u64,
     last_sign: Instant,
     last_probe: Instant,
@@ -45,13 +46,14 @@ fn now() -> Instant {
 }
 
 impl Core {
-    pub(super) fn new(config: ClientConfig) -> Result<Self, ConfigError> {
+    pub(super) fn new(config: ClientConfig, probe: Duration) -> Result<Self, ConfigError> {
         let now = now();
         Ok(Self {
             tunnel: ClientTunnel::new(config, now)?,
             readers: HashMap::new(),
             writers: HashMap::new(),
             wishes: Vec::new(),
+            probe,
             acknowledgements: 0,
             last_sign: now,
             last_probe: now,
@@ -83,7 +85,7 @@ impl Core {
             self.last_sign = now;
         }
         let quiet_since = self.last_sign.max(self.last_probe);
-        if now.saturating_duration_since(quiet_since) >= PROBE {
+        if now.saturating_duration_since(quiet_since) >= self.probe {
             self.last_probe = now;
             self.tunnel.ping();
         }
@@ -199,8 +201,11 @@ impl Driver {
 
     fn until_timeout(&self) -> Duration {
         let now = now();
-        let timeout = self.shared.core().tunnel.poll_timeout();
-        timeout.map_or(PROBE, |due| due.saturating_duration_since(now))
+        let mut core = self.shared.core();
+        let timeout = core.tunnel.poll_timeout();
+        timeout.map_or(core.probe, |due| {
+            due.saturating_duration_since(now).min(core.probe)
+        })
     }
 
     fn handle_time(&self) {
