@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use crate::agent::{Agent, Command};
 use crate::clock::{Clock, to_unix_ms};
 use crate::config::Config;
+use crate::control::{self, Claim, Reply, Request, WindowRequest};
 use crate::enrolment::Application;
 use crate::fake_fund::{CODE, FakeFund, PORTAL, refusal};
 use crate::link::Patience;
@@ -389,6 +390,48 @@ async fn a_refused_session_names_the_next_opening() {
     let report = pc.agent.report();
     assert_eq!(report.reason.unwrap(), "本日は祝日です。");
     assert_eq!(report.next_opening.unwrap(), "2026-11-24T08:00:00+09:00");
+}
+
+#[tokio::test]
+async fn another_run_steers_the_one_that_holds_the_folder() {
+    let pc = Pc::start().await;
+    let store = Store::open(&pc.config.data_dir).unwrap();
+    let Claim::Ours(instance) = control::claim(&store).unwrap() else {
+        panic!("nobody else holds the folder");
+    };
+    let (sender, mut windows) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(instance.serve(pc.agent.clone(), sender));
+    let Claim::Theirs(other) = control::claim(&store).unwrap() else {
+        panic!("the folder is held");
+    };
+    let reply = other.ask(&Request::Connect).await.unwrap();
+    assert!(matches!(reply, Reply::Failed { .. }), "not enrolled yet");
+    pc.fund.decide(|decisions| decisions.approve = true);
+    let enrol = Request::Enrol {
+        gateway: pc.fund.url.parse().unwrap(),
+        establishment: "0123".parse().unwrap(),
+        code: CODE.into(),
+    };
+    assert!(matches!(other.ask(&enrol).await.unwrap(), Reply::Status(_)));
+    pc.until_state(StateName::Ready).await;
+    other.ask(&Request::Connect).await.unwrap();
+    pc.until_state(StateName::Connected).await;
+    match other.ask(&Request::Disconnect).await.unwrap() {
+        Reply::Status(report) => assert_eq!(report.state, StateName::Ended),
+        reply => panic!("{reply:?}"),
+    }
+    tokio::spawn(async move {
+        let (_, reply): WindowRequest = windows.recv().await.unwrap();
+        reply.send(Some("http://window/".into())).unwrap();
+    });
+    match other
+        .ask(&Request::Open { no_browser: true })
+        .await
+        .unwrap()
+    {
+        Reply::Window { url } => assert_eq!(url, "http://window/"),
+        reply => panic!("{reply:?}"),
+    }
 }
 
 #[tokio::test]
