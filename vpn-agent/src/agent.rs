@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::enrolment::{self, Application, EnrolError};
 use crate::event_loop::{EventLoop, Settings};
-use crate::link::Link;
+use crate::link::{Link, Patience};
 use crate::status::{StatusReport, View};
 use crate::store::Store;
 use crate::urls::{GatewayUrl, PortalUrl};
@@ -64,14 +64,15 @@ impl Agent {
     /// Starts the event loop. The caller holds the instance lock of `store`.
     pub fn start(config: &Config, store: Store) -> Result<(Self, JoinHandle<()>), EnrolError> {
         let clock = Arc::new(Clock::system(store.time_floor()));
-        Self::start_with_clock(config, store, clock)
+        Self::start_with(config, store, clock, Patience::default())
     }
 
-    /// Starts the event loop with a clock that may be wrong.
-    pub fn start_with_clock(
+    /// Starts the event loop with a clock that may be wrong and with another patience.
+    pub fn start_with(
         config: &Config,
         store: Store,
         clock: Arc<Clock>,
+        patience: Patience,
     ) -> Result<(Self, JoinHandle<()>), EnrolError> {
         let roots = enrolment::roots(config.gateway_ca_file.as_deref())?;
         let (command_sender, commands) = mpsc::channel(MAX_WAITING_COMMANDS);
@@ -82,6 +83,7 @@ impl Agent {
             clock: clock.clone(),
             commands,
             route: route_sender,
+            patience,
         })?;
         let agent = Self {
             commands: command_sender,

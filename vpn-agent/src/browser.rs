@@ -92,6 +92,7 @@ impl Window {
                 "--disable-component-update",
                 "--disable-default-apps",
                 "--disable-quic",
+                "--hide-crash-restore-bubble",
                 "--disable-features=HttpsUpgrades,HttpsFirstBalancedModeAutoEnable,Translate,OptimizationHints,MediaRouter",
             ]
             .map(OsString::from),

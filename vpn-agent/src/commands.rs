@@ -13,7 +13,6 @@ use tokio::task::JoinHandle;
 
 use crate::agent::{Agent, Command};
 use crate::cli;
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{self, Claim, Client, Instance, Reply, Request, WindowRequest};
 use crate::diagnose;
@@ -100,8 +99,7 @@ struct Running {
 
 impl Running {
     fn start(config: &Config, store: Store, instance: Instance) -> Result<Self, CommandError> {
-        let clock = Arc::new(Clock::system(store.time_floor()));
-        let (agent, event_loop) = Agent::start_with_clock(config, store, clock)?;
+        let (agent, event_loop) = Agent::start(config, store)?;
         let (sender, windows) = mpsc::channel(MAX_WINDOW_REQUESTS);
         let control = tokio::spawn(instance.serve(agent.clone(), sender));
         Ok(Self {

@@ -28,6 +28,10 @@ const LINE_LIMIT_BYTES: u64 = 64 * 1024;
 /// How long the other side may take for a line.
 const LINE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How often, and after which pause, a channel that is not there yet is tried again.
+const CONNECT_TRIES: u32 = 20;
+const CONNECT_PAUSE: Duration = Duration::from_millis(50);
+
 /// Runs of the agent that are served at a time.
 const MAX_CONNECTIONS: usize = 16;
 
@@ -128,7 +132,7 @@ impl Client {
     /// Asks the running agent.
     pub async fn ask(&self, request: &Request) -> io::Result<Reply> {
         let exchange = async {
-            let mut stream = os::connect_control(&self.path).await?;
+            let mut stream = self.connect().await?;
             let mut line = serde_json::to_vec(request)?;
             line.push(b'\n');
             stream.write_all(&line).await?;
@@ -138,14 +142,23 @@ impl Client {
         tokio::time::timeout(LINE_TIMEOUT, exchange).await?
     }
 
-    /// How things stand with the running agent.
-    pub async fn status(&self) -> io::Result<StatusReport> {
-        match self.ask(&Request::Status).await? {
-            Reply::Status(status) => Ok(*status),
-            Reply::Window { .. } | Reply::Failed { .. } => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "not an answer to status",
-            )),
+    /// Connects; an agent that has just started may not listen yet.
+    async fn connect(&self) -> io::Result<ControlStream> {
+        let mut tries = 0;
+        loop {
+            match os::connect_control(&self.path).await {
+                Err(error)
+                    if tries < CONNECT_TRIES
+                        && matches!(
+                            error.kind(),
+                            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                        ) =>
+                {
+                    tries += 1;
+                    tokio::time::sleep(CONNECT_PAUSE).await;
+                }
+                connected => return connected,
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use access::EndReason;
 use protocol::agent_api::{EnrolmentState, RefusalCode, ServiceStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -18,7 +19,7 @@ use crate::clock::{Clock, from_unix_ms};
 use crate::enrolment::{self, Application, Approval, EnrolError};
 use crate::gateway_client::trust::Roots;
 use crate::gateway_client::{ApiError, GatewayClient};
-use crate::link::{Link, LinkEnd, LinkError};
+use crate::link::{Link, LinkEnd, LinkError, Patience};
 use crate::session_state::{Refused, Service, SessionState, State};
 use crate::status::{Approved, Pc, View};
 use crate::store::{Enrolment, Progress, Store, damaged_text};
@@ -57,6 +58,8 @@ pub struct Settings {
     pub commands: mpsc::Receiver<Command>,
     /// Where the proxy looks for the way to the portal.
     pub route: watch::Sender<Option<Route>>,
+    /// How long a silent tunnel is borne.
+    pub patience: Patience,
 }
 
 /// The loop with all that it holds.
@@ -66,6 +69,7 @@ pub struct EventLoop {
     clock: Arc<Clock>,
     commands: mpsc::Receiver<Command>,
     route: watch::Sender<Option<Route>>,
+    patience: Patience,
     view: watch::Sender<View>,
     state: SessionState,
     enrolment: Option<Enrolment>,
@@ -141,6 +145,7 @@ impl EventLoop {
             clock: settings.clock,
             commands: settings.commands,
             route: settings.route,
+            patience: settings.patience,
             view,
             state: SessionState::new(State::Unenrolled { problem: None }),
             enrolment: None,
@@ -283,7 +288,11 @@ impl EventLoop {
                 self.answer_applicant(Ok(()));
             }
             Err(error) => {
-                tracing::warn!(%error, "registration failed");
+                let cause = match &error {
+                    EnrolError::Api(error) => error.chain(),
+                    error => error.to_string(),
+                };
+                tracing::warn!(error = %cause, "registration failed");
                 self.state.handle_enrolment_failed(error.page_text());
                 self.answer_applicant(Err(error.page_text()));
             }
@@ -357,6 +366,7 @@ impl EventLoop {
             }),
             Err(ApiError::Refused(refusal)) => match refusal.code {
                 RefusalCode::Revoked | RefusalCode::NoDevice => {
+                    self.state.handle_ended(EndReason::Revoked);
                     self.state.handle_refused(refusal.sentence, None);
                 }
                 RefusalCode::Closed
@@ -399,11 +409,22 @@ impl EventLoop {
         self.open_fund();
         match self.state.state() {
             State::Pending { .. } => self.poll_enrolment(now),
-            State::Ready { .. } | State::Ended { .. } => self.ask_service(now),
-            State::Refused { what, .. } if *what == Refused::Session => self.ask_service(now),
-            State::Linking(_) | State::Reconnecting(_) => self.make_link(),
+            State::Ready { .. } | State::Ended { .. } if self.watches_service => {
+                self.ask_service(now);
+            }
+            State::Refused { what, .. } if *what == Refused::Session && self.watches_service => {
+                self.ask_service(now);
+            }
+            State::Linking(_) => self.make_link(),
+            State::Reconnecting(_) => {
+                self.make_link();
+                // The portal may know why nothing comes through any more.
+                self.ask_service(now);
+            }
             State::Unenrolled { .. }
             | State::Enrolling { .. }
+            | State::Ready { .. }
+            | State::Ended { .. }
             | State::Refused { .. }
             | State::Asking
             | State::Connected(_) => {}
@@ -482,7 +503,7 @@ impl EventLoop {
     }
 
     fn ask_service(&mut self, now: Instant) {
-        if !self.watches_service || self.busy.asking_service || now < self.next_service_poll {
+        if self.busy.asking_service || now < self.next_service_poll {
             return;
         }
         let Some(fund) = &self.fund else {

@@ -28,3 +28,8 @@ pub mod session_state;
 pub mod status;
 pub mod store;
 pub mod urls;
+
+#[cfg(test)]
+mod fake_fund;
+#[cfg(test)]
+mod stories;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use protocol::agent_api::{
-    AgentGrant, EndCode, GATEWAY_INNER_ADDRESS, GATEWAY_INNER_PORT, TUNNEL_ALPN,
+    AgentGrant, EndCode, GATEWAY_INNER_ADDRESS, GATEWAY_INNER_PORT, TUNNEL_ALPN, TunnelMessage,
 };
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
@@ -21,7 +21,6 @@ use tunnel::keys::{PresharedKey, PublicKey, SecretKey};
 use crate::clock::Clock;
 
 mod event_loop;
-mod socket;
 mod stream;
 
 use event_loop::{Driver, Wanted};
@@ -33,8 +32,28 @@ const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a stream may take to open while too many are open.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The gateway is asked for a sign of life this often when nothing else is said.
-pub const PROBE: Duration = Duration::from_secs(4);
+/// How long silence is borne, and what follows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// The gateway is asked for a sign of life this often when nothing else is said.
+    pub probe: Duration,
+    /// The tunnel counts as lost when nothing came back for this long.
+    pub lost_after: Duration,
+    /// A lost tunnel is kept this long, so that transfers go on when the network comes back;
+    /// then it is made anew, which also helps after a restart of the gateway.
+    pub rebuild_after: Duration,
+}
+
+impl Default for Patience {
+    /// Two probes may be lost before the user is told; an access point changes in less.
+    fn default() -> Self {
+        Self {
+            probe: Duration::from_secs(4),
+            lost_after: Duration::from_secs(12),
+            rebuild_after: Duration::from_secs(20),
+        }
+    }
+}
 
 /// What a tunnel is made from. Kept while a session lasts, for making it anew.
 pub struct LinkConfig {
@@ -50,6 +69,8 @@ pub struct LinkConfig {
     pub authority: RootCertStore,
     /// What certificates' dates are checked with.
     pub clock: Arc<Clock>,
+    /// How long silence is borne.
+    pub patience: Patience,
 }
 
 /// A standing tunnel. Clones are the same tunnel.
@@ -122,6 +143,8 @@ struct Shared {
     streams_available: Notify,
     connected: watch::Sender<bool>,
     end: watch::Sender<Option<LinkEnd>>,
+    /// What the gateway last said inside the tunnel.
+    message: watch::Sender<Option<TunnelMessage>>,
     endpoint: SocketAddr,
 }
 
@@ -135,7 +158,7 @@ impl Link {
     /// Makes the tunnel: tries the endpoints in order until one answers.
     pub async fn connect(config: &LinkConfig) -> Result<Self, LinkError> {
         for endpoint in &config.endpoints {
-            let link = Self::start(config, *endpoint)?;
+            let link = Self::start(config, *endpoint).await?;
             match tokio::time::timeout(ENDPOINT_TIMEOUT, link.connected()).await {
                 Ok(Ok(())) => return Ok(link),
                 Ok(Err(end)) => return Err(LinkError::Ended(end)),
@@ -148,8 +171,10 @@ impl Link {
         Err(LinkError::NoAnswer)
     }
 
-    fn start(config: &LinkConfig, endpoint: SocketAddr) -> Result<Self, LinkError> {
-        let socket = socket::Socket::bind_for(endpoint)?;
+    async fn start(config: &LinkConfig, endpoint: SocketAddr) -> Result<Self, LinkError> {
+        let endpoint = SocketAddr::new(endpoint.ip().to_canonical(), endpoint.port());
+        // Not connected to the endpoint: it goes on when the PC's own address changes.
+        let socket = udp::Socket::bind_any().await?;
         let tls = tls(config)?;
         let grant = &config.grant;
         let tunnel = ClientConfig {
@@ -161,14 +186,15 @@ impl Link {
             server_name: grant.gateway_certificate_name.clone(),
             tls,
         };
-        let core =
-            event_loop::Core::new(tunnel).map_err(|error| LinkError::Setup(error.to_string()))?;
+        let core = event_loop::Core::new(tunnel, config.patience.probe)
+            .map_err(|error| LinkError::Setup(error.to_string()))?;
         let shared = Arc::new(Shared {
             core: Mutex::new(core),
             wake: Notify::new(),
             streams_available: Notify::new(),
             connected: watch::Sender::new(false),
             end: watch::Sender::new(None),
+            message: watch::Sender::new(None),
             endpoint,
         });
         tokio::spawn(Driver::new(shared.clone(), socket).run());
@@ -239,6 +265,11 @@ impl Link {
     /// How long nothing has come from the gateway's QUIC.
     pub fn silence(&self) -> Duration {
         self.0.core().silence()
+    }
+
+    /// What the gateway last said inside the tunnel.
+    pub fn message(&self) -> Option<TunnelMessage> {
+        *self.0.message.borrow()
     }
 
     fn wish(&self, wanted: Wanted) {

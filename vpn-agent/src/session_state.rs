@@ -191,16 +191,16 @@ impl State {
     /// another establishment or after it was revoked.
     pub fn may_enrol(&self) -> bool {
         match self {
-            Self::Unenrolled { .. } => true,
-            Self::Refused { what, .. } => *what == Refused::Enrolment,
-            Self::Enrolling { .. }
+            Self::Unenrolled { .. }
             | Self::Pending { .. }
             | Self::Ready { .. }
+            | Self::Refused { .. }
+            | Self::Ended { .. } => true,
+            Self::Enrolling { .. }
             | Self::Asking
             | Self::Linking(_)
             | Self::Connected(_)
-            | Self::Reconnecting(_)
-            | Self::Ended { .. } => false,
+            | Self::Reconnecting(_) => false,
         }
     }
 }
@@ -372,6 +372,26 @@ impl SessionState {
             self.handle_timeout(now);
         }
         wanted
+    }
+
+    /// The gateway said that the session ends earlier than was granted: at `deadline` by the
+    /// portal's clock. A later one changes nothing.
+    pub fn handle_deadline(&mut self, deadline: OffsetDateTime, will_end: EndReason, now: Instant) {
+        let (State::Linking(session) | State::Connected(session) | State::Reconnecting(session)) =
+            &mut self.state
+        else {
+            return;
+        };
+        let Ok(earlier) = Duration::try_from(session.ends_at_wall - deadline) else {
+            return;
+        };
+        if earlier.is_zero() {
+            return;
+        }
+        session.ends_at = session.ends_at.checked_sub(earlier).unwrap_or(now);
+        session.ends_at_wall = deadline;
+        session.will_end = will_end;
+        self.handle_timeout(now);
     }
 
     /// The tunnel stands.

@@ -18,6 +18,9 @@ use crate::store::Store;
 /// that is gone.
 const SHORTEST_VISIT: Duration = Duration::from_secs(3);
 
+/// How long a window may take to close.
+const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+
 pub(super) async fn open(
     config: &Config,
     store: Store,
@@ -115,10 +118,38 @@ async fn open_here(
     } else {
         window = Some(opener.open()?);
     }
+    let result = attend(running, &opener, &mut window).await;
+    if let Some(window) = window {
+        close(window).await;
+    }
+    result
+}
+
+/// Lets the window end by itself, so that it can write down what it must.
+async fn close(mut window: Child) {
+    let asked = window.id().map(os::ask_to_end);
+    if let Some(Ok(())) = asked
+        && tokio::time::timeout(CLOSE_LIMIT, window.wait())
+            .await
+            .is_ok()
+    {
+        return;
+    }
+    if let Err(error) = window.kill().await {
+        tracing::debug!(%error, "window was gone already");
+    }
+}
+
+/// Waits for the window's end, for other runs that want it up, and for the signal to end.
+async fn attend(
+    running: &mut Running,
+    opener: &Opener<'_>,
+    window: &mut Option<Child>,
+) -> Result<(), CommandError> {
     let opened_at = running.agent.clock().now().mono;
     loop {
         tokio::select! {
-            status = closed(&mut window) => {
+            status = closed(window) => {
                 let status = status.map_err(system("ブラウザーの終了を確認できませんでした"))?;
                 tracing::info!(%status, "window closed");
                 let visit = running.agent.clock().now().mono.saturating_duration_since(opened_at);
@@ -131,7 +162,7 @@ async fn open_here(
             }
             Some((no_browser, reply)) = running.windows.recv() => {
                 let url = opener.page.url();
-                let shown = no_browser || bring_up(&opener, &mut window);
+                let shown = no_browser || bring_up(opener, window);
                 // The asker may have gone.
                 let _ = reply.send(shown.then_some(url));
             }

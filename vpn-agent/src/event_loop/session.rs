@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use protocol::agent_api::{AgentGrant, EndCode, SessionRequest, session_message};
+use protocol::agent_api::{AgentGrant, EndCode, SessionRequest, TunnelMessage, session_message};
 use protocol::{Bytes32, SessionId};
 use tunnel::keys::SecretKey;
 
@@ -13,21 +13,13 @@ use crate::agent::Route;
 use crate::clock::from_unix_ms;
 use crate::device_key::DeviceKey;
 use crate::gateway_client::{ApiError, GatewayClient};
-use crate::link::{Link, LinkConfig, LinkEnd, LinkError};
+use crate::link::{Link, LinkConfig, LinkEnd, LinkError, Patience};
 use crate::os;
 use crate::session_state::{Session, State};
 use crate::urls::GatewayUrl;
 
 /// Endpoints of a gateway that are tried.
 const MAX_ENDPOINTS: usize = 8;
-
-/// The tunnel counts as lost when nothing came back for this long. It says something at
-/// least every [`crate::link::PROBE`] and gets an answer each time.
-const LOST_AFTER: Duration = Duration::from_secs(12);
-
-/// A lost tunnel is kept this long, so that transfers go on when the network comes back;
-/// then it is made anew, which also helps after a restart of the gateway.
-const REBUILD_AFTER: Duration = Duration::from_secs(20);
 
 /// Pause between tries to make a lost tunnel anew.
 const REBUILD_PAUSE: Duration = Duration::from_secs(2);
@@ -161,6 +153,7 @@ impl EventLoop {
                 identity,
                 authority,
                 clock: self.clock.clone(),
+                patience: self.patience,
             }),
             session,
             gateway,
@@ -266,14 +259,27 @@ impl EventLoop {
             link.network_changed();
         }
         let silence = link.silence();
+        let Patience {
+            lost_after,
+            rebuild_after,
+            probe: _,
+        } = self.patience;
+        if let Some(TunnelMessage::Deadline {
+            deadline_ms,
+            reason,
+        }) = link.message()
+            && let Some(deadline) = from_unix_ms(deadline_ms)
+        {
+            self.state.handle_deadline(deadline, reason.into(), now);
+        }
         match self.state.state() {
-            State::Connected(_) if silence > LOST_AFTER => {
+            State::Connected(_) if silence > lost_after => {
                 tracing::warn!("nothing comes from the gateway any more");
                 link.network_changed();
                 self.state.handle_link_lost();
             }
-            State::Reconnecting(_) if silence <= LOST_AFTER => self.state.handle_linked(now),
-            State::Reconnecting(_) if silence > REBUILD_AFTER => {
+            State::Reconnecting(_) if silence <= lost_after => self.state.handle_linked(now),
+            State::Reconnecting(_) if silence > rebuild_after => {
                 tracing::info!("making the tunnel anew");
                 link.abandon();
                 active.link = None;

@@ -96,16 +96,16 @@ impl ApiError {
 fn certificate_error(error: &reqwest::Error) -> Option<&CertificateError> {
     let mut cause = error.source();
     while let Some(error) = cause {
-        let inner = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref)
-            .map(|inner| inner as &(dyn std::error::Error + 'static));
-        for candidate in [Some(error), inner].into_iter().flatten() {
-            if let Some(rustls::Error::InvalidCertificate(found)) = candidate.downcast_ref() {
-                return Some(found);
-            }
+        if let Some(rustls::Error::InvalidCertificate(found)) = error.downcast_ref() {
+            return Some(found);
         }
-        cause = inner.and_then(std::error::Error::source).or(error.source());
+        cause = match error
+            .downcast_ref::<std::io::Error>()
+            .map(|io| io.get_ref())
+        {
+            Some(carried) => carried.map(|carried| carried as &(dyn std::error::Error + 'static)),
+            None => error.source(),
+        };
     }
     None
 }

@@ -9,8 +9,9 @@ use protocol::agent_api::EndCode;
 use tunnel::client::{ClientConfig, ClientTunnel, ConfigError, Event};
 use tunnel::{CloseReason, MAX_SEGMENTS, StreamId, Transmit};
 
-use super::socket::{Received, Socket};
-use super::{LinkEnd, PROBE, Shared};
+use udp::{Batch, Socket};
+
+use super::{LinkEnd, Shared};
 
 /// Bursts that are sent before looking for what has come in.
 const BURSTS: usize = 16;
@@ -32,6 +33,7 @@ pub(super) struct Core {
     pub(super) readers: HashMap<StreamId, Waker>,
     pub(super) writers: HashMap<StreamId, Waker>,
     wishes: Vec<Wanted>,
+    probe: Duration,
     acknowledgements: u64,
     last_sign: Instant,
     last_probe: Instant,
@@ -44,13 +46,14 @@ fn now() -> Instant {
 }
 
 impl Core {
-    pub(super) fn new(config: ClientConfig) -> Result<Self, ConfigError> {
+    pub(super) fn new(config: ClientConfig, probe: Duration) -> Result<Self, ConfigError> {
         let now = now();
         Ok(Self {
             tunnel: ClientTunnel::new(config, now)?,
             readers: HashMap::new(),
             writers: HashMap::new(),
             wishes: Vec::new(),
+            probe,
             acknowledgements: 0,
             last_sign: now,
             last_probe: now,
@@ -82,7 +85,7 @@ impl Core {
             self.last_sign = now;
         }
         let quiet_since = self.last_sign.max(self.last_probe);
-        if now.saturating_duration_since(quiet_since) >= PROBE {
+        if now.saturating_duration_since(quiet_since) >= self.probe {
             self.last_probe = now;
             self.tunnel.ping();
         }
@@ -117,12 +120,8 @@ impl Driver {
     }
 
     async fn drive(&self) -> LinkEnd {
-        let mut received = self.socket.received();
+        let mut received = Batch::new();
         let mut buffer = Vec::new();
-        if let Err(error) = self.socket.writable().await {
-            tracing::warn!(%error, "socket broke");
-            return LinkEnd::Lost;
-        }
         loop {
             let mut over = self.handle_wishes();
             if over == Some(Wanted::Abandon) {
@@ -138,7 +137,7 @@ impl Driver {
             let sleep = self.until_timeout();
             tokio::select! {
                 biased;
-                result = self.socket.receive(&mut received) => match result {
+                result = self.socket.recv(&mut received) => match result {
                     Ok(()) => self.handle_datagrams(&received),
                     // Reports of unreachable hosts come this way; the gateway may be back soon.
                     Err(error) => tracing::debug!(%error, "receive failed"),
@@ -180,26 +179,33 @@ impl Driver {
             let Some(Transmit { len, segment_size }) = next else {
                 return false;
             };
+            let endpoint = self.shared.endpoint;
+            let sent = self.socket.send(endpoint, &buffer[..len], segment_size);
             // What cannot be sent is lost like any datagram, and repeated by QUIC.
-            if let Err(error) = self.socket.send(&buffer[..len], segment_size).await {
+            if let Err(error) = sent.await {
                 tracing::debug!(%error, "send failed");
             }
         }
         true
     }
 
-    fn handle_datagrams(&self, received: &Received) {
+    fn handle_datagrams(&self, received: &Batch) {
         let now = now();
         let mut core = self.shared.core();
-        for datagram in self.socket.datagrams(received) {
-            core.tunnel.handle_datagram(now, datagram);
+        for (from, datagram) in received.datagrams() {
+            if from == self.shared.endpoint {
+                core.tunnel.handle_datagram(now, datagram);
+            }
         }
     }
 
     fn until_timeout(&self) -> Duration {
         let now = now();
-        let timeout = self.shared.core().tunnel.poll_timeout();
-        timeout.map_or(PROBE, |due| due.saturating_duration_since(now))
+        let mut core = self.shared.core();
+        let timeout = core.tunnel.poll_timeout();
+        timeout.map_or(core.probe, |due| {
+            due.saturating_duration_since(now).min(core.probe)
+        })
     }
 
     fn handle_time(&self) {
@@ -225,9 +231,13 @@ impl Driver {
                     wake(core.writers.remove(&id));
                 }
                 Event::StreamsAvailable => self.shared.streams_available.notify_waiters(),
-                Event::Message(message) => {
-                    tracing::debug!(bytes = message.len(), "message from the gateway");
-                }
+                Event::Message(message) => match serde_json::from_slice(&message) {
+                    Ok(message) => {
+                        self.shared.message.send_replace(Some(message));
+                    }
+                    // A newer gateway may say things that this agent does not know.
+                    Err(error) => tracing::debug!(%error, "message not understood"),
+                },
                 Event::Closed(reason) => {
                     tracing::info!(%reason, "tunnel closed");
                     return Some(link_end(&reason, *self.shared.connected.borrow()));

@@ -144,6 +144,18 @@ pub async fn shutdown_signal() -> io::Result<()> {
     Ok(())
 }
 
+/// Asks a program that this one started to end, so that it can save what it has to.
+pub fn ask_to_end(process_id: u32) -> io::Result<()> {
+    let process = i32::try_from(process_id)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+        .ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(rustix::process::kill_process(
+        process,
+        rustix::process::Signal::TERM,
+    )?)
+}
+
 /// Says whether the loopback connection from `peer` to `local` was made by this user.
 /// Where the system cannot tell, the answer is no.
 #[cfg(target_os = "linux")]

@@ -263,3 +263,25 @@ fn a_second_enrolment_that_fails_takes_nothing_away() {
     assert_eq!(*core.state(), State::Ready { problem });
     assert!(core.connect());
 }
+
+#[test]
+fn the_gateway_can_bring_the_end_nearer_and_never_put_it_off() {
+    let mut desk = Desk::connected(90);
+    let granted = datetime!(2026-11-20 11:30 +9);
+    let later = granted + minutes(10);
+    desk.core
+        .handle_deadline(later, EndReason::ClosingTime, desk.now);
+    assert_eq!(desk.core.poll_timeout(), Some(desk.now + minutes(80)));
+    let earlier = granted - minutes(85);
+    desk.core
+        .handle_deadline(earlier, EndReason::ClosingTime, desk.now);
+    desk.look();
+    assert_eq!(desk.shown, [Notice::TenMinutes]);
+    desk.pass(minutes(5));
+    assert_eq!(
+        *desk.core.state(),
+        State::Ended {
+            sentence: EndReason::ClosingTime.page_text().into()
+        }
+    );
+}
