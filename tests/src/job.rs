@@ -43,17 +43,36 @@ impl OfficePages {
             .fill("password", &stage.staff.password)?
             .fill("code", &staff_code(&stage.staff)?)?;
         let page = self.site.submit(&form).await?;
-        ensure!(page.status == StatusCode::OK && page.path == "/", "office sign-in: {} {}", page.path, page.text());
+        ensure!(
+            page.status == StatusCode::OK && page.path == "/",
+            "office sign-in: {} {}",
+            page.path,
+            page.text()
+        );
         Ok(page)
     }
 
     /// Registers the stage's establishment and its admin; returns what goes into the letter.
     pub async fn register(&self) -> Result<Letter> {
-        self.register_as(ESTABLISHMENT_NUMBER, ESTABLISHMENT_NAME, ADMIN_USER_ID, ADMIN_NAME, ADMIN_EMAIL).await
+        self.register_as(
+            ESTABLISHMENT_NUMBER,
+            ESTABLISHMENT_NAME,
+            ADMIN_USER_ID,
+            ADMIN_NAME,
+            ADMIN_EMAIL,
+        )
+        .await
     }
 
     /// Registers an establishment and its admin.
-    pub async fn register_as(&self, number: &str, name: &str, user_id: &str, admin: &str, email: &str) -> Result<Letter> {
+    pub async fn register_as(
+        &self,
+        number: &str,
+        name: &str,
+        user_id: &str,
+        admin: &str,
+        email: &str,
+    ) -> Result<Letter> {
         let page = self.site.get("/establishments/new").await?;
         let form = page
             .form("/establishments")?
@@ -83,7 +102,11 @@ impl OfficePages {
     /// Takes the oldest filing of the queue into review; returns its page's path.
     pub async fn take_oldest(&self) -> Result<String> {
         let queue = self.site.get("/filings").await?;
-        let path = queue.links("/filings/").into_iter().next().with_context(|| format!("a filing in: {}", queue.text()))?;
+        let path = queue
+            .links("/filings/")
+            .into_iter()
+            .next()
+            .with_context(|| format!("a filing in: {}", queue.text()))?;
         let page = self.site.get(&path).await?;
         let page = self.site.submit(&page.form("/take")?).await?;
         ensure!(page.status == StatusCode::OK, "take: {}", page.text());
@@ -121,20 +144,29 @@ impl MemberPages {
 
     /// Signs in for the first time: with the letter's password, and chooses one's own.
     pub async fn first_sign_in(&self, letter: &Letter, code: &str) -> Result<Page> {
-        let page = self.sign_in(ADMIN_USER_ID, &letter.initial_password, code).await?;
+        let page = self
+            .sign_in(ADMIN_USER_ID, &letter.initial_password, code)
+            .await?;
         let form = page
             .form("password")
             .with_context(|| format!("after the first sign-in: {}", page.text()))?
             .fill("new_password", ADMIN_PASSWORD)?
             .fill("new_password_again", ADMIN_PASSWORD)?;
         let page = self.site.submit(&form).await?;
-        ensure!(page.status == StatusCode::OK, "first password: {}", page.text());
+        ensure!(
+            page.status == StatusCode::OK,
+            "first password: {}",
+            page.text()
+        );
         Ok(page)
     }
 
     /// This session's anti-forgery token, as the page's script reads it.
     pub async fn csrf(&self) -> Result<String> {
-        self.site.get("/").await?.attribute("input[name=csrf]", "value")
+        self.site
+            .get("/")
+            .await?
+            .attribute("input[name=csrf]", "value")
     }
 
     /// Uploads a file in parts; returns the upload's id.
@@ -146,10 +178,17 @@ impl MemberPages {
             .header("renkei-csrf", &csrf)
             .header("tus-resumable", "1.0.0")
             .header("upload-length", bytes.len())
-            .header("upload-metadata", format!("filename {}", STANDARD.encode(name)));
+            .header(
+                "upload-metadata",
+                format!("filename {}", STANDARD.encode(name)),
+            );
         let created = self.site.send(request).await?;
         let status = created.status();
-        let location = created.headers().get("location").map(|path| path.to_str().map(str::to_owned)).transpose()?;
+        let location = created
+            .headers()
+            .get("location")
+            .map(|path| path.to_str().map(str::to_owned))
+            .transpose()?;
         let location = match location {
             Some(location) if status == StatusCode::CREATED => location,
             _ => anyhow::bail!("upload: {status} {}", created.text().await?),
@@ -164,15 +203,21 @@ impl MemberPages {
                 .header("upload-offset", number * PART_BYTES)
                 .body(part.to_vec());
             let taken = self.site.send(request).await?;
-            ensure!(taken.status() == StatusCode::NO_CONTENT, "part {number}: {}", taken.status());
+            ensure!(
+                taken.status() == StatusCode::NO_CONTENT,
+                "part {number}: {}",
+                taken.status()
+            );
         }
         Ok(location.rsplit('/').next().unwrap_or_default().to_owned())
     }
 
     /// Hands in finished uploads, each with its password; returns status and answer.
     pub async fn hand_in(&self, uploads: &[(String, Option<&str>)]) -> Result<(StatusCode, Value)> {
-        let files: Vec<Value> =
-            uploads.iter().map(|(upload, password)| json!({"upload": upload, "password": password})).collect();
+        let files: Vec<Value> = uploads
+            .iter()
+            .map(|(upload, password)| json!({"upload": upload, "password": password}))
+            .collect();
         let request = self
             .site
             .request(Method::POST, "/filings")
@@ -205,7 +250,13 @@ fn matching_code_in(text: &str) -> Option<String> {
     text.split(|c: char| !c.is_ascii_digit() && c != '-')
         .find(|word| {
             word.len() == 9
-                && word.char_indices().all(|(at, c)| if at == 4 { c == '-' } else { c.is_ascii_digit() })
+                && word.char_indices().all(|(at, c)| {
+                    if at == 4 {
+                        c == '-'
+                    } else {
+                        c.is_ascii_digit()
+                    }
+                })
         })
         .map(str::to_owned)
 }

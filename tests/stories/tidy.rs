@@ -8,7 +8,10 @@ use std::process::Command;
 use renkei_tests::process::output;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .expect("the workspace")
 }
 
 /// The names under `[dependencies]` of a crate.
@@ -25,12 +28,16 @@ fn dependencies(krate: &str) -> BTreeSet<String> {
 }
 
 fn tracked_files() -> Vec<PathBuf> {
-    output(Command::new("git").args(["ls-files", "-z"]).current_dir(root()))
-        .expect("git lists the files")
-        .split('\0')
-        .filter(|name| !name.is_empty())
-        .map(PathBuf::from)
-        .collect()
+    output(
+        Command::new("git")
+            .args(["ls-files", "-z"])
+            .current_dir(root()),
+    )
+    .expect("git lists the files")
+    .split('\0')
+    .filter(|name| !name.is_empty())
+    .map(PathBuf::from)
+    .collect()
 }
 
 #[test]
@@ -41,7 +48,15 @@ fn the_rules_of_access_depend_on_nothing_but_errors_and_time() {
 
 #[test]
 fn dependencies_between_our_crates_go_one_way() {
-    let ours = ["access", "protocol", "tunnel", "udp", "gateway", "portal", "vpn-agent"];
+    let ours = [
+        "access",
+        "protocol",
+        "tunnel",
+        "udp",
+        "gateway",
+        "portal",
+        "vpn-agent",
+    ];
     let allowed: [(&str, &[&str]); 7] = [
         ("gateway/access", &[]),
         ("gateway/protocol", &["access"]),
@@ -52,8 +67,14 @@ fn dependencies_between_our_crates_go_one_way() {
         ("vpn-agent", &["access", "protocol", "tunnel", "udp"]),
     ];
     for (krate, allowed) in allowed {
-        for dependency in dependencies(krate).iter().filter(|name| ours.contains(&name.as_str())) {
-            assert!(allowed.contains(&dependency.as_str()), "{krate} must not depend on {dependency}");
+        for dependency in dependencies(krate)
+            .iter()
+            .filter(|name| ours.contains(&name.as_str()))
+        {
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{krate} must not depend on {dependency}"
+            );
         }
     }
 }
@@ -62,7 +83,10 @@ fn dependencies_between_our_crates_go_one_way() {
 fn the_tunnel_owns_no_socket_and_the_protocol_sends_nothing() {
     for krate in ["gateway/tunnel", "gateway/protocol", "gateway/access"] {
         for forbidden in ["tokio", "socket2", "quinn-udp", "reqwest", "hyper"] {
-            assert!(!dependencies(krate).contains(forbidden), "{krate} depends on {forbidden}");
+            assert!(
+                !dependencies(krate).contains(forbidden),
+                "{krate} depends on {forbidden}"
+            );
         }
     }
 }
@@ -72,7 +96,11 @@ fn every_source_file_says_its_duty_in_its_first_line() {
     for file in tracked_files() {
         if file.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(root().join(&file)).expect("a source file");
-            assert!(text.starts_with("//!"), "{} does not say its duty", file.display());
+            assert!(
+                text.starts_with("//!"),
+                "{} does not say its duty",
+                file.display()
+            );
         }
     }
 }
@@ -80,7 +108,12 @@ fn every_source_file_says_its_duty_in_its_first_line() {
 #[test]
 fn no_module_file_is_called_mod() {
     for file in tracked_files() {
-        assert_ne!(file.file_name().and_then(|name| name.to_str()), Some("mod.rs"), "{}", file.display());
+        assert_ne!(
+            file.file_name().and_then(|name| name.to_str()),
+            Some("mod.rs"),
+            "{}",
+            file.display()
+        );
     }
 }
 
@@ -91,20 +124,29 @@ fn every_link_in_the_documents_leads_somewhere() {
             continue;
         }
         let text = std::fs::read_to_string(root().join(&file)).expect("a document");
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for target in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             if target.starts_with("http") || target.starts_with('#') {
                 continue;
             }
             let path = target.split('#').next().unwrap_or(target);
             let folder = root().join(file.parent().expect("a folder"));
-            assert!(folder.join(path).exists(), "{}: {target} does not exist", file.display());
+            assert!(
+                folder.join(path).exists(),
+                "{}: {target} does not exist",
+                file.display()
+            );
         }
     }
 }
 
 #[test]
 fn every_test_that_the_security_document_names_exists() {
-    let document = std::fs::read_to_string(root().join("docs/SECURITY.md")).expect("docs/SECURITY.md");
+    let document =
+        std::fs::read_to_string(root().join("docs/SECURITY.md")).expect("docs/SECURITY.md");
     let sources: String = tracked_files()
         .iter()
         .filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
@@ -112,10 +154,22 @@ fn every_test_that_the_security_document_names_exists() {
         .collect();
     let names: Vec<&str> = document
         .split('`')
-        .filter(|word| word.matches('_').count() >= 2 && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
+        .filter(|word| {
+            word.matches('_').count() >= 2
+                && word
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        })
         .collect();
-    assert!(names.len() >= 10, "docs/SECURITY.md names only {} tests", names.len());
+    assert!(
+        names.len() >= 10,
+        "docs/SECURITY.md names only {} tests",
+        names.len()
+    );
     for name in names {
-        assert!(sources.contains(&format!("fn {name}(")), "docs/SECURITY.md names {name}, which does not exist");
+        assert!(
+            sources.contains(&format!("fn {name}(")),
+            "docs/SECURITY.md names {name}, which does not exist"
+        );
     }
 }

@@ -6,11 +6,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use ring::digest::{SHA256, digest};
-use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
 use tokio::process::{Child, Command};
 
 use crate::os;
@@ -99,6 +94,8 @@ impl Window {
         );
         if let Some(key) = &self.trusted_key {
             arguments.push(format!("--ignore-certificate-errors-spki-list={key}").into());
+            // Without it the browser warns of the argument above on every page.
+            arguments.push("--test-type".into());
         }
         arguments.extend(self.more_arguments.iter().map(OsString::from));
         arguments
@@ -121,46 +118,9 @@ impl Window {
     }
 }
 
-/// SHA-256 of a certificate's public key (SubjectPublicKeyInfo), base64, as browsers want
-/// it. `None` if the certificate cannot be read.
-pub fn key_hash(certificate: &[u8]) -> Option<String> {
-    let mut store = RootCertStore::empty();
-    store.add(CertificateDer::from(certificate)).ok()?;
-    // The anchor holds the inside of the structure; the hash is over the whole.
-    let inside = store.roots.first()?.subject_public_key_info.as_ref();
-    let mut whole = vec![0x30];
-    match u16::try_from(inside.len()).ok()? {
-        length @ 0..=0x7f => whole.push(length as u8),
-        length @ 0x80..=0xff => whole.extend([0x81, length as u8]),
-        length => {
-            whole.push(0x82);
-            whole.extend(length.to_be_bytes());
-        }
-    }
-    whole.extend(inside);
-    Some(STANDARD.encode(digest(&SHA256, &whole)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{CertificateParams, IsCa, KeyPair, PublicKeyData as _};
-
-    #[test]
-    fn the_hash_is_over_the_authoritys_whole_key() {
-        for key in [
-            KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap(),
-            KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap(),
-            KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap(),
-        ] {
-            let mut params = CertificateParams::default();
-            params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-            let certificate = params.self_signed(&key).unwrap();
-            let expected = STANDARD.encode(digest(&SHA256, &key.subject_public_key_info()));
-            assert_eq!(key_hash(certificate.der()), Some(expected));
-        }
-        assert_eq!(key_hash(b"rubbish"), None);
-    }
 
     #[test]
     fn the_window_knows_only_the_proxy() {

@@ -341,11 +341,11 @@ impl Api {
             device: device_id(),
             certificate: Der(certificate.der().to_vec()),
             service_authority: Der(self.service.der().to_vec()),
-            fund_name: "電子情報技術産業企業年金基金".into(),
+            fund_name: "見本企業年金基金".into(),
             establishment: "0123".parse().unwrap(),
             establishment_name: "株式会社見本".into(),
             portal_url: PORTAL.into(),
-            portal_uses_service_authority: true,
+            portal_key_sha256: None,
             gateways: vec![self.url.clone()],
         }))
     }

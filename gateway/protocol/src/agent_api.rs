@@ -97,9 +97,11 @@ pub struct Enrolled {
     pub establishment_name: String,
     /// The portal's member pages, `https://host/`; reachable only through the tunnel.
     pub portal_url: String,
-    /// True if the portal's certificate comes from `service_authority` and not from a
-    /// public one, so that the agent's window must be told to trust it.
-    pub portal_uses_service_authority: bool,
+    /// SHA-256 of the key (SubjectPublicKeyInfo) that the portal's member pages show, if their
+    /// certificate is the fund's own and not a public one: the agent's window is told to
+    /// trust this one key, whose private half only the portal holds.
+    #[serde(default)]
+    pub portal_key_sha256: Option<Bytes32>,
     /// Base URLs of all gateways, best first.
     pub gateways: Vec<String>,
 }

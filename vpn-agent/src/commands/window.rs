@@ -85,8 +85,8 @@ impl Opener<'_> {
         Ok(enrolment
             .as_ref()
             .and_then(|enrolment| enrolment.enrolled())
-            .filter(|enrolled| enrolled.portal_uses_service_authority)
-            .and_then(|enrolled| browser::key_hash(&enrolled.service_authority.0)))
+            .and_then(|enrolled| enrolled.portal_key_sha256)
+            .map(|hash| hash.to_string()))
     }
 }
 
@@ -147,8 +147,17 @@ async fn attend(
     window: &mut Option<Child>,
 ) -> Result<(), CommandError> {
     let opened_at = running.agent.clock().now().mono;
+    let mut unaware = opener.trusted_key()?.is_none();
     loop {
         tokio::select! {
+            () = approved(&running.agent), if unaware && window.is_some() => {
+                // A window learns whom to trust only when it is opened.
+                unaware = false;
+                if opener.trusted_key()?.is_some() && let Some(old) = window.take() {
+                    close(old).await;
+                    *window = Some(opener.open()?);
+                }
+            }
             status = closed(window) => {
                 let status = status.map_err(system("ブラウザーの終了を確認できませんでした"))?;
                 tracing::info!(%status, "window closed");
@@ -169,6 +178,16 @@ async fn attend(
             signal = os::shutdown_signal() => {
                 return signal.map_err(system("終了の合図を待てませんでした"));
             }
+        }
+    }
+}
+
+/// Waits until this PC is approved.
+async fn approved(agent: &Agent) {
+    let mut agent = agent.clone();
+    while !agent.view().pc.is_some_and(|pc| pc.approved.is_some()) {
+        if !agent.changed().await {
+            std::future::pending::<()>().await;
         }
     }
 }
