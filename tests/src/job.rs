@@ -237,6 +237,19 @@ impl MemberPages {
     }
 }
 
+impl MemberPages {
+    /// The establishment's zip password, shown after the password was typed again.
+    pub async fn zip_password(&self, password: &str) -> Result<String> {
+        let page = self.site.get("/settings/zip-password").await?;
+        let form = page
+            .form("/settings/zip-password")?
+            .fill("password", password)?;
+        let page = self.site.submit(&form).await?;
+        page.find("[data-zip-password]")
+            .with_context(|| page.text())
+    }
+}
+
 impl Agent {
     /// Asks to be registered and returns the matching code that the window shows.
     pub fn ask_to_enrol(&self, letter: &Letter) -> Result<String> {
