@@ -7,11 +7,14 @@
 
 pub mod app;
 pub mod audit;
+pub mod authority;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod establishments;
 pub mod ids;
 pub mod keys;
+pub mod signals;
 
 #[cfg(test)]
 mod testing;
