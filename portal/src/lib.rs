@@ -8,13 +8,18 @@
 pub mod app;
 pub mod audit;
 pub mod authority;
+pub mod calendar;
 pub mod clock;
 pub mod config;
+pub mod control_api;
 pub mod db;
+pub mod devices;
 pub mod establishments;
+pub mod gateways;
 pub mod ids;
 pub mod keys;
 pub mod signals;
+pub mod tunnel_sessions;
 
 #[cfg(test)]
 mod testing;
