@@ -12,6 +12,8 @@ pub mod config;
 pub mod db;
 pub mod ids;
 pub mod keys;
+pub mod staff;
+pub mod web;
 
 #[cfg(test)]
 mod testing;
