@@ -12,6 +12,7 @@ pub mod config;
 pub mod db;
 pub mod ids;
 pub mod keys;
+pub mod mail;
 pub mod passwords;
 pub mod staff;
 pub mod web;
