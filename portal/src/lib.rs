@@ -7,13 +7,16 @@
 
 pub mod app;
 pub mod audit;
+pub mod authority;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod establishments;
 pub mod ids;
 pub mod keys;
 pub mod mail;
 pub mod passwords;
+pub mod signals;
 pub mod staff;
 pub mod web;
 

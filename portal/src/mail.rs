@@ -112,8 +112,3 @@ impl fmt::Display for MaskedAddress {
         self.0.fmt(f)
     }
 }
-
-/// Says whether `text` can be a mail address that we can write to.
-pub fn is_address(text: &str) -> bool {
-    text.len() <= 254 && text.is_ascii() && text.parse::<lettre::Address>().is_ok()
-}

@@ -12,7 +12,7 @@ use std::time::Duration as StdDuration;
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 use time::{Duration, OffsetDateTime};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::{Mail, Outgoing, SendError, Transport};
 use crate::app::App;
@@ -20,6 +20,7 @@ use crate::clock::{from_unix_ms, unix_ms};
 use crate::db::{Db, StoreError, Tx};
 use crate::ids::MailId;
 use crate::keys::{MasterKey, Purpose};
+use crate::signals::Stopping;
 
 /// Waiting times after the first, second … failure; the last one repeats.
 const BACK_OFF: [Duration; 4] = [
@@ -34,9 +35,6 @@ const CLAIM: Duration = Duration::seconds(60);
 const LANES: usize = 4;
 /// How often a portal looks for mails that another one queued, or whose time has come.
 const LOOK_AGAIN: StdDuration = StdDuration::from_secs(1);
-
-/// Wakes this process's lanes when a mail was queued.
-static QUEUED: Notify = Notify::const_new();
 
 /// What stands sealed in the row.
 #[derive(Serialize, Deserialize)]
@@ -69,8 +67,9 @@ fn place(id: MailId) -> String {
     format!("outbox/{id}")
 }
 
-/// Queues a mail in the transaction of what it tells about. It goes out after the commit;
-/// call [`wake`] then, or it waits for [`LOOK_AGAIN`]. After `expires` it is given up.
+/// Queues a mail in the transaction of what it tells about. After the
+/// commit, tell `signals.mail_queued()`, so that it goes out at once. After `expires` it is
+/// given up.
 pub async fn queue(
     tx: &mut Tx,
     keys: &MasterKey,
@@ -109,11 +108,6 @@ pub async fn give_up(tx: &mut Tx, id: MailId, now: OffsetDateTime) -> Result<(),
     Ok(())
 }
 
-/// Sends queued mails at once: call it after the commit.
-pub fn wake() {
-    QUEUED.notify_waiters();
-}
-
 /// Says where a mail stands.
 pub async fn state(db: &Db, id: MailId) -> Result<Option<MailState>, StoreError> {
     let row = sqlx::query(
@@ -144,11 +138,14 @@ pub async fn state(db: &Db, id: MailId) -> Result<Option<MailState>, StoreError>
         .map_err(StoreError::doing("read a mail's state"))
 }
 
-/// Sends what is due until `stop` turns true.
-pub async fn run<T: Transport>(app: App, transport: T, stop: watch::Receiver<bool>) {
+/// Sends what is due until the process is to end.
+pub async fn run<T: Transport>(app: App, transport: T) {
     let transport = Arc::new(transport);
     let lanes: Vec<_> = (0..LANES)
-        .map(|_| tokio::spawn(lane(app.clone(), Arc::clone(&transport), stop.clone())))
+        .map(|_| {
+            let (queued, stop) = (app.signals.mails(), app.signals.stopping());
+            tokio::spawn(lane(app.clone(), Arc::clone(&transport), queued, stop))
+        })
         .collect();
     for lane in lanes {
         if lane.await.is_err() {
@@ -157,9 +154,14 @@ pub async fn run<T: Transport>(app: App, transport: T, stop: watch::Receiver<boo
     }
 }
 
-async fn lane<T: Transport>(app: App, transport: Arc<T>, mut stop: watch::Receiver<bool>) {
+async fn lane<T: Transport>(
+    app: App,
+    transport: Arc<T>,
+    mut queued: watch::Receiver<u64>,
+    mut stop: Stopping,
+) {
     loop {
-        let queued = QUEUED.notified();
+        queued.mark_unchanged();
         match send_next(&app, &*transport, app.clock.now()).await {
             Ok(true) => continue,
             Ok(false) => {}
@@ -168,9 +170,9 @@ async fn lane<T: Transport>(app: App, transport: Arc<T>, mut stop: watch::Receiv
             }
         }
         tokio::select! {
-            () = queued => {}
+            _ = queued.changed() => {}
             () = tokio::time::sleep(LOOK_AGAIN) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = stop.wait() => return,
         }
     }
 }

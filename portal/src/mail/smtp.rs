@@ -148,7 +148,10 @@ mod tests {
         assert_eq!(first, second);
         let text = String::from_utf8(first).unwrap();
         assert!(text.contains("Message-ID: <0199@example.jp>\r\n"), "{text}");
-        assert!(text.contains("Date: Fri, 20 Nov 2026 00:05:00 +0000\r\n"), "{text}");
+        assert!(
+            text.contains("Date: Fri, 20 Nov 2026 00:05:00 +0000\r\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -118,7 +118,10 @@ mod tests {
             device_approved(&config, to),
         ] {
             assert!(!mail.body.contains("tanaka") && !mail.subject.contains("tanaka"));
-            assert_eq!(format!("{mail:?}"), format!("Mail({})", mail.purpose.as_str()));
+            assert_eq!(
+                format!("{mail:?}"),
+                format!("Mail({})", mail.purpose.as_str())
+            );
         }
     }
 }
