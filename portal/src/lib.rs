@@ -15,6 +15,7 @@ pub mod establishments;
 pub mod ids;
 pub mod keys;
 pub mod mail;
+pub mod one_time_codes;
 pub mod passwords;
 pub mod signals;
 pub mod staff;
