@@ -18,8 +18,13 @@ pub mod establishments;
 pub mod gateways;
 pub mod ids;
 pub mod keys;
+pub mod mail;
+pub mod one_time_codes;
+pub mod passwords;
 pub mod signals;
+pub mod staff;
 pub mod tunnel_sessions;
+pub mod web;
 
 #[cfg(test)]
 mod testing;

@@ -1,14 +1,16 @@
-//! Word that travels inside this process alone: "sessions changed, look now" and "stop".
+//! Word that travels inside this process alone: "sessions changed, look now", "a mail was queued"
+//! and "stop".
 //!
-//! Nothing depends on the first: whoever listens also looks by himself every half second,
+//! Nothing depends on the first two: whoever listens also looks by himself every second or sooner,
 //! because another portal may have made the change. It only makes things immediate.
 
 use tokio::sync::watch;
 
-/// Both signals.
+/// The signals.
 #[derive(Debug)]
 pub struct Signals {
     sessions: watch::Sender<u64>,
+    mails: watch::Sender<u64>,
     stop: watch::Sender<bool>,
 }
 
@@ -16,6 +18,7 @@ impl Default for Signals {
     fn default() -> Self {
         Self {
             sessions: watch::Sender::new(0),
+            mails: watch::Sender::new(0),
             stop: watch::Sender::new(false),
         }
     }
@@ -32,6 +35,17 @@ impl Signals {
     /// Something to await [`Signals::sessions_changed`] with.
     pub fn sessions(&self) -> watch::Receiver<u64> {
         self.sessions.subscribe()
+    }
+
+    /// Tells the outbox to look at its queue now. Call it after the commit.
+    pub fn mail_queued(&self) {
+        self.mails
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Something to await [`Signals::mail_queued`] with.
+    pub fn mails(&self) -> watch::Receiver<u64> {
+        self.mails.subscribe()
     }
 
     /// Tells everything that runs to come to an end.

@@ -3,6 +3,8 @@
 //! PostgreSQL comes from `scripts/test-postgres`, which starts a server of its own on a free
 //! port, once per test run, and stops it when this process ends.
 
+pub mod people;
+
 use std::ops::Deref;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -13,6 +15,7 @@ use time::OffsetDateTime;
 
 use crate::app::App;
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::db::Db;
 use crate::keys::MasterKey;
 
@@ -77,6 +80,12 @@ pub async fn rehearsal(db: &Db) -> App {
 }
 
 async fn app_with(db: &Db, clock: Clock, more: &str) -> App {
+    App::start(db.clone(), clock, MasterKey::generate(), config(more))
+        .await
+        .expect("starts")
+}
+
+fn config(more: &str) -> Config {
     let config = format!(
         r#"
         fund_name = "見本企業年金基金"
@@ -98,10 +107,7 @@ async fn app_with(db: &Db, clock: Clock, more: &str) -> App {
         from = "renkei@example.jp"
         "#
     );
-    let config = toml::from_str(&config).expect("a whole configuration");
-    App::start(db.clone(), clock, MasterKey::generate(), config)
-        .await
-        .expect("starts")
+    toml::from_str(&config).expect("a whole configuration")
 }
 
 async fn migrated(url: &str) -> Db {
