@@ -18,6 +18,7 @@ pub mod establishments;
 pub mod gateways;
 pub mod ids;
 pub mod keys;
+pub mod listeners;
 pub mod mail;
 pub mod one_time_codes;
 pub mod passwords;

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::store::{self, Liveness};
 use crate::app::App;
 use crate::clock::unix_ms;
-use crate::control_api::chain;
+use crate::web::page_error::chain;
 
 /// How often the task looks by itself.
 const POLL: Duration = Duration::from_millis(500);
