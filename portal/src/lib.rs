@@ -8,6 +8,7 @@
 pub mod app;
 pub mod audit;
 pub mod authority;
+pub mod backup;
 pub mod calendar;
 pub mod clock;
 pub mod config;
