@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod audit;
+pub mod authenticator;
 pub mod authority;
 pub mod clock;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod keys;
 pub mod mail;
 pub mod one_time_codes;
 pub mod passwords;
+pub mod sign_in;
 pub mod signals;
 pub mod staff;
 pub mod web;
