@@ -9,10 +9,14 @@ pub mod app;
 pub mod audit;
 pub mod authenticator;
 pub mod authority;
+pub mod calendar;
 pub mod clock;
 pub mod config;
+pub mod control_api;
 pub mod db;
+pub mod devices;
 pub mod establishments;
+pub mod gateways;
 pub mod ids;
 pub mod keys;
 pub mod mail;
@@ -21,6 +25,7 @@ pub mod passwords;
 pub mod sign_in;
 pub mod signals;
 pub mod staff;
+pub mod tunnel_sessions;
 pub mod web;
 
 #[cfg(test)]
