@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod audit;
+pub mod authenticator;
 pub mod authority;
 pub mod backup;
 pub mod calendar;
@@ -23,6 +24,7 @@ pub mod listeners;
 pub mod mail;
 pub mod one_time_codes;
 pub mod passwords;
+pub mod sign_in;
 pub mod signals;
 pub mod staff;
 pub mod tunnel_sessions;

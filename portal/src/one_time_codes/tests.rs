@@ -40,7 +40,7 @@ pub(crate) async fn newest_code(app: &App) -> String {
     let mail: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let body = mail["body"].as_str().unwrap();
     let (_, rest) = body.split_once('\u{3000}').unwrap();
-    digits(&rest[..12])
+    digits(rest.lines().next().unwrap())
 }
 
 async fn tried(app: &App, binding: &Binding, code: &str, now: OffsetDateTime) -> Redeemed {
