@@ -7,11 +7,28 @@
 
 pub mod app;
 pub mod audit;
+pub mod authenticator;
+pub mod authority;
+pub mod backup;
+pub mod calendar;
 pub mod clock;
 pub mod config;
+pub mod control_api;
 pub mod db;
+pub mod devices;
+pub mod establishments;
+pub mod gateways;
 pub mod ids;
 pub mod keys;
+pub mod listeners;
+pub mod mail;
+pub mod one_time_codes;
+pub mod passwords;
+pub mod sign_in;
+pub mod signals;
+pub mod staff;
+pub mod tunnel_sessions;
+pub mod web;
 
 #[cfg(test)]
 mod testing;
