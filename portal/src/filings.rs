@@ -1,0 +1,5 @@
+//! Filings (届書): from the file that somebody hands in to the decision.
+
+pub mod archive;
+pub mod names;
+pub mod pdf;

@@ -1,0 +1,3 @@
+//! The fund's portal: decides and remembers.
+
+pub mod filings;
