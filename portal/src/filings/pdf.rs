@@ -167,3 +167,6 @@ fn count_pages(bytes: &[u8]) -> Result<usize, PdfError> {
         Err(_) => Err(PdfError::Broken("the parser gave up")),
     }
 }
+
+#[cfg(test)]
+mod tests;
