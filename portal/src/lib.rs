@@ -1,3 +1,4 @@
 //! The fund's portal: decides and remembers.
 
 pub mod filings;
+pub mod vault;
