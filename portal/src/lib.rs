@@ -1,4 +1,6 @@
 //! The fund's portal: decides and remembers.
 
+pub mod documents;
 pub mod filings;
+pub mod notices;
 pub mod vault;
