@@ -15,6 +15,8 @@ mod dates;
 mod face;
 mod sheet;
 
+pub(crate) use face::FILE as FONT_FILE;
+
 pub use dates::{date_text, short_date_text};
 pub use sheet::{Align, Cell, Ink, NodeId, Role, RowPlace, Sheet, Style};
 

@@ -3,4 +3,5 @@
 pub mod documents;
 pub mod filings;
 pub mod notices;
+pub mod page_images;
 pub mod vault;

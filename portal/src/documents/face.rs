@@ -8,7 +8,8 @@ use std::sync::LazyLock;
 
 use krilla::text::Font;
 
-static FILE: &[u8] = include_bytes!("../../assets/fonts/BIZUDGothic-Regular.ttf");
+/// The font file.
+pub(crate) static FILE: &[u8] = include_bytes!("../../assets/fonts/BIZUDGothic-Regular.ttf");
 
 static FACE: LazyLock<Face> = LazyLock::new(|| {
     let face = ttf_parser::Face::parse(FILE, 0).expect("the bundled font is sound");
@@ -98,7 +99,10 @@ fn may_break(chars: &[char], at: usize) -> bool {
     let (before, after) = (chars[at - 1], chars[at]);
     let word =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ',' | '@' | '/');
-    !NOT_AT_START.contains(after) && !NOT_AT_END.contains(before) && !(word(before) && word(after))
+    let kept_together = NOT_AT_START.contains(after)
+        || NOT_AT_END.contains(before)
+        || (word(before) && word(after));
+    !kept_together
 }
 
 #[cfg(test)]
