@@ -4,3 +4,4 @@ pub mod archive;
 pub mod check;
 pub mod names;
 pub mod pdf;
+pub mod receipt;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hayro::hayro_interpret::InterpreterSettings;
-use hayro::hayro_interpret::font::FontQuery;
+use hayro::hayro_interpret::font::{FontData, FontQuery};
 use hayro::hayro_syntax::Pdf;
 use hayro::vello_cpu::color::palette::css::WHITE;
 use hayro::{PixmapSettings, RenderCache, RenderSettings};
@@ -207,7 +207,7 @@ fn draw_page(pdf: Vec<u8>, number: usize, width: u16) -> Result<PageImage, PageI
 
 /// Stands in for fonts that a file names and does not bring along: Japanese forms often do so
 /// with MS Gothic and MS Mincho.
-fn substitute_font(query: &FontQuery) -> Option<(Arc<dyn AsRef<[u8]> + Send + Sync>, u32)> {
+fn substitute_font(query: &FontQuery) -> Option<(FontData, u32)> {
     match query {
         FontQuery::Standard(font) => Some(font.get_font_data()),
         FontQuery::Fallback(wanted) if wanted.character_collection.is_some() => {

@@ -90,9 +90,6 @@ fn a_japanese_font_that_the_file_does_not_bring_along_is_replaced() {
     let text = "BT /F1 40 Tf 10 30 Td <8E918A69> Tj ET";
     let image = draw(page(text, font, "100 100"), 1, 200).unwrap();
     assert!(ink(&image.png) > 0.02, "{}", ink(&image.png));
-    if let Ok(folder) = std::env::var("RENKEI_PICTURES") {
-        fs::write(PathBuf::from(folder).join("gothic.png"), &image.png).unwrap();
-    }
 }
 
 #[test]
@@ -138,7 +135,7 @@ fn a_form_that_draws_itself_ends() {
         "<</Length 5>>",
         "<</Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</X 4 0 R>>>>/Length 5>>",
     );
-    let _ = draw(file.into_bytes(), 1, 200);
+    assert!(draw(file.into_bytes(), 1, 200).is_ok());
 }
 
 #[test]
