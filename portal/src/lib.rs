@@ -10,6 +10,7 @@ pub mod audit;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod filings;
 pub mod ids;
 pub mod keys;
 
