@@ -7,6 +7,10 @@
 //!
 //! Nothing here reads a clock, a row or a file. `filings::store` asks here before it writes.
 
+pub mod archive;
+pub mod check;
+pub mod names;
+pub mod pdf;
 pub mod reasons;
 
 use time::{Date, OffsetDateTime};

@@ -13,6 +13,7 @@ pub mod db;
 pub mod filings;
 pub mod ids;
 pub mod keys;
+pub mod vault;
 
 #[cfg(test)]
 mod testing;
