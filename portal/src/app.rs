@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::keys::MasterKey;
+use crate::vault::Vault;
 
 /// The portal's shared state; cheap to clone.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct Parts {
     pub clock: Clock,
     /// The root of all keys.
     pub keys: MasterKey,
+    /// Where documents lie sealed.
+    pub vault: Vault,
     /// What the fund configured.
     pub config: Config,
 }

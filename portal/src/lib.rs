@@ -13,7 +13,9 @@ pub mod db;
 pub mod filings;
 pub mod ids;
 pub mod keys;
+pub mod staff;
 pub mod vault;
+pub mod web;
 
 #[cfg(test)]
 mod testing;
