@@ -9,11 +9,13 @@ pub mod app;
 pub mod audit;
 pub mod clock;
 pub mod config;
+pub mod custody;
 pub mod db;
 pub mod filings;
 pub mod ids;
 pub mod keys;
 pub mod staff;
+pub mod uploads;
 pub mod vault;
 pub mod web;
 

@@ -3,6 +3,8 @@
 //! PostgreSQL comes from `scripts/test-postgres`, which starts a server of its own on a free
 //! port, once per test run, and stops it when this process ends.
 
+pub mod world;
+
 use std::ops::Deref;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -11,6 +13,7 @@ use sqlx::Connection as _;
 use tempfile::TempDir;
 
 use crate::db::Db;
+pub use world::worlds;
 
 /// A database that goes away with the test.
 pub struct TestDb {

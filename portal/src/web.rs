@@ -44,7 +44,10 @@ pub fn office_router(app: App) -> Router {
 }
 
 fn member_routes(routes: Routes) -> Routes {
-    routes.with(assets::routes).with(home::member_routes)
+    routes
+        .with(assets::routes)
+        .with(home::member_routes)
+        .with(crate::uploads::pages::member_routes)
 }
 
 fn office_routes(routes: Routes) -> Routes {
