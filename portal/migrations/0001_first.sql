@@ -270,7 +270,8 @@ CREATE TABLE filings (
     establishment_id TEXT NOT NULL REFERENCES establishments (id),
     document_id TEXT NOT NULL REFERENCES documents (id),
     name TEXT NOT NULL,                 -- 20240524_0123_資格取得届
-    kind TEXT NOT NULL,
+    original_name TEXT NOT NULL,        -- as the sender had it
+    kind TEXT NOT NULL,                 -- code
     filed_on TEXT NOT NULL,             -- 2024-05-24
     state TEXT NOT NULL,                -- received | in_review | decided | returned | withdrawn
     reviewer_id TEXT REFERENCES staff (id),

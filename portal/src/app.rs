@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::keys::MasterKey;
+use crate::page_images::PageImages;
 use crate::vault::Vault;
 
 /// The portal's shared state; cheap to clone.
@@ -24,6 +25,8 @@ pub struct Parts {
     pub keys: MasterKey,
     /// Where documents lie sealed.
     pub vault: Vault,
+    /// Pictures of pages, a few at a time.
+    pub page_images: PageImages,
     /// What the fund configured.
     pub config: Config,
 }

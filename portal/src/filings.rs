@@ -12,10 +12,13 @@ pub mod check;
 pub mod names;
 pub mod pdf;
 pub mod reasons;
+pub mod receipt;
+pub mod store;
 
-use time::{Date, OffsetDateTime};
+use time::OffsetDateTime;
 
 use crate::ids::{DocumentId, EstablishmentId, FilingId, StaffId, SubmissionId};
+pub use names::FilingName;
 pub use reasons::{ReturnCode, ReturnReason};
 
 /// One filing, as the office and its sender see it.
@@ -29,12 +32,8 @@ pub struct Filing {
     pub submission: SubmissionId,
     /// The sealed PDF.
     pub document: DocumentId,
-    /// `届出年月日_事業所番号_届書名称`, without `.pdf`.
-    pub name: String,
-    /// 届書名称.
-    pub kind: String,
-    /// 届出年月日.
-    pub filed_on: Date,
+    /// `届出年月日_事業所番号_届書名称`.
+    pub name: FilingName,
     /// Where it stands.
     pub state: State,
     /// When it was received.

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Cursor, Read};
 
+use encoding_rs::SHIFT_JIS;
 use zeroize::Zeroizing;
 use zip::result::ZipError;
 use zip::{ZipArchive, ZipReadOptions};
@@ -53,6 +54,18 @@ impl Password {
 
     fn bytes(&self) -> &[u8] {
         self.0.as_bytes()
+    }
+
+    /// The ways in which the sender's program may have written the password down: Japanese
+    /// ones write CP932.
+    fn spellings(&self) -> Vec<Zeroizing<Vec<u8>>> {
+        let utf8 = Zeroizing::new(self.bytes().to_vec());
+        if self.0.is_ascii() {
+            return vec![utf8];
+        }
+        let (cp932, _, lossy) = SHIFT_JIS.encode(&self.0);
+        let cp932 = (!lossy).then(|| Zeroizing::new(cp932.into_owned()));
+        [Some(utf8), cp932].into_iter().flatten().collect()
     }
 }
 
@@ -158,7 +171,7 @@ impl ArchiveError {
             Self::Broken(_) => "zipファイルが壊れています（途中で切れているか、中の記録が食い違っています）。もう一度作り直してお送りください。".into(),
             Self::EntryBroken => "zipファイルの中身が壊れています。もう一度作り直してお送りください。".into(),
             Self::PasswordMissing => "zipファイルのパスワードを入力してください。".into(),
-            Self::WrongPassword => "パスワードが違います。zipファイルを作ったときのパスワードを入力してください。".into(),
+            Self::WrongPassword => "パスワードが違います。zipファイルを作ったときのパスワードを入力してください。正しいパスワードでも開けないときは、zipファイルを作り直してください。".into(),
             Self::PasswordTooLong => format!("パスワードが長すぎます（{PASSWORD_LIMIT_BYTES}バイトまで）。"),
             Self::NotEncrypted => "パスワードが付いていないzipファイルです。パスワードを付けて作り直すか、PDFのままお送りください。".into(),
             Self::Empty => "zipファイルの中にファイルがありません。".into(),
@@ -216,8 +229,9 @@ pub fn open(bytes: &[u8], password: Option<&Password>) -> Result<Opened, Vec<Arc
     let mut problems = Vec::new();
     let mut opened = Vec::new();
     let mut left_bytes = TOTAL_LIMIT_BYTES;
+    let spellings = password.spellings();
     for planned in &entries {
-        match read_entry(&mut archive, planned, password, left_bytes) {
+        match read_with_any(&mut archive, planned, &spellings, left_bytes) {
             Ok(bytes) => {
                 left_bytes -= bytes.len() as u64;
                 opened.push(Entry {
@@ -422,15 +436,29 @@ fn plan(archive: &mut Zip<'_>) -> Result<Vec<Planned>, Vec<ArchiveProblem>> {
     }
 }
 
+fn read_with_any(
+    archive: &mut Zip<'_>,
+    planned: &Planned,
+    spellings: &[Zeroizing<Vec<u8>>],
+    left_bytes: u64,
+) -> Result<Vec<u8>, ArchiveError> {
+    let mut tries = spellings
+        .iter()
+        .map(|password| read_entry(archive, planned, password, left_bytes));
+    tries
+        .find(|read| *read != Err(ArchiveError::WrongPassword))
+        .unwrap_or(Err(ArchiveError::WrongPassword))
+}
+
 /// Reads one entry to its end, so that its authentication code or checksum was compared.
 fn read_entry(
     archive: &mut Zip<'_>,
     planned: &Planned,
-    password: &Password,
+    password: &[u8],
     left_bytes: u64,
 ) -> Result<Vec<u8>, ArchiveError> {
     let options = ZipReadOptions::new()
-        .password(Some(password.bytes()))
+        .password(Some(password))
         .enforce_header_consistency(true);
     let entry = archive
         .by_index_with_options(planned.index, options)
@@ -465,3 +493,6 @@ fn read_entry(
 fn broken(error: &ZipError) -> ArchiveError {
     ArchiveError::Broken(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

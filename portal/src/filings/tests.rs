@@ -1,7 +1,7 @@
 //! The rules of a filing's way, by example and over generated orders of acts.
 
 use proptest::prelude::*;
-use time::macros::{date, datetime};
+use time::macros::datetime;
 
 use super::*;
 
@@ -13,9 +13,7 @@ fn received() -> Filing {
         establishment: EstablishmentId::new(),
         submission: SubmissionId::new(),
         document: DocumentId::new(),
-        name: "20260313_0123_資格取得届".into(),
-        kind: "資格取得届".into(),
-        filed_on: date!(2026 - 03 - 13),
+        name: "20260313_0123_資格取得届".parse().unwrap(),
         state: State::Received,
         received: NOW,
         changed: NOW,

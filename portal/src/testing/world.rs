@@ -23,6 +23,7 @@ use crate::config::{Config, Control, Pages, Smtp, SmtpSecurity};
 use crate::db::{Db, Tx};
 use crate::ids::{EstablishmentId, StaffId, UserId};
 use crate::keys::{MasterKey, Purpose};
+use crate::page_images::PageImages;
 use crate::staff::StaffRole;
 use crate::vault::{EstablishmentKey, Vault};
 use crate::web::forms::CSRF_HEADER;
@@ -34,7 +35,7 @@ use crate::web::sessions;
 /// When every test's story begins: a Friday morning.
 pub const MORNING: OffsetDateTime = datetime!(2026-03-13 10:00 +9);
 /// The zip password of both establishments.
-pub const ZIP_PASSWORD: &str = "Rene52hsqx3ca4q2";
+pub const ZIP_PASSWORD: &str = "RENE52HSQX3CA4Q2RENE";
 
 /// A fund with its people.
 pub struct World {
@@ -98,6 +99,7 @@ impl World {
             clock: Clock::set_to(MORNING),
             keys: MasterKey::generate(),
             vault: Vault::in_folder(folder.path()).expect("a vault"),
+            page_images: PageImages::default(),
             config: config(),
         });
         let mut tx = app.db.begin().await.expect("begins");
