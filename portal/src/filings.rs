@@ -9,6 +9,7 @@
 
 pub mod archive;
 pub mod check;
+pub mod hand_in;
 pub mod names;
 pub mod pdf;
 pub mod reasons;
