@@ -334,6 +334,14 @@ impl AuditRow {
 }
 
 impl Actor {
+    /// How `…_by` columns of other tables name the actor: `staff/<id>`, `command_line`.
+    pub fn name_for_rows(&self) -> String {
+        match self.columns() {
+            (kind, id, ..) if id.is_empty() => kind.to_owned(),
+            (kind, id, ..) => format!("{kind}/{id}"),
+        }
+    }
+
     /// Kind, id, device, session, as they stand in the row.
     fn columns(&self) -> (&'static str, String, String, String) {
         let text = |id: &Option<SessionId>| id.map(|id| id.to_string()).unwrap_or_default();

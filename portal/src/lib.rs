@@ -7,16 +7,21 @@
 
 pub mod app;
 pub mod audit;
+pub mod authority;
 pub mod clock;
 pub mod config;
 pub mod custody;
 pub mod db;
 pub mod documents;
+pub mod establishments;
 pub mod filings;
 pub mod ids;
 pub mod keys;
+pub mod mail;
 pub mod notices;
 pub mod page_images;
+pub mod passwords;
+pub mod signals;
 pub mod staff;
 pub mod uploads;
 pub mod vault;

@@ -3,6 +3,7 @@
 //! PostgreSQL comes from `scripts/test-postgres`, which starts a server of its own on a free
 //! port, once per test run, and stops it when this process ends.
 
+pub mod people;
 pub mod world;
 
 use std::ops::Deref;
@@ -11,8 +12,13 @@ use std::sync::OnceLock;
 
 use sqlx::Connection as _;
 use tempfile::TempDir;
+use time::OffsetDateTime;
 
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::Config;
 use crate::db::Db;
+use crate::keys::MasterKey;
 pub use world::worlds;
 
 /// A database that goes away with the test.
@@ -59,6 +65,52 @@ pub async fn postgres() -> TestDb {
         db: migrated(&format!("{server}/{name}")).await,
         _folder: None,
     }
+}
+
+/// What the tests call now: a Friday morning, inside the service window.
+pub const NOW: OffsetDateTime = time::macros::datetime!(2026-03-13 10:00 +9);
+
+/// A portal on `db` whose clock stands at [`NOW`], with the fund's ordinary calendar.
+pub async fn app(db: &Db) -> App {
+    app_with(db, Clock::set_to(NOW), "").await
+}
+
+/// A portal on `db` with the machine's clock, for tests with real TLS, and a calendar that
+/// never closes.
+pub async fn rehearsal(db: &Db) -> App {
+    app_with(db, Clock::System, "rehearsal = true").await
+}
+
+async fn app_with(db: &Db, clock: Clock, more: &str) -> App {
+    App::start(db.clone(), clock, MasterKey::generate(), config(more))
+        .await
+        .expect("starts")
+}
+
+fn config(more: &str) -> Config {
+    let config = format!(
+        r#"
+        fund_name = "見本企業年金基金"
+        fund_contact = "基金事務局 業務課 03-0000-0000"
+        database_url = "sqlite:unused"
+        documents_dir = "{}"
+        {more}
+        [member]
+        listen = "127.0.0.1:0"
+        url = "https://renkei.example.jp/"
+        [office]
+        listen = "127.0.0.1:0"
+        url = "https://office.example.jp/"
+        [control]
+        listen = "127.0.0.1:0"
+        [smtp]
+        host = "127.0.0.1"
+        port = 587
+        from = "renkei@example.jp"
+        "#,
+        std::env::temp_dir().join("renkei-portal-tests").display()
+    );
+    toml::from_str(&config).expect("a whole configuration")
 }
 
 async fn migrated(url: &str) -> Db {

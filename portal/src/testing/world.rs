@@ -12,28 +12,23 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use protocol::{DeviceId, SessionId};
 use tempfile::TempDir;
-use time::OffsetDateTime;
-use time::macros::datetime;
 use tower::ServiceExt as _;
 
-use super::{TestDb, postgres, sqlite};
-use crate::app::{App, Parts};
+use super::{NOW, TestDb, postgres, sqlite};
+use crate::app::App;
 use crate::clock::{Clock, unix_ms};
-use crate::config::{Config, Control, Pages, Smtp, SmtpSecurity};
+use crate::config::Config;
 use crate::db::{Db, Tx};
 use crate::ids::{EstablishmentId, StaffId, UserId};
 use crate::keys::{MasterKey, Purpose};
-use crate::page_images::PageImages;
 use crate::staff::StaffRole;
-use crate::vault::{EstablishmentKey, Vault};
+use crate::vault::EstablishmentKey;
 use crate::web::forms::CSRF_HEADER;
 use crate::web::principals::{
     Member, OfficeConnection, Reviewer, SESSION_COOKIE, TunnelConnection, Visitor,
 };
 use crate::web::sessions;
 
-/// When every test's story begins: a Friday morning.
-pub const MORNING: OffsetDateTime = datetime!(2026-03-13 10:00 +9);
 /// The zip password of both establishments.
 pub const ZIP_PASSWORD: &str = "RENE52HSQX3CA4Q2RENE";
 
@@ -94,14 +89,18 @@ impl World {
 
     async fn on(db: TestDb) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let app = App::new(Parts {
-            db: db.db.clone(),
-            clock: Clock::set_to(MORNING),
-            keys: MasterKey::generate(),
-            vault: Vault::in_folder(folder.path()).expect("a vault"),
-            page_images: PageImages::default(),
-            config: config(),
-        });
+        let config = Config {
+            documents_dir: folder.path().to_owned(),
+            ..super::config("")
+        };
+        let app = App::start(
+            db.db.clone(),
+            Clock::set_to(NOW),
+            MasterKey::generate(),
+            config,
+        )
+        .await
+        .expect("starts");
         let mut tx = app.db.begin().await.expect("begins");
         run(
             &mut tx,
@@ -382,8 +381,8 @@ async fn user(
     .bind(device.to_string())
     .bind(place.as_str())
     .bind(inner_address.to_string())
-    .bind(unix_ms(MORNING))
-    .bind(unix_ms(MORNING + time::Duration::minutes(90)))
+    .bind(unix_ms(NOW))
+    .bind(unix_ms(NOW + time::Duration::minutes(90)))
     .execute(&mut **tx)
     .await
     .expect("a tunnel session");
@@ -400,35 +399,4 @@ async fn run(tx: &mut Tx, sql: &'static str, texts: &[&str]) {
         query = query.bind((*text).to_owned());
     }
     query.execute(&mut **tx).await.expect(sql);
-}
-
-fn config() -> Config {
-    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let pages = |url: &str| Pages {
-        listen,
-        url: url.to_owned(),
-        certificate_file: None,
-        key_file: None,
-    };
-    Config {
-        fund_name: "見本企業年金基金".into(),
-        fund_contact: "基金事務局 業務課 03-0000-0000（平日9時から17時）".into(),
-        database_url: String::new(),
-        documents_dir: std::path::PathBuf::new(),
-        master_key_file: None,
-        rehearsal: false,
-        member: pages("https://renkei.example.jp/"),
-        office: pages("https://office.example.jp/"),
-        control: Control { listen },
-        smtp: Smtp {
-            host: "127.0.0.1".into(),
-            port: 587,
-            security: SmtpSecurity::Starttls,
-            user: None,
-            password: None,
-            from: "renkei@example.jp".into(),
-            ca_file: None,
-        },
-        state_dir: None,
-    }
 }

@@ -29,6 +29,7 @@ use super::router::Principal;
 use super::sessions;
 use crate::app::App;
 use crate::audit::Actor;
+use crate::establishments::Role;
 use crate::ids::{EstablishmentId, StaffId, UserId};
 use crate::keys::random_token;
 use crate::staff::StaffRole;
@@ -53,40 +54,6 @@ pub struct TunnelConnection {
 pub struct OfficeConnection {
     /// The browser's address.
     pub peer: SocketAddr,
-}
-
-/// What a user may do at an establishment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// 事業所の管理者
-    Admin,
-    /// 追加ユーザー
-    Added,
-}
-
-impl Role {
-    /// The word in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Admin => "admin",
-            Self::Added => "added",
-        }
-    }
-
-    /// Reads the word in the database.
-    pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Admin, Self::Added]
-            .into_iter()
-            .find(|role| role.as_str() == word)
-    }
-
-    /// As people read it.
-    pub fn page_text(self) -> &'static str {
-        match self {
-            Self::Admin => "管理者",
-            Self::Added => "追加ユーザー",
-        }
-    }
 }
 
 /// Whoever reaches the listener.

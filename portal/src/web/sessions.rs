@@ -10,10 +10,11 @@ use sqlx::any::AnyRow;
 use time::{Duration, OffsetDateTime};
 
 use super::forms::csrf_token;
-use super::principals::{Member, Role, Staff, Visitor};
+use super::principals::{Member, Staff, Visitor};
 use crate::app::App;
 use crate::clock::{from_unix_ms, unix_ms};
 use crate::db::{StoreError, Tx};
+use crate::establishments::Role;
 use crate::ids::{StaffId, UserId};
 use crate::keys::{MasterKey, Purpose, random_token};
 use crate::staff::StaffRole;

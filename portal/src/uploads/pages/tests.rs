@@ -8,8 +8,8 @@ use futures_util::stream;
 use http_body_util::BodyExt as _;
 
 use super::*;
-use crate::testing::world::{Browser, MORNING, World, read};
-use crate::testing::worlds;
+use crate::testing::world::{Browser, World, read};
+use crate::testing::{NOW, worlds};
 use crate::uploads::{FILE_LIMIT_BYTES, LIFETIME, OPEN_LIMIT, PART_LIMIT_BYTES};
 use crate::web::forms::CSRF_HEADER;
 
@@ -247,11 +247,11 @@ async fn an_upload_taken_back_or_expired_leaves_nothing() {
         assert_eq!(alice.offset(&one).await, None);
         assert_eq!(objects(&world).await, 1);
 
-        crate::uploads::purge(&world.app, MORNING + LIFETIME - time::Duration::SECOND)
+        crate::uploads::purge(&world.app, NOW + LIFETIME - time::Duration::SECOND)
             .await
             .unwrap();
         assert_eq!(alice.offset(&two).await, Some(5));
-        crate::uploads::purge(&world.app, MORNING + LIFETIME)
+        crate::uploads::purge(&world.app, NOW + LIFETIME)
             .await
             .unwrap();
         assert_eq!(alice.offset(&two).await, None);
