@@ -1,7 +1,31 @@
-//! The fund's portal: decides and remembers.
+//! The portal: decides and remembers.
+//!
+//! The only part of Renkei with a database. Three listeners: *member* (reached only through
+//! tunnels), *office* (staff), *control* (gateways, mutual TLS). Features stand in files of
+//! their own: rules without IO in `feature.rs`, SQL in `feature/store.rs`, pages in
+//! `feature/pages.rs`.
 
+pub mod app;
+pub mod audit;
+pub mod authority;
+pub mod clock;
+pub mod config;
+pub mod custody;
+pub mod db;
 pub mod documents;
+pub mod establishments;
 pub mod filings;
+pub mod ids;
+pub mod keys;
+pub mod mail;
 pub mod notices;
 pub mod page_images;
+pub mod passwords;
+pub mod signals;
+pub mod staff;
+pub mod uploads;
 pub mod vault;
+pub mod web;
+
+#[cfg(test)]
+mod testing;

@@ -12,57 +12,18 @@
 mod keys;
 mod sealed;
 
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 
+use futures_util::TryStreamExt as _;
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use uuid::Uuid;
+use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-pub use keys::{EstablishmentKey, KeyError, MASTER_KEY_VARIABLE, MasterKey, WrappedKey};
+use crate::ids::DocumentId;
+pub use keys::EstablishmentKey;
 pub use sealed::{DOCUMENT_LIMIT_BYTES, SealError};
-
-/// A document's identifier; its place follows from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DocumentId(Uuid);
-
-impl DocumentId {
-    /// A new identifier. Random, so that nobody can count documents by their places.
-    pub fn random() -> Self {
-        Self(Uuid::new_v4())
-    }
-
-    /// Wraps an identifier that was read back.
-    pub const fn from_uuid(id: Uuid) -> Self {
-        Self(id)
-    }
-
-    /// The identifier.
-    pub const fn as_uuid(&self) -> &Uuid {
-        &self.0
-    }
-
-    fn place(&self) -> object_store::path::Path {
-        let id = self.0.simple().to_string();
-        object_store::path::Path::from(format!("documents/{}/{id}", &id[..2]))
-    }
-}
-
-impl fmt::Display for DocumentId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl FromStr for DocumentId {
-    type Err = uuid::Error;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Uuid::from_str(text).map(Self)
-    }
-}
 
 /// Why a document cannot be put away or taken out.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +68,9 @@ impl VaultError {
         }
     }
 }
+
+/// Under which all documents lie.
+const FOLDER: &str = "documents";
 
 /// The place where documents lie sealed: a folder, or a bucket.
 #[derive(Debug, Clone)]
@@ -157,7 +121,7 @@ impl Vault {
         let sealed = blocking(id, move || sealed::seal(id, &key, &bytes)).await?;
         let options = PutOptions::from(PutMode::Create);
         self.store
-            .put_opts(&id.place(), PutPayload::from(sealed), options)
+            .put_opts(&place(id), PutPayload::from(sealed), options)
             .await
             .map(|_| ())
             .map_err(|error| match error {
@@ -176,7 +140,7 @@ impl Vault {
             object_store::Error::NotFound { .. } => VaultError::Missing(id),
             error => VaultError::Store(error),
         };
-        let object = self.store.get(&id.place()).await.map_err(missing_or)?;
+        let object = self.store.get(&place(id)).await.map_err(missing_or)?;
         if object.meta.size > sealed::SEALED_LIMIT_BYTES {
             return Err(VaultError::Seal {
                 id,
@@ -188,17 +152,45 @@ impl Vault {
         blocking(id, move || sealed::open(id, &key, &sealed)).await
     }
 
+    /// Lists what was put away before `limit`, for the sweeper that looks for documents nobody
+    /// knows of. Objects with other names than ours are left alone.
+    ///
+    /// # Errors
+    /// [`VaultError::Store`] if the list cannot be had.
+    pub async fn put_before(&self, limit: OffsetDateTime) -> Result<Vec<DocumentId>, VaultError> {
+        let limit_s = limit.unix_timestamp();
+        let folder = object_store::path::Path::from(FOLDER);
+        let mut found = Vec::new();
+        let mut objects = self.store.list(Some(&folder));
+        while let Some(object) = objects.try_next().await.map_err(VaultError::Store)? {
+            let id = object
+                .location
+                .filename()
+                .and_then(|name| name.parse().ok());
+            if let Some(id) = id.filter(|_| object.last_modified.timestamp() < limit_s) {
+                found.push(id);
+            }
+        }
+        Ok(found)
+    }
+
     /// Removes a document. That it is gone already is no error: what removes documents may be
     /// interrupted and begin again.
     ///
     /// # Errors
     /// [`VaultError::Store`] if it may still be there.
     pub async fn delete(&self, id: DocumentId) -> Result<(), VaultError> {
-        match self.store.delete(&id.place()).await {
+        match self.store.delete(&place(id)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(VaultError::Store(error)),
         }
     }
+}
+
+/// Where a document lies. Folders are named by the end of the identifier, which is random.
+fn place(id: DocumentId) -> object_store::path::Path {
+    let id = id.as_uuid().simple().to_string();
+    object_store::path::Path::from(format!("{FOLDER}/{}/{id}", &id[id.len() - 2..]))
 }
 
 /// Seals or opens where it holds nobody up.
@@ -219,7 +211,7 @@ mod tests {
     use std::path::PathBuf;
 
     fn key() -> EstablishmentKey {
-        EstablishmentKey::random().unwrap()
+        EstablishmentKey::generate()
     }
 
     fn files(folder: &Path) -> Vec<PathBuf> {
@@ -242,7 +234,7 @@ mod tests {
     async fn what_was_put_away_comes_back_and_the_disk_does_not_show_it() {
         let folder = tempfile::tempdir().unwrap();
         let vault = Vault::in_folder(&folder.path().join("documents")).unwrap();
-        let (id, key) = (DocumentId::random(), key());
+        let (id, key) = (DocumentId::new(), key());
         let text = "髙﨑一郎 ".repeat(50_000).into_bytes();
         vault.put(id, &key, text.clone()).await.unwrap();
         assert_eq!(vault.get(id, &key).await.unwrap(), text);
@@ -256,7 +248,7 @@ mod tests {
     async fn a_document_is_never_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let vault = Vault::in_folder(folder.path()).unwrap();
-        let (id, key) = (DocumentId::random(), key());
+        let (id, key) = (DocumentId::new(), key());
         vault.put(id, &key, b"first".to_vec()).await.unwrap();
         let again = vault.put(id, &key, b"second".to_vec()).await;
         assert!(matches!(again, Err(VaultError::Exists(_))));
@@ -267,11 +259,11 @@ mod tests {
     async fn documents_that_changed_places_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let vault = Vault::in_folder(folder.path()).unwrap();
-        let (one, two, key) = (DocumentId::random(), DocumentId::random(), key());
+        let (one, two, key) = (DocumentId::new(), DocumentId::new(), key());
         vault.put(one, &key, b"one".to_vec()).await.unwrap();
         vault.put(two, &key, b"two".to_vec()).await.unwrap();
-        let place = |id: DocumentId| folder.path().join(id.place().as_ref());
-        fs::copy(place(one), place(two)).unwrap();
+        let path = |id| folder.path().join(place(id).as_ref());
+        fs::copy(path(one), path(two)).unwrap();
         assert!(vault.get(one, &key).await.is_ok());
         assert!(matches!(
             vault.get(two, &key).await,
@@ -283,7 +275,7 @@ mod tests {
     async fn what_was_deleted_is_missing_and_can_be_deleted_again() {
         let folder = tempfile::tempdir().unwrap();
         let vault = Vault::in_folder(folder.path()).unwrap();
-        let (id, key) = (DocumentId::random(), key());
+        let (id, key) = (DocumentId::new(), key());
         vault.put(id, &key, b"text".to_vec()).await.unwrap();
         vault.delete(id).await.unwrap();
         assert!(matches!(
@@ -292,5 +284,20 @@ mod tests {
         ));
         vault.delete(id).await.unwrap();
         assert_eq!(files(folder.path()), Vec::<PathBuf>::new());
+    }
+
+    #[tokio::test]
+    async fn only_what_is_older_than_the_limit_is_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let vault = Vault::in_folder(folder.path()).unwrap();
+        let (id, key) = (DocumentId::new(), key());
+        vault.put(id, &key, b"text".to_vec()).await.unwrap();
+        let listed = |limit| vault.put_before(limit);
+        assert_eq!(
+            listed(OffsetDateTime::UNIX_EPOCH).await.unwrap(),
+            Vec::<DocumentId>::new()
+        );
+        let later = time::macros::datetime!(2100-01-01 0:00 UTC);
+        assert_eq!(listed(later).await.unwrap(), vec![id]);
     }
 }

@@ -35,11 +35,19 @@ pub struct Upload<'a> {
     pub password: Option<&'a Password>,
     /// Who files.
     pub establishment: EstablishmentNumber,
-    /// The name that was chosen in the form, or accepted as a suggestion. It stands for the
-    /// file's own name if there is only one file.
-    pub chosen: Option<FilingName>,
+    /// The names that were chosen in the form, or accepted as suggestions.
+    pub chosen: &'a [ChosenName],
     /// The day in Japan.
     pub today: Date,
+}
+
+/// A name that the sender chose to stand for a file's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChosenName {
+    /// Which file in the zip, by its own name; `None` for the only file of the upload.
+    pub entry: Option<String>,
+    /// The name.
+    pub name: FilingName,
 }
 
 /// An upload that may be taken in.
@@ -224,11 +232,15 @@ pub fn check_upload(upload: &Upload<'_>, rules: &[&dyn Rule]) -> Result<Accepted
         (vec![found], Vec::new())
     };
 
-    let chosen = upload.chosen.filter(|_| found.len() == 1);
+    let only = found.len() == 1;
     let mut problems = Vec::new();
     let mut files = Vec::new();
     for file in found {
-        match check_file(&file, chosen, upload, rules) {
+        let chosen = upload.chosen.iter().find(|chosen| match &chosen.entry {
+            Some(entry) => *entry == file.name,
+            None => only,
+        });
+        match check_file(&file, chosen.map(|chosen| chosen.name), upload, rules) {
             Ok((name, facts)) => files.push(CheckedFile {
                 name,
                 sha256: Sha256::digest(&file.bytes).into(),
@@ -263,9 +275,14 @@ fn check_file(
     upload: &Upload<'_>,
     rules: &[&dyn Rule],
 ) -> Result<(FilingName, Facts), Vec<Fault>> {
-    let name = match chosen {
-        Some(name) => Ok(name),
-        None => names::parse(&file.name, upload.establishment, Some(upload.today)),
+    let own_name = names::parse(&file.name, upload.establishment, Some(upload.today));
+    let name = match (chosen, own_name) {
+        // Nobody's filing lands in another establishment's with one click.
+        (Some(_), Err(error)) if error.names_another_establishment() => Err(error),
+        (Some(name), _) => {
+            names::parse(&name.file_name(), upload.establishment, Some(upload.today))
+        }
+        (None, own_name) => own_name,
     };
     let mut facts = Facts::default();
     let content = rules

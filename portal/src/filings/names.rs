@@ -264,6 +264,14 @@ impl NameError {
         self.suggestion
     }
 
+    /// Says whether the name carries another establishment's number. Then no chosen name may
+    /// stand for it: the file has to be looked at.
+    pub fn names_another_establishment(&self) -> bool {
+        self.faults
+            .iter()
+            .any(|fault| matches!(fault, NameFault::OtherEstablishment { .. }))
+    }
+
     /// What is wrong and what to do, for the person who named the file.
     pub fn page_text(&self) -> String {
         let mut text: String = self.faults.iter().map(NameFault::page_text).collect();

@@ -15,8 +15,9 @@ use aes_gcm::aead::{Aead, AeadInOut, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
 use zeroize::Zeroizing;
 
-use super::DocumentId;
-use super::keys::{self, EstablishmentKey, KEY_BYTES, KeyError, NONCE_BYTES, TAG_BYTES};
+use super::keys::{self, EstablishmentKey, KEY_BYTES, NONCE_BYTES, TAG_BYTES};
+use crate::ids::DocumentId;
+use crate::keys::random_bytes;
 
 /// How large a document may be.
 pub const DOCUMENT_LIMIT_BYTES: usize = 256 * 1024 * 1024;
@@ -46,9 +47,6 @@ pub enum SealError {
     /// Changed, cut, or put together from parts.
     #[error("changed since it was sealed")]
     Changed,
-    /// No random numbers.
-    #[error(transparent)]
-    Key(KeyError),
 }
 
 /// Seals a document.
@@ -60,15 +58,14 @@ pub(super) fn seal(
     if bytes.len() > DOCUMENT_LIMIT_BYTES {
         return Err(SealError::TooLarge);
     }
-    let data_key = keys::random().map_err(SealError::Key)?;
-    let prefix = keys::random_bytes::<PREFIX_BYTES>().map_err(SealError::Key)?;
-    let wrapped = keys::seal(
+    let data_key = Zeroizing::new(random_bytes::<KEY_BYTES>());
+    let prefix = random_bytes::<PREFIX_BYTES>();
+    let wrapped = keys::wrap(
         WRAPPED_DATA_KEY,
         key.bytes(),
         id.as_uuid().as_bytes(),
         data_key.as_slice(),
-    )
-    .map_err(SealError::Key)?;
+    );
     let head = [&KIND[..], &prefix, &wrapped].concat();
     let aad = [&head, id.as_uuid().as_bytes().as_slice()].concat();
     let cipher = Aes256Gcm::new((&*data_key).into());
@@ -104,7 +101,7 @@ pub(super) fn open(
     let (prefix, wrapped) = rest
         .split_first_chunk::<PREFIX_BYTES>()
         .ok_or(SealError::UnknownKind)?;
-    let opened = keys::open(
+    let opened = keys::unwrap(
         WRAPPED_DATA_KEY,
         key.bytes(),
         id.as_uuid().as_bytes(),
@@ -156,7 +153,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn key() -> EstablishmentKey {
-        EstablishmentKey::random().unwrap()
+        EstablishmentKey::generate()
     }
 
     fn document(len: usize) -> Vec<u8> {
@@ -165,7 +162,7 @@ mod tests {
 
     #[test]
     fn documents_of_every_awkward_length_come_back() {
-        let (id, key) = (DocumentId::random(), key());
+        let (id, key) = (DocumentId::new(), key());
         for len in [
             0,
             1,
@@ -182,14 +179,14 @@ mod tests {
 
     #[test]
     fn another_key_and_another_document_are_told_apart_from_damage() {
-        let (id, own, other) = (DocumentId::random(), key(), key());
+        let (id, own, other) = (DocumentId::new(), key(), key());
         let sealed = seal(id, &own, b"text").unwrap();
         assert!(matches!(
             open(id, &other, &sealed),
             Err(SealError::OtherKey)
         ));
         assert!(matches!(
-            open(DocumentId::random(), &own, &sealed),
+            open(DocumentId::new(), &own, &sealed),
             Err(SealError::OtherKey)
         ));
         assert!(matches!(
@@ -200,7 +197,7 @@ mod tests {
 
     #[test]
     fn chunks_cannot_be_left_out_repeated_or_moved() {
-        let (id, key) = (DocumentId::random(), key());
+        let (id, key) = (DocumentId::new(), key());
         let sealed = seal(id, &key, &document(3 * CHUNK_BYTES)).unwrap();
         let (head, body) = sealed.split_at(HEAD_BYTES);
         let chunks: Vec<&[u8]> = body.chunks(SEALED_CHUNK_BYTES).collect();
@@ -225,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_chunk_of_the_same_document_sealed_again_does_not_fit() {
-        let (id, key) = (DocumentId::random(), key());
+        let (id, key) = (DocumentId::new(), key());
         let bytes = document(2 * CHUNK_BYTES);
         let (one, two) = (
             seal(id, &key, &bytes).unwrap(),
@@ -246,7 +243,7 @@ mod tests {
             cut in any::<prop::sample::Index>(),
             more in 1usize..40,
         ) {
-            let (id, key) = (DocumentId::from_uuid(uuid::Uuid::nil()), key());
+            let (id, key) = (DocumentId::new(), key());
             let sealed = seal(id, &key, &document(len)).unwrap();
             let mut flipped = sealed.clone();
             let at = flip.index(sealed.len() * 8);

@@ -72,7 +72,7 @@ fn hand_in(file: &str, bytes: &[u8], password: Option<&Password>) -> Result<Acce
         bytes,
         password,
         establishment: "0123".parse().unwrap(),
-        chosen: None,
+        chosen: &[],
         today: date!(2026 - 11 - 20),
     };
     check_upload(&upload, &[&IsDocument])
@@ -231,7 +231,10 @@ fn a_name_from_the_form_stands_for_the_files_own() {
         bytes: &bytes,
         password: None,
         establishment: "0123".parse().unwrap(),
-        chosen: Some(chosen),
+        chosen: &[ChosenName {
+            entry: None,
+            name: chosen,
+        }],
         today: date!(2026 - 11 - 20),
     };
     let accepted = check_upload(&upload, &[&IsDocument]).unwrap();
@@ -239,6 +242,29 @@ fn a_name_from_the_form_stands_for_the_files_own() {
     assert_eq!(accepted.files[0].original_name, "スキャン 1.pdf");
     let sha256: [u8; 32] = Sha256::digest(&bytes).into();
     assert_eq!(accepted.files[0].sha256, sha256);
+}
+
+#[test]
+fn a_chosen_name_keeps_to_the_rules_and_never_hides_another_establishments_number() {
+    let bytes = fs::read(corpus().join("good/20240229_0123_資格喪失届.pdf")).unwrap();
+    let check = |file_name, name: &str| {
+        let upload = Upload {
+            file_name,
+            bytes: &bytes,
+            password: None,
+            establishment: "0123".parse().unwrap(),
+            chosen: &[ChosenName {
+                entry: None,
+                name: name.parse().unwrap(),
+            }],
+            today: date!(2026 - 11 - 20),
+        };
+        check_upload(&upload, &[&IsDocument])
+    };
+    assert!(check("a.pdf", "20261120_0123_資格喪失届").is_ok());
+    assert!(check("a.pdf", "20361120_0123_資格喪失届").is_err());
+    assert!(check("a.pdf", "20261120_0124_資格喪失届").is_err());
+    assert!(check("20261120_0124_資格喪失届.pdf", "20261120_0123_資格喪失届").is_err());
 }
 
 #[test]
@@ -280,7 +306,7 @@ fn a_rule_that_is_put_into_the_list_is_asked() {
         bytes: &bytes,
         password: None,
         establishment: "0123".parse().unwrap(),
-        chosen: None,
+        chosen: &[],
         today: date!(2026 - 11 - 20),
     };
     let refused = check_upload(&upload, &[&IsDocument, &Nothing]).unwrap_err();

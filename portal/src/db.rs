@@ -1,0 +1,184 @@
+//! The database: SQLite by default, PostgreSQL where several portals share it.
+//!
+//! One SQL text for both (`$1`, TEXT ids, BIGINT, no booleans, no vendor functions). Every
+//! change runs in a [`Tx`] from [`Db::begin`], which takes SQLite's write lock at once, so
+//! that no transaction finds out half-way that another one wrote first.
+//!
+//! Recipe for a store function: take `&mut Tx` (or `&Db` to only read) and the principal,
+//! name what you are doing in [`StoreError::doing`], bind ids as text, read rows through
+//! `try_get`.
+
+pub mod rows;
+
+use std::time::Duration;
+
+use sqlx::any::{AnyPoolOptions, AnyRow, install_default_drivers};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AnyPool, Executor as _, SqlSafeStr as _};
+
+/// How long a statement waits for SQLite's write lock, in milliseconds.
+const BUSY_TIMEOUT_MS: u32 = 15_000;
+/// Connections to the database at most.
+const POOL_LIMIT: u32 = 16;
+/// How long a request waits for a free connection.
+const POOL_WAIT: Duration = Duration::from_secs(10);
+
+/// A transaction that may write.
+pub type Tx = sqlx::Transaction<'static, sqlx::Any>;
+
+/// A pool of connections to one database.
+#[derive(Debug, Clone)]
+pub struct Db {
+    pool: AnyPool,
+    backend: Backend,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// A question to the database that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The statement failed; says what it was for.
+    #[error("database: {doing}")]
+    Database {
+        /// What was being done.
+        doing: &'static str,
+        /// What the driver said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A row holds something the program cannot have written.
+    #[error("database: unreadable {what}")]
+    Unreadable {
+        /// Which value.
+        what: &'static str,
+    },
+}
+
+/// The database cannot be opened or brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL is neither `sqlite:` nor `postgres:`.
+    #[error("database.url must begin with sqlite: or postgres:")]
+    UnknownKind,
+    /// No connection.
+    #[error("cannot open the database")]
+    Connect(#[source] sqlx::Error),
+    /// A migration failed.
+    #[error("cannot bring the database up to date")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+}
+
+impl StoreError {
+    /// Wraps a driver's error with what was being done, for `map_err`.
+    pub fn doing(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| Self::Database { doing, source }
+    }
+
+    /// Says whether a statement failed because the row was there already.
+    pub fn is_unique_violation(&self) -> bool {
+        match self {
+            Self::Database { source, .. } => source
+                .as_database_error()
+                .is_some_and(|error| error.is_unique_violation()),
+            Self::Unreadable { .. } => false,
+        }
+    }
+}
+
+impl Db {
+    /// Opens `sqlite:PATH` (made if missing) or `postgres://…`.
+    pub async fn open(url: &str) -> Result<Self, OpenError> {
+        install_default_drivers();
+        let (backend, url) = if url.starts_with("sqlite:") {
+            let mode = if url.contains('?') { "" } else { "?mode=rwc" };
+            (Backend::Sqlite, format!("{url}{mode}"))
+        } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            (Backend::Postgres, url.to_owned())
+        } else {
+            return Err(OpenError::UnknownKind);
+        };
+        let pool = AnyPoolOptions::new()
+            .max_connections(POOL_LIMIT)
+            .acquire_timeout(POOL_WAIT)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    if backend == Backend::Sqlite {
+                        let pragmas = format!(
+                            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                             PRAGMA foreign_keys = ON; PRAGMA busy_timeout = {BUSY_TIMEOUT_MS};"
+                        );
+                        connection.execute(sqlx::AssertSqlSafe(pragmas)).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .connect(&url)
+            .await
+            .map_err(OpenError::Connect)?;
+        Ok(Self { pool, backend })
+    }
+
+    /// Applies every migration that this database has not seen.
+    pub async fn migrate(&self) -> Result<(), OpenError> {
+        let migrations = MIGRATIONS
+            .iter()
+            .map(|(version, name, sql)| {
+                Migration::new(
+                    *version,
+                    (*name).into(),
+                    MigrationType::Simple,
+                    (*sql).into_sql_str(),
+                    false,
+                )
+            })
+            .collect();
+        Migrator::with_migrations(migrations)
+            .run(&self.pool)
+            .await
+            .map_err(OpenError::Migrate)
+    }
+
+    /// Begins a transaction that may write.
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        let begun = match self.backend {
+            Backend::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await,
+            Backend::Postgres => self.pool.begin().await,
+        };
+        begun.map_err(StoreError::doing("begin"))
+    }
+
+    /// Commits. Until this returns, nothing has happened.
+    pub async fn commit(tx: Tx) -> Result<(), StoreError> {
+        tx.commit().await.map_err(StoreError::doing("commit"))
+    }
+
+    /// For reading outside a transaction.
+    pub fn pool(&self) -> &AnyPool {
+        &self.pool
+    }
+}
+
+/// Takes the next value of a named counter, beginning with 1. The row stays locked until
+/// the transaction ends, so that numbers have no gaps.
+pub async fn next_number(tx: &mut Tx, counter: &str) -> Result<i64, StoreError> {
+    use sqlx::Row as _;
+    let row: AnyRow = sqlx::query(
+        "INSERT INTO counters (name, value) VALUES ($1, 1)
+         ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value",
+    )
+    .bind(counter)
+    .fetch_one(&mut **tx)
+    .await
+    .map_err(StoreError::doing("count"))?;
+    row.try_get("value")
+        .map_err(StoreError::doing("read counter"))
+}
+
+/// Version, name and text of each migration. Never edit one after release; add the next.
+const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "first", include_str!("../migrations/0001_first.sql"))];

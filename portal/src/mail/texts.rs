@@ -1,0 +1,127 @@
+//! What mails say. No names, no numbers, no contents: a mail is a postcard. The one-time
+//! password is the only secret that ever stands in one.
+
+use time::OffsetDateTime;
+
+use super::{Mail, MailPurpose};
+use crate::config::Config;
+use crate::web::dates;
+
+fn mail(config: &Config, purpose: MailPurpose, to: &str, subject: &str, paragraphs: &str) -> Mail {
+    let rehearsal = if config.rehearsal {
+        "【練習用】"
+    } else {
+        ""
+    };
+    Mail {
+        purpose,
+        to: to.to_owned(),
+        subject: format!("{rehearsal}【{}】{subject}", config.fund_name),
+        body: format!(
+            "{paragraphs}\n\n\
+             ----------------------------------------\n\
+             {}\n{}\n\
+             このメールは自動で送信しています。ご返信いただいてもお答えできません。\n",
+            config.fund_name, config.fund_contact
+        ),
+    }
+}
+
+/// A one-time password.
+pub fn one_time_code(config: &Config, to: &str, code: &str, expires: OffsetDateTime) -> Mail {
+    mail(
+        config,
+        MailPurpose::OneTimeCode,
+        to,
+        "ワンタイムパスワードのお知らせ",
+        &format!(
+            "ワンタイムパスワードは次の6桁の数字です。\n\n\
+             \u{3000}\u{3000}{code}\n\n\
+             {}まで、一度だけ使えます。サインインの画面に入力してください。\n\n\
+             お心当たりがないときは、どなたにも知らせずに、基金事務局へご連絡ください。\n\
+             基金の職員がこの数字をお尋ねすることはありません。",
+            dates::clock(expires)
+        ),
+    )
+}
+
+/// A notice waits on the portal.
+pub fn notice_issued(config: &Config, to: &str) -> Mail {
+    mail(
+        config,
+        MailPurpose::NoticeIssued,
+        to,
+        "新しい通知書のお知らせ",
+        "基金から新しい通知書が届いています。\n\n\
+         接続用プログラムで接続し、「通知書」の画面からお受け取りください。\n\
+         個人情報を守るため、内容はこのメールには記載していません。",
+    )
+}
+
+/// A filing was returned.
+pub fn filing_returned(config: &Config, to: &str) -> Mail {
+    mail(
+        config,
+        MailPurpose::FilingReturned,
+        to,
+        "届書の差戻しのお知らせ",
+        "ご提出いただいた届書に、確認をお願いしたい点があります（差戻し）。\n\n\
+         接続用プログラムで接続し、「提出履歴」の画面で理由をご確認のうえ、再提出してください。\n\
+         個人情報を守るため、内容はこのメールには記載していません。",
+    )
+}
+
+/// A PC was approved.
+pub fn device_approved(config: &Config, to: &str) -> Mail {
+    mail(
+        config,
+        MailPurpose::DeviceApproved,
+        to,
+        "パソコンの登録が完了しました",
+        "お申し込みのパソコンの登録を承認しました。\n\n\
+         接続用プログラムの画面で「接続」を押すと、ご利用を始められます。\n\n\
+         お心当たりがないときは、すぐに基金事務局へご連絡ください。",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::people::config;
+    use time::macros::datetime;
+
+    #[test]
+    fn a_code_mail_says_the_code_until_when_and_what_to_do_if_it_was_not_asked_for() {
+        let mail = one_time_code(
+            &config(),
+            "tanaka@example.co.jp",
+            "048213",
+            datetime!(2026-11-20 09:15 +9),
+        );
+        assert_eq!(
+            mail.subject,
+            "【見本企業年金基金】ワンタイムパスワードのお知らせ"
+        );
+        assert!(mail.body.contains("　　048213\n"));
+        assert!(mail.body.contains("09:15まで、一度だけ"));
+        assert!(mail.body.contains("お心当たりがないとき"));
+    }
+
+    #[test]
+    fn no_mail_holds_its_recipient() {
+        let (config, to) = (config(), "tanaka@example.co.jp");
+        let code = one_time_code(&config, to, "1", datetime!(2026-11-20 09:15 +9));
+        for mail in [
+            code,
+            notice_issued(&config, to),
+            filing_returned(&config, to),
+            device_approved(&config, to),
+        ] {
+            assert!(!mail.body.contains("tanaka") && !mail.subject.contains("tanaka"));
+            assert_eq!(
+                format!("{mail:?}"),
+                format!("Mail({})", mail.purpose.as_str())
+            );
+        }
+    }
+}

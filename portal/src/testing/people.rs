@@ -1,0 +1,307 @@
+//! People for tests: an establishment with its admin, her PC and its tunnel session; staff;
+//! and a browser that remembers its cookie.
+
+use std::net::Ipv6Addr;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Method, Request, StatusCode, header};
+use protocol::{DeviceId, SessionId};
+use time::{Duration, OffsetDateTime};
+use tower::ServiceExt as _;
+use uuid::Uuid;
+
+use super::NOW;
+use crate::app::App;
+use crate::audit::Actor;
+use crate::clock::unix_ms;
+use crate::config::Config;
+use crate::db::Db;
+use crate::establishments::{
+    self, DeviceLimit, LoginName, MailAddress, Name, NewEstablishment, NewUser,
+};
+use crate::ids::{EstablishmentId, UserId};
+use crate::web::principals::{OfficeConnection, TunnelConnection};
+
+/// The admin's user ID.
+pub const USER_ID: &str = "suzuki";
+/// Her password.
+pub const PASSWORD: &str = "kawa to yama no aida";
+/// The hash of [`PASSWORD`], made once: hashing is slow on purpose.
+pub async fn password_hash() -> &'static str {
+    static HASH: tokio::sync::OnceCell<String> = tokio::sync::OnceCell::const_new();
+    HASH.get_or_init(|| async { crate::passwords::hash(PASSWORD).await.expect("hashes") })
+        .await
+}
+
+/// The configuration that tests run with.
+pub fn config() -> Config {
+    super::config("")
+}
+
+/// An establishment with its admin, her PC and its tunnel session, open for 90 minutes.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// The establishment.
+    pub establishment: EstablishmentId,
+    /// Its admin.
+    pub user: UserId,
+    /// Her PC.
+    pub device: DeviceId,
+    /// Its tunnel session.
+    pub session: SessionId,
+}
+
+/// Registers establishment `number` with an admin `login`, who has changed her password.
+pub async fn place(app: &App, number: &str, login: &str) -> Place {
+    let mut tx = app.db.begin().await.expect("begins");
+    let establishment = NewEstablishment {
+        number: number.parse().expect("a number"),
+        name: Name::new("見本株式会社").expect("a name"),
+        device_limit: DeviceLimit::default(),
+    };
+    let admin = NewUser {
+        login: LoginName::new(login).expect("a user ID"),
+        name: Name::new("鈴木 花子").expect("a name"),
+        email: MailAddress::new(&format!("{login}@example.co.jp")).expect("an address"),
+        password_hash: password_hash().await.to_owned(),
+    };
+    let (establishment, user) = establishments::register(
+        &mut tx,
+        &app.keys,
+        &Actor::System,
+        &establishment,
+        &admin,
+        NOW,
+    )
+    .await
+    .expect("registers");
+    sqlx::query("UPDATE users SET password_is_initial_since_ms = NULL WHERE id = $1")
+        .bind(user.to_string())
+        .execute(&mut *tx)
+        .await
+        .expect("has changed her password");
+    Db::commit(tx).await.expect("commits");
+    let device = device(app, establishment, user).await;
+    let session = session(app, establishment, device, NOW).await;
+    Place {
+        establishment,
+        user,
+        device,
+        session,
+    }
+}
+
+/// Registers a PC.
+pub async fn device(app: &App, establishment: EstablishmentId, user: UserId) -> DeviceId {
+    let id = DeviceId::from_uuid(Uuid::now_v7());
+    sqlx::query(
+        "INSERT INTO devices (id, establishment_id, user_id, name, os, certificate,
+                              certificate_sha256, public_key, approved_ms, approved_by)
+         VALUES ($1, $2, $3, 'PC-01', 'Windows 11', '', $1, '', $4, 'staff')",
+    )
+    .bind(id.to_string())
+    .bind(establishment.to_string())
+    .bind(user.to_string())
+    .bind(unix_ms(NOW))
+    .execute(app.db.pool())
+    .await
+    .expect("a device");
+    id
+}
+
+/// Opens a tunnel session of 90 minutes; one that the PC had before ends.
+pub async fn session(
+    app: &App,
+    establishment: EstablishmentId,
+    device: DeviceId,
+    now: OffsetDateTime,
+) -> SessionId {
+    let id = SessionId::from_uuid(Uuid::now_v7());
+    sqlx::query(
+        "INSERT INTO gateways (name, certificate_sha256, url, endpoints, added_ms)
+         VALUES ('g1', 'g1', 'https://g1.example.jp/', '[]', 0) ON CONFLICT DO NOTHING",
+    )
+    .execute(app.db.pool())
+    .await
+    .expect("a gateway");
+    sqlx::query("UPDATE tunnel_sessions SET ended_ms = $1 WHERE device_id = $2")
+        .bind(unix_ms(now))
+        .bind(device.to_string())
+        .execute(app.db.pool())
+        .await
+        .expect("ends");
+    sqlx::query(
+        "INSERT INTO tunnel_sessions (id, device_id, establishment_id, gateway,
+                                      wireguard_public_key, inner_address, opened_ms, deadline_ms,
+                                      deadline_reason, bytes_in, bytes_out, changed_ms)
+         VALUES ($1, $2, $3, 'g1', $1, $1, $4, $5, 'time_limit', 0, 0, $4)",
+    )
+    .bind(id.to_string())
+    .bind(device.to_string())
+    .bind(establishment.to_string())
+    .bind(unix_ms(now))
+    .bind(unix_ms(now + Duration::minutes(90)))
+    .execute(app.db.pool())
+    .await
+    .expect("a session");
+    id
+}
+
+/// How a browser's requests arrive.
+#[derive(Debug, Clone, Copy)]
+pub enum Way {
+    /// Through a tunnel session, at the member listener.
+    Tunnel(SessionId),
+    /// From the office's network.
+    Office,
+    /// With nothing that a listener would have put there.
+    Nowhere,
+}
+
+/// A browser: follows nothing by itself, remembers cookies.
+#[derive(Clone)]
+pub struct Browser {
+    router: Router,
+    way: Way,
+    cookies: Vec<(String, String)>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// Where it leads, or empty.
+    pub location: String,
+    /// The headers.
+    pub headers: http::HeaderMap,
+    /// The page.
+    pub text: String,
+}
+
+impl Browser {
+    /// A browser without cookies.
+    pub fn new(router: Router, way: Way) -> Self {
+        Self {
+            router,
+            way,
+            cookies: Vec::new(),
+        }
+    }
+
+    /// A browser on the member pages, coming through `session`.
+    pub fn member(app: &App, session: SessionId) -> Self {
+        Self::new(crate::web::member_router(app.clone()), Way::Tunnel(session))
+    }
+
+    /// A browser on the office pages.
+    pub fn office(app: &App) -> Self {
+        Self::new(crate::web::office_router(app.clone()), Way::Office)
+    }
+
+    /// Comes another way from now on, with the same cookies.
+    pub fn moved(&self, way: Way) -> Self {
+        Self {
+            way,
+            ..self.clone()
+        }
+    }
+
+    /// Remembers a cookie.
+    pub fn set_cookie(&mut self, name: &str, value: &str) {
+        self.cookies.retain(|(known, _)| known != name);
+        self.cookies.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// `GET path`
+    pub async fn get(&mut self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[], Body::empty()).await
+    }
+
+    /// Gets the page at `path`, takes its anti-forgery token, and posts the form to it.
+    pub async fn submit(&mut self, path: &str, form: &[(&str, &str)]) -> Answer {
+        let page = self.get(path).await;
+        let token = page.csrf().unwrap_or_default();
+        let form = [form, &[("csrf", token.as_str())]].concat();
+        self.post(path, &form).await
+    }
+
+    /// `POST path` with a form.
+    pub async fn post(&mut self, path: &str, form: &[(&str, &str)]) -> Answer {
+        let body = serde_urlencoded::to_string(form).expect("a form");
+        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        self.send(Method::POST, path, &headers, Body::from(body))
+            .await
+    }
+
+    /// Sends anything.
+    pub async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        if !self.cookies.is_empty() {
+            let cookies: Vec<String> = self
+                .cookies
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            request = request.header(header::COOKIE, cookies.join("; "));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(body).expect("a request");
+        match self.way {
+            Way::Tunnel(session) => {
+                request.extensions_mut().insert(TunnelConnection {
+                    session,
+                    inner_address: Ipv6Addr::LOCALHOST,
+                });
+            }
+            Way::Office => {
+                request.extensions_mut().insert(OfficeConnection {
+                    peer: ([192, 0, 2, 7], 40_000).into(),
+                });
+            }
+            Way::Nowhere => {}
+        }
+        let response = self
+            .router
+            .clone()
+            .oneshot(request)
+            .await
+            .expect("routers do not fail");
+        let (parts, body) = response.into_parts();
+        for cookie in parts.headers.get_all(header::SET_COOKIE) {
+            let cookie = cookie.to_str().expect("text");
+            let (name, rest) = cookie.split_once('=').expect("a name");
+            let value = rest.split(';').next().unwrap_or_default();
+            self.set_cookie(name, value);
+        }
+        let body = axum::body::to_bytes(body, 64 << 20).await.expect("a body");
+        Answer {
+            status: parts.status,
+            location: parts
+                .headers
+                .get(header::LOCATION)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+                .to_owned(),
+            headers: parts.headers,
+            text: String::from_utf8_lossy(&body).into_owned(),
+        }
+    }
+}
+
+impl Answer {
+    /// The first anti-forgery token on the page.
+    pub fn csrf(&self) -> Option<String> {
+        let (_, rest) = self.text.split_once("name=\"csrf\" value=\"")?;
+        rest.split('"').next().map(str::to_owned)
+    }
+}

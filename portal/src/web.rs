@@ -1,0 +1,134 @@
+//! The pages: what every feature's pages share, and the two routers.
+//!
+//! Features contribute `member_routes` and `office_routes` (recipe in [`router`]). Handlers
+//! read like receipts: principal, `now`, transaction, find, decide, save, audit, commit,
+//! answer with [`page`] or a redirect. Pages are askama templates that extend `member.html`
+//! or `office.html` and use the macros of `parts.html`.
+
+pub mod assets;
+pub mod dates;
+pub mod forms;
+mod home;
+pub mod layout;
+pub mod page_error;
+pub mod principals;
+pub mod router;
+pub mod sessions;
+
+use askama::Template;
+use axum::Router;
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::response::{Html, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use crate::app::App;
+use layout::Side;
+use page_error::PageError;
+use principals::{OfficeConnection, SESSION_COOKIE, TunnelConnection, VISIT_COOKIE};
+use router::{Route, Routes};
+
+/// What a page may load: its own files, nothing inline, nothing from elsewhere.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
+     img-src 'self'; font-src 'self'; connect-src 'self'; form-action 'self'; frame-src 'self'; \
+     object-src 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// The pages for establishments, reached only through tunnels. Requests carry a
+/// [`TunnelConnection`].
+pub fn member_router(app: App) -> Router {
+    finish(member_routes(Routes::new(app.clone())), app, Side::Member).0
+}
+
+/// The pages for fund staff. Requests carry an [`OfficeConnection`].
+pub fn office_router(app: App) -> Router {
+    finish(office_routes(Routes::new(app.clone())), app, Side::Office).0
+}
+
+fn member_routes(routes: Routes) -> Routes {
+    routes
+        .with(assets::routes)
+        .with(home::member_routes)
+        .with(crate::uploads::pages::member_routes)
+}
+
+fn office_routes(routes: Routes) -> Routes {
+    routes.with(assets::routes).with(home::office_routes)
+}
+
+fn finish(routes: Routes, app: App, side: Side) -> (Router, Vec<Route>) {
+    let (router, table) = routes.finish();
+    let router = router
+        .fallback(|| async { PageError::NotFound })
+        .method_not_allowed_fallback(|| async { PageError::NotFound })
+        .layer(from_fn_with_state((app.clone(), side), page_error::dress))
+        .layer(map_response(protect))
+        .with_state(app);
+    (router, table)
+}
+
+/// Renders a page.
+pub fn page(template: &impl Template) -> Result<Html<String>, PageError> {
+    template
+        .render()
+        .map(Html)
+        .map_err(PageError::doing("render a page"))
+}
+
+/// Renders a page that answers with another status than 200, as a form with errors does.
+pub fn page_with(
+    status: StatusCode,
+    template: &impl Template,
+) -> Result<(StatusCode, Html<String>), PageError> {
+    Ok((status, page(template)?))
+}
+
+/// The cookie of a web session that just began.
+pub fn session_cookie(token: &str) -> (HeaderName, HeaderValue) {
+    cookie(SESSION_COOKIE, token, "")
+}
+
+/// Removes the cookie of a web session that just ended.
+pub fn no_session_cookie() -> (HeaderName, HeaderValue) {
+    cookie(SESSION_COOKIE, "", "; Max-Age=0")
+}
+
+/// The cookie that binds the office's sign-in form to a browser.
+pub fn visit_cookie(visit: &str) -> (HeaderName, HeaderValue) {
+    cookie(VISIT_COOKIE, visit, "")
+}
+
+fn cookie(name: &str, value: &str, more: &str) -> (HeaderName, HeaderValue) {
+    let cookie = format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite=Strict{more}");
+    let cookie = HeaderValue::try_from(cookie).unwrap_or_else(|_| HeaderValue::from_static(""));
+    (header::SET_COOKIE, cookie)
+}
+
+/// Puts the protective headers on every answer. A handler's own value stays.
+async fn protect(mut response: Response) -> Response {
+    const HEADERS: [(&str, &str); 7] = [
+        ("content-security-policy", CONTENT_SECURITY_POLICY),
+        ("cache-control", "no-store"),
+        ("strict-transport-security", "max-age=31536000"),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "same-origin"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+    ];
+    let headers: &mut HeaderMap = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers
+            .entry(HeaderName::from_static(name))
+            .or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// The sign-in page for somebody whose web session has ended, or `None` if there is no
+/// tunnel session to sign in through.
+async fn sign_in_again(
+    _app: &App,
+    _side: Side,
+    _tunnel: Option<TunnelConnection>,
+    _office: Option<OfficeConnection>,
+) -> Option<Response> {
+    None
+}

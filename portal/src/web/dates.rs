@@ -1,0 +1,76 @@
+//! Dates and times as people read them: Japan Standard Time, Japanese words.
+
+use access::JST;
+use time::{Date, OffsetDateTime, Weekday};
+
+/// `2026年11月20日（金）`
+pub fn date(day: Date) -> String {
+    format!(
+        "{}年{}月{}日（{}）",
+        day.year(),
+        u8::from(day.month()),
+        day.day(),
+        weekday(day)
+    )
+}
+
+/// `2026年11月20日（金）`, of an instant.
+pub fn day(at: OffsetDateTime) -> String {
+    date(at.to_offset(JST).date())
+}
+
+/// `2026年11月20日 13:05`
+pub fn moment(at: OffsetDateTime) -> String {
+    let local = at.to_offset(JST);
+    format!(
+        "{}年{}月{}日 {:02}:{:02}",
+        local.year(),
+        u8::from(local.month()),
+        local.day(),
+        local.hour(),
+        local.minute()
+    )
+}
+
+/// `13:05`
+pub fn clock(at: OffsetDateTime) -> String {
+    let local = at.to_offset(JST);
+    format!("{:02}:{:02}", local.hour(), local.minute())
+}
+
+/// `2026-11-20T13:05:00+09:00`, for `datetime` attributes.
+pub fn machine(at: OffsetDateTime) -> String {
+    at.to_offset(JST)
+        .format(&time::format_description::well_known::Rfc3339)
+        .unwrap_or_default()
+}
+
+/// One character: 月 … 日.
+pub fn weekday(day: Date) -> &'static str {
+    match day.weekday() {
+        Weekday::Monday => "月",
+        Weekday::Tuesday => "火",
+        Weekday::Wednesday => "水",
+        Weekday::Thursday => "木",
+        Weekday::Friday => "金",
+        Weekday::Saturday => "土",
+        Weekday::Sunday => "日",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::datetime;
+
+    #[test]
+    fn an_instant_is_shown_in_japan_standard_time() {
+        let at = datetime!(2026-11-19 23:05:09 UTC);
+        assert_eq!(moment(at), "2026年11月20日 08:05");
+        assert_eq!(
+            (day(at), clock(at)),
+            ("2026年11月20日（金）".into(), "08:05".into())
+        );
+        assert_eq!(machine(at), "2026-11-20T08:05:09+09:00");
+    }
+}

@@ -1,0 +1,154 @@
+//! Reading forms: only together with this session's anti-forgery token.
+//!
+//! [`Verified`] is the way to read a form; a page's own script that sends something else
+//! than a form (an upload's part) shows the token in a header, and its handler takes
+//! [`VerifiedScript`]. The token is derived from the web session, so nothing is stored.
+
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use http::request::Parts;
+use http::{HeaderMap, Method};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::page_error::PageError;
+use crate::app::App;
+use crate::keys::Purpose;
+
+/// Largest form, in bytes. Files travel on routes of their own.
+pub const FORM_LIMIT_BYTES: usize = 64 * 1024;
+/// Header with the anti-forgery token, for requests by a page's own script.
+pub const CSRF_HEADER: &str = "renkei-csrf";
+
+/// What the anti-forgery token of this request's session is made from. Principals put it
+/// into the request.
+#[derive(Clone)]
+pub(super) struct CsrfSecret(pub(super) String);
+
+/// The anti-forgery token of a session.
+pub(super) fn csrf_token(app: &App, secret: &str) -> String {
+    app.keys.hash(Purpose::Csrf, secret.as_bytes())
+}
+
+/// A form that carries the token of the session it came in.
+#[derive(Debug)]
+pub struct Verified<T>(pub T);
+
+/// A request by a page's own script that carries the token in [`CSRF_HEADER`].
+#[derive(Debug, Clone, Copy)]
+pub struct VerifiedScript(());
+
+#[derive(Deserialize)]
+struct CsrfField {
+    csrf: String,
+}
+
+impl<T: DeserializeOwned> FromRequest<App> for Verified<T> {
+    type Rejection = PageError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, PageError> {
+        let (parts, body) = request.into_parts();
+        refuse_foreign_site(&parts.headers)?;
+        let body = axum::body::to_bytes(body, FORM_LIMIT_BYTES)
+            .await
+            .map_err(|_| PageError::TooLarge)?;
+        let shown = match header_token(&parts.headers) {
+            Some(token) => token.to_owned(),
+            None => {
+                serde_urlencoded::from_bytes::<CsrfField>(&body)
+                    .map_err(|_| PageError::Forged)?
+                    .csrf
+            }
+        };
+        check(app, &parts, &shown)?;
+        serde_urlencoded::from_bytes(&body)
+            .map(Self)
+            .map_err(|error| PageError::BadForm(error.to_string()))
+    }
+}
+
+impl FromRequestParts<App> for VerifiedScript {
+    type Rejection = PageError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
+        debug_assert_ne!(parts.method, Method::GET, "reading needs no token");
+        refuse_foreign_site(&parts.headers)?;
+        let shown = header_token(&parts.headers).ok_or(PageError::Forged)?;
+        check(app, parts, shown)?;
+        Ok(Self(()))
+    }
+}
+
+fn header_token(headers: &HeaderMap) -> Option<&str> {
+    headers.get(CSRF_HEADER)?.to_str().ok()
+}
+
+fn check(app: &App, parts: &Parts, shown: &str) -> Result<(), PageError> {
+    let secret = parts
+        .extensions
+        .get::<CsrfSecret>()
+        .ok_or(PageError::Forged)?;
+    if app
+        .keys
+        .hash_fits(Purpose::Csrf, secret.0.as_bytes(), shown)
+    {
+        Ok(())
+    } else {
+        Err(PageError::Forged)
+    }
+}
+
+/// Browsers say where a request comes from; what says it comes from elsewhere is refused.
+fn refuse_foreign_site(headers: &HeaderMap) -> Result<(), PageError> {
+    match headers.get("sec-fetch-site").map(|site| site.as_bytes()) {
+        None | Some(b"same-origin" | b"none") => Ok(()),
+        Some(_) => Err(PageError::Forged),
+    }
+}
+
+/// What is wrong with the fields of a form, for its error summary and beside each field.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FieldErrors(Vec<FieldError>);
+
+/// One field's error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    /// The field's name and id; empty if the error belongs to no field.
+    pub field: &'static str,
+    /// What is wrong and what to do, Japanese.
+    pub sentence: String,
+}
+
+impl FieldErrors {
+    /// Adds an error of `field` (empty: of the whole form).
+    pub fn add(&mut self, field: &'static str, sentence: impl Into<String>) {
+        self.0.push(FieldError {
+            field,
+            sentence: sentence.into(),
+        });
+    }
+
+    /// An error of one field.
+    pub fn of_one(field: &'static str, sentence: impl Into<String>) -> Self {
+        let mut errors = Self::default();
+        errors.add(field, sentence);
+        errors
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All errors, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, FieldError> {
+        self.0.iter()
+    }
+
+    /// What is wrong with `field`; empty if nothing is.
+    pub fn on(&self, field: &str) -> &str {
+        self.0
+            .iter()
+            .find(|error| error.field == field)
+            .map_or("", |error| error.sentence.as_str())
+    }
+}

@@ -1,0 +1,468 @@
+//! Who asks: resolved from the connection and the cookie, once per request.
+//!
+//! Fields are private; only the extractors here make a principal, and each asks the database
+//! whether everything it stands on (tunnel session, device, establishment, membership,
+//! account) is alive *now*. What a principal may do is the features' business.
+//!
+//! | principal | who |
+//! |---|---|
+//! | [`Anyone`] | whoever reaches the listener |
+//! | [`Visitor`] | a live tunnel session, nobody signed in |
+//! | [`Newcomer`] | signed in, but the password is still the initial one |
+//! | [`Member`] | signed in at an establishment, through its PC's tunnel session |
+//! | [`AnyMember`] | `Newcomer` or `Member`, to sign out |
+//! | [`OfficeVisitor`] | whoever reaches the office listener |
+//! | [`Staff`] | signed in at the office, any role |
+//! | [`Reviewer`] | staff who may read documents: everybody but the system administrator |
+
+use std::net::{Ipv6Addr, SocketAddr};
+
+use axum::extract::FromRequestParts;
+use http::header;
+use http::request::Parts;
+use protocol::{DeviceId, EstablishmentNumber, SessionId};
+use time::OffsetDateTime;
+
+use super::forms::{CsrfSecret, csrf_token};
+use super::page_error::PageError;
+use super::router::Principal;
+use super::sessions;
+use crate::app::App;
+use crate::audit::Actor;
+use crate::establishments::Role;
+use crate::ids::{EstablishmentId, StaffId, UserId};
+use crate::keys::random_token;
+use crate::staff::StaffRole;
+
+/// The cookie of a web session.
+pub const SESSION_COOKIE: &str = "__Host-renkei";
+/// The cookie that binds the office's sign-in form to a browser.
+pub const VISIT_COOKIE: &str = "__Host-renkei-visit";
+
+/// Put into each request by the member listener after it has verified the gateway's PROXY
+/// header: the tunnel session that the connection came through.
+#[derive(Clone, Copy, Debug)]
+pub struct TunnelConnection {
+    /// The session.
+    pub session: SessionId,
+    /// The PC's address inside the tunnel.
+    pub inner_address: Ipv6Addr,
+}
+
+/// Put into each request by the office listener.
+#[derive(Clone, Copy, Debug)]
+pub struct OfficeConnection {
+    /// The browser's address.
+    pub peer: SocketAddr,
+}
+
+/// Whoever reaches the listener.
+#[derive(Debug, Clone, Copy)]
+pub struct Anyone();
+
+/// A live tunnel session, before anybody signed in.
+#[derive(Debug, Clone)]
+pub struct Visitor {
+    pub(super) session: SessionId,
+    pub(super) device: DeviceId,
+    pub(super) device_user: UserId,
+    pub(super) establishment: EstablishmentId,
+    pub(super) establishment_number: EstablishmentNumber,
+    pub(super) establishment_name: String,
+    pub(super) deadline: OffsetDateTime,
+    pub(super) csrf: String,
+}
+
+/// A user, signed in at an establishment through the tunnel session of one of its PCs.
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub(super) visit: Visitor,
+    pub(super) user: UserId,
+    pub(super) user_id: String,
+    pub(super) name: String,
+    pub(super) role: Role,
+    pub(super) token_hash: String,
+    pub(super) password_is_initial: bool,
+}
+
+/// A user who is signed in with the initial password and must change it first.
+#[derive(Debug, Clone)]
+pub struct Newcomer(Member);
+
+/// A user who is signed in, with whatever password.
+#[derive(Debug, Clone)]
+pub struct AnyMember(Member);
+
+/// Whoever reaches the office listener.
+#[derive(Debug, Clone)]
+pub struct OfficeVisitor {
+    peer: SocketAddr,
+    visit: String,
+    csrf: String,
+}
+
+/// Fund staff, signed in.
+#[derive(Debug, Clone)]
+pub struct Staff {
+    pub(super) id: StaffId,
+    pub(super) user_id: String,
+    pub(super) name: String,
+    pub(super) role: StaffRole,
+    pub(super) token_hash: String,
+    pub(super) csrf: String,
+}
+
+/// Staff who may read filings and notices.
+#[derive(Debug, Clone)]
+pub struct Reviewer(Staff);
+
+impl Visitor {
+    /// The tunnel session.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+    /// The PC.
+    pub fn device(&self) -> DeviceId {
+        self.device
+    }
+    /// The user who registered the PC.
+    pub fn device_user(&self) -> UserId {
+        self.device_user
+    }
+    /// The PC's establishment.
+    pub fn establishment(&self) -> EstablishmentId {
+        self.establishment
+    }
+    /// Its number.
+    pub fn establishment_number(&self) -> EstablishmentNumber {
+        self.establishment_number
+    }
+    /// Its name.
+    pub fn establishment_name(&self) -> &str {
+        &self.establishment_name
+    }
+    /// When the tunnel session ends.
+    pub fn deadline(&self) -> OffsetDateTime {
+        self.deadline
+    }
+    /// The anti-forgery token for forms.
+    pub fn csrf(&self) -> &str {
+        &self.csrf
+    }
+    /// For the audit log.
+    pub fn actor(&self) -> Actor {
+        Actor::Stranger {
+            device: Some(self.device),
+            session: Some(self.session),
+        }
+    }
+}
+
+impl Member {
+    /// The user.
+    pub fn user(&self) -> UserId {
+        self.user
+    }
+    /// What the user types at sign-in.
+    pub fn user_id(&self) -> &str {
+        &self.user_id
+    }
+    /// The user's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// What the user may do here.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+    /// The establishment that the PC belongs to.
+    pub fn establishment(&self) -> EstablishmentId {
+        self.visit.establishment
+    }
+    /// Its number.
+    pub fn establishment_number(&self) -> EstablishmentNumber {
+        self.visit.establishment_number
+    }
+    /// Its name.
+    pub fn establishment_name(&self) -> &str {
+        &self.visit.establishment_name
+    }
+    /// The PC.
+    pub fn device(&self) -> DeviceId {
+        self.visit.device
+    }
+    /// The tunnel session.
+    pub fn session(&self) -> SessionId {
+        self.visit.session
+    }
+    /// When the tunnel session ends, and the web session with it.
+    pub fn deadline(&self) -> OffsetDateTime {
+        self.visit.deadline
+    }
+    /// The anti-forgery token for forms.
+    pub fn csrf(&self) -> &str {
+        &self.visit.csrf
+    }
+    /// Names the web session in the database.
+    pub fn token_hash(&self) -> &str {
+        &self.token_hash
+    }
+    /// For the audit log.
+    pub fn actor(&self) -> Actor {
+        Actor::Member {
+            user: self.user,
+            device: self.visit.device,
+            session: self.visit.session,
+        }
+    }
+
+    async fn resolve(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
+        if let Some(known) = parts.extensions.get::<Self>() {
+            return Ok(known.clone());
+        }
+        let connection = tunnel(parts)?;
+        let token = cookie(parts, SESSION_COOKIE).ok_or(PageError::SignInRequired)?;
+        let now = app.clock.now();
+        let member = sessions::find_member(app, &token, connection.session, now)
+            .await?
+            .ok_or(PageError::SignInRequired)?;
+        parts.extensions.insert(CsrfSecret(token));
+        parts.extensions.insert(member.clone());
+        Ok(member)
+    }
+}
+
+impl Newcomer {
+    /// The user.
+    pub fn member(&self) -> &Member {
+        &self.0
+    }
+}
+
+impl AnyMember {
+    /// The user.
+    pub fn member(&self) -> &Member {
+        &self.0
+    }
+}
+
+impl OfficeVisitor {
+    /// The browser's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+    /// The value for [`VISIT_COOKIE`].
+    pub fn visit(&self) -> &str {
+        &self.visit
+    }
+    /// The anti-forgery token for forms.
+    pub fn csrf(&self) -> &str {
+        &self.csrf
+    }
+}
+
+impl Staff {
+    /// The account.
+    pub fn id(&self) -> StaffId {
+        self.id
+    }
+    /// What is typed at sign-in.
+    pub fn user_id(&self) -> &str {
+        &self.user_id
+    }
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// The role.
+    pub fn role(&self) -> StaffRole {
+        self.role
+    }
+    /// The anti-forgery token for forms.
+    pub fn csrf(&self) -> &str {
+        &self.csrf
+    }
+    /// Names the web session in the database.
+    pub fn token_hash(&self) -> &str {
+        &self.token_hash
+    }
+    /// For the audit log.
+    pub fn actor(&self) -> Actor {
+        Actor::Staff(self.id)
+    }
+}
+
+impl Reviewer {
+    /// The account.
+    pub fn staff(&self) -> &Staff {
+        &self.0
+    }
+    /// The account's id.
+    pub fn id(&self) -> StaffId {
+        self.0.id
+    }
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+    /// For the audit log.
+    pub fn actor(&self) -> Actor {
+        self.0.actor()
+    }
+}
+
+impl Principal for Anyone {
+    const NAME: &'static str = "anyone";
+}
+impl FromRequestParts<App> for Anyone {
+    type Rejection = PageError;
+    async fn from_request_parts(_: &mut Parts, _: &App) -> Result<Self, PageError> {
+        Ok(Self())
+    }
+}
+
+impl Principal for Visitor {
+    const NAME: &'static str = "visitor";
+}
+impl FromRequestParts<App> for Visitor {
+    type Rejection = PageError;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
+        if let Some(known) = parts.extensions.get::<Self>() {
+            return Ok(known.clone());
+        }
+        let connection = tunnel(parts)?;
+        let visitor = sessions::find_visitor(app, connection.session, app.clock.now())
+            .await?
+            .ok_or(PageError::SessionOver)?;
+        parts
+            .extensions
+            .insert(CsrfSecret(sessions::visit_secret(connection.session)));
+        parts.extensions.insert(visitor.clone());
+        Ok(visitor)
+    }
+}
+
+impl Principal for Member {
+    const NAME: &'static str = "member";
+}
+impl FromRequestParts<App> for Member {
+    type Rejection = PageError;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
+        let member = Self::resolve(parts, app).await?;
+        if member.password_is_initial {
+            return Err(PageError::FirstPasswordRequired);
+        }
+        Ok(member)
+    }
+}
+
+impl Principal for Newcomer {
+    const NAME: &'static str = "newcomer";
+}
+impl FromRequestParts<App> for Newcomer {
+    type Rejection = PageError;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
+        let member = Member::resolve(parts, app).await?;
+        if member.password_is_initial {
+            Ok(Self(member))
+        } else {
+            Err(PageError::NotFound)
+        }
+    }
+}
+
+impl Principal for AnyMember {
+    const NAME: &'static str = "member or newcomer";
+}
+impl FromRequestParts<App> for AnyMember {
+    type Rejection = PageError;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
+        Member::resolve(parts, app).await.map(Self)
+    }
+}
+
+impl Principal for OfficeVisitor {
+    const NAME: &'static str = "anyone at the office";
+}
+impl FromRequestParts<App> for OfficeVisitor {
+    type Rejection = PageError;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
+        if let Some(known) = parts.extensions.get::<Self>() {
+            return Ok(known.clone());
+        }
+        let peer = office(parts)?.peer;
+        let visit = cookie(parts, VISIT_COOKIE).unwrap_or_else(random_token);
+        let visitor = Self {
+            peer,
+            csrf: csrf_token(app, &visit),
+            visit: visit.clone(),
+        };
+        parts.extensions.insert(CsrfSecret(visit));
+        parts.extensions.insert(visitor.clone());
+        Ok(visitor)
+    }
+}
+
+impl Principal for Staff {
+    const NAME: &'static str = "staff";
+}
+impl FromRequestParts<App> for Staff {
+    type Rejection = PageError;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
+        if let Some(known) = parts.extensions.get::<Self>() {
+            return Ok(known.clone());
+        }
+        office(parts)?;
+        let token = cookie(parts, SESSION_COOKIE).ok_or(PageError::SignInRequired)?;
+        let staff = sessions::find_staff(app, &token, app.clock.now())
+            .await?
+            .ok_or(PageError::SignInRequired)?;
+        parts.extensions.insert(CsrfSecret(token));
+        parts.extensions.insert(staff.clone());
+        Ok(staff)
+    }
+}
+
+impl Principal for Reviewer {
+    const NAME: &'static str = "reviewer";
+}
+impl FromRequestParts<App> for Reviewer {
+    type Rejection = PageError;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
+        let staff = Staff::from_request_parts(parts, app).await?;
+        match staff.role {
+            StaffRole::Reviewer | StaffRole::Supervisor => Ok(Self(staff)),
+            StaffRole::SystemAdmin => Err(PageError::NotFound),
+        }
+    }
+}
+
+/// Outside a tunnel there are no member pages at all.
+fn tunnel(parts: &Parts) -> Result<TunnelConnection, PageError> {
+    parts
+        .extensions
+        .get::<TunnelConnection>()
+        .copied()
+        .ok_or(PageError::SessionOver)
+}
+
+fn office(parts: &Parts) -> Result<OfficeConnection, PageError> {
+    parts
+        .extensions
+        .get::<OfficeConnection>()
+        .copied()
+        .ok_or(PageError::SignInRequired)
+}
+
+/// The value of a cookie of ours.
+fn cookie(parts: &Parts, name: &str) -> Option<String> {
+    parts
+        .headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|header| header.to_str().ok())
+        .flat_map(|header| header.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(key, value)| *key == name && !value.is_empty())
+        .map(|(_, value)| value.to_owned())
+}
