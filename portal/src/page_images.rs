@@ -110,17 +110,42 @@ impl PageImageError {
 /// Makes pictures, a few at a time.
 #[derive(Debug, Clone)]
 pub struct PageImages {
-    program: Arc<Path>,
+    drawer: Drawer,
     drawing: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+}
+
+#[derive(Debug, Clone)]
+enum Drawer {
+    /// A process of its own for each picture.
+    Program(Arc<Path>),
+    /// The test that asks.
+    #[cfg(test)]
+    Test,
+}
+
+impl Default for PageImages {
+    /// Has pictures made by the program that is running. (A unit test's program is no portal:
+    /// there, the test draws.)
+    fn default() -> Self {
+        #[cfg(test)]
+        let drawer = Drawer::Test;
+        #[cfg(not(test))]
+        let drawer = Drawer::Program(std::env::current_exe().unwrap_or_default().into());
+        Self::with(drawer)
+    }
 }
 
 impl PageImages {
     /// Has pictures made by `program`, which must answer to [`worker::COMMAND`] as
     /// [`worker::serve`] does: the portal's own program.
     pub fn by(program: &Path) -> Self {
+        Self::with(Drawer::Program(program.into()))
+    }
+
+    fn with(drawer: Drawer) -> Self {
         Self {
-            program: program.into(),
+            drawer,
             drawing: Arc::new(Semaphore::new(AT_ONCE)),
             waiting: Arc::new(Semaphore::new(AT_ONCE + WAITING_LIMIT)),
         }
@@ -132,7 +157,7 @@ impl PageImages {
     /// [`PageImageError`].
     pub async fn draw(
         &self,
-        pdf: &[u8],
+        pdf: Vec<u8>,
         page: usize,
         width: u16,
     ) -> Result<PageImage, PageImageError> {
@@ -145,7 +170,11 @@ impl PageImages {
             .map_err(|_| PageImageError::Busy)?;
         let work = async {
             let _drawing = self.drawing.acquire().await;
-            worker::ask(&self.program, pdf, page, width).await
+            match &self.drawer {
+                Drawer::Program(program) => worker::ask(program, &pdf, page, width).await,
+                #[cfg(test)]
+                Drawer::Test => draw(pdf, page, width),
+            }
         };
         tokio::time::timeout(TIME_LIMIT, work)
             .await

@@ -169,7 +169,7 @@ async fn what_the_worker_answers_is_what_the_caller_gets() {
         fs::write(folder.path().join("answer"), &answer).unwrap();
         let script = format!("cat >/dev/null; cat {}/answer", folder.path().display());
         let images = PageImages::by(&program(&folder, &script));
-        let drawn = images.draw(&pdf, page, width).await;
+        let drawn = images.draw(pdf.clone(), page, width).await;
         assert_eq!(drawn, draw(pdf.clone(), page, width));
         assert_eq!(drawn.is_ok(), page == 1);
     }
@@ -184,7 +184,7 @@ async fn the_worker_is_asked_by_command_and_sees_no_secret_of_the_portal() {
         seen.display()
     );
     let images = PageImages::by(&program(&folder, &script));
-    let answer = images.draw(b"%PDF-", 3, 200).await;
+    let answer = images.draw(b"%PDF-".to_vec(), 3, 200).await;
     assert_eq!(answer, Err(PageImageError::Undrawable));
     let seen = fs::read_to_string(seen).unwrap();
     assert!(seen.starts_with("draw-page 3 200\n"), "{seen}");
@@ -204,12 +204,12 @@ async fn a_worker_that_breaks_down_or_talks_rubbish_gives_no_picture() {
         ":",
     ] {
         let images = PageImages::by(&program(&folder, script));
-        let answer = images.draw(&vec![b'x'; 1 << 20], 1, 200).await;
+        let answer = images.draw(vec![b'x'; 1 << 20], 1, 200).await;
         assert_eq!(answer, Err(PageImageError::Undrawable), "{script}");
     }
     let images = PageImages::by(&folder.path().join("missing"));
     assert_eq!(
-        images.draw(b"", 1, 200).await,
+        images.draw(Vec::new(), 1, 200).await,
         Err(PageImageError::Undrawable)
     );
 }
@@ -220,7 +220,7 @@ async fn a_worker_that_is_late_is_killed_and_leaves_its_place() {
     let images = PageImages::by(&program(&folder, "exec sleep 600"));
     for _ in 0..AT_ONCE + 1 {
         assert_eq!(
-            images.draw(b"%PDF-", 1, 200).await,
+            images.draw(b"%PDF-".to_vec(), 1, 200).await,
             Err(PageImageError::TooSlow)
         );
     }
@@ -228,7 +228,7 @@ async fn a_worker_that_is_late_is_killed_and_leaves_its_place() {
     let everybody = u32::try_from(AT_ONCE + WAITING_LIMIT).unwrap();
     let everybody = images.waiting.acquire_many(everybody).await.unwrap();
     assert_eq!(
-        images.draw(b"%PDF-", 1, 200).await,
+        images.draw(b"%PDF-".to_vec(), 1, 200).await,
         Err(PageImageError::Busy)
     );
     drop(everybody);

@@ -94,9 +94,12 @@ pub(super) async fn ask(
     let limit = (HEAD_LIMIT_BYTES + PNG_LIMIT_BYTES) as u64;
     let mut output = output.take(limit);
     let (_, read) = tokio::join!(give, output.read_to_end(&mut answer));
-    let ended = process.wait().await;
-    if read.is_err() || !ended.is_ok_and(|status| status.success()) {
-        return Err(PageImageError::Undrawable);
+    match process.wait().await {
+        Ok(status) if status.success() && read.is_ok() => {}
+        ended => {
+            tracing::warn!(?ended, "the process that draws pages broke down");
+            return Err(PageImageError::Undrawable);
+        }
     }
     understand(&answer)
 }
