@@ -4,7 +4,7 @@
 -- states as text or as a nullable moment, no booleans, no blobs (base64 in TEXT).
 
 CREATE TABLE authorities (
-    kind TEXT PRIMARY KEY,              -- device | service
+    kind TEXT PRIMARY KEY,              -- device | service | pages
     certificate TEXT NOT NULL,          -- DER
     key_sealed TEXT NOT NULL,
     created_ms BIGINT NOT NULL

@@ -10,13 +10,14 @@
 
 use std::net::IpAddr;
 
-use protocol::{DeviceId, GatewayName};
+use protocol::{Bytes32, DeviceId, GatewayName};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
@@ -51,13 +52,17 @@ const POINT_BYTES: usize = 65;
 pub struct Authorities {
     device: Authority,
     service: Authority,
+    /// The key of the portal's own pages: the same through every restart, for PCs trust it
+    /// by its hash (docs/decisions/0006).
+    pages: Authority,
 }
 
-/// One of the two authorities.
+/// What is kept with its key: the two authorities, and the pages' own key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Device,
     Service,
+    Pages,
 }
 
 #[derive(Debug)]
@@ -132,6 +137,7 @@ impl Authorities {
         Ok(Self {
             device: load_or_make(db, keys, Kind::Device, fund_name, now).await?,
             service: load_or_make(db, keys, Kind::Service, fund_name, now).await?,
+            pages: load_or_make(db, keys, Kind::Pages, fund_name, now).await?,
         })
     }
 
@@ -143,6 +149,12 @@ impl Authorities {
     /// The root that signs gateways and the portal's own listeners.
     pub fn service_certificate(&self) -> &CertificateDer<'static> {
         &self.service.certificate
+    }
+
+    /// SHA-256 of the key (SubjectPublicKeyInfo) that the portal's own pages show.
+    pub fn pages_key_sha256(&self) -> Bytes32 {
+        let info = self.pages.issuer.key().subject_public_key_info();
+        Bytes32(Sha256::digest(info).into())
     }
 
     /// Signs a PC's certificate: its name is the device's id, whatever the request says.
@@ -183,7 +195,12 @@ impl Authorities {
         let mut params = leaf(host, now, LISTENER_VALIDITY);
         params.subject_alt_names = vec![public_host(host)?];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.service.issue_with_new_key(&params)
+        let key = self.pages.issuer.key();
+        let certificate = params.signed_by(key, &self.service.issuer)?;
+        Ok(Identity {
+            certificate: certificate.der().clone(),
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        })
     }
 
     /// Makes the certificate of the control listener.
@@ -233,6 +250,7 @@ impl Kind {
         match self {
             Self::Device => "device",
             Self::Service => "service",
+            Self::Pages => "pages",
         }
     }
 
@@ -293,6 +311,7 @@ fn make(
         match kind {
             Kind::Device => "Renkei device authority",
             Kind::Service => "Renkei service authority",
+            Kind::Pages => "Renkei pages",
         },
     );
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
