@@ -8,6 +8,8 @@
 //! name what you are doing in [`StoreError::doing`], bind ids as text, read rows through
 //! `try_get`.
 
+pub mod rows;
+
 use std::time::Duration;
 
 use sqlx::any::{AnyPoolOptions, AnyRow, install_default_drivers};

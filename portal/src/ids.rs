@@ -21,6 +21,11 @@ macro_rules! row_id {
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }
+
+            /// The bare identifier, to authenticate what belongs to it.
+            pub const fn as_uuid(&self) -> &Uuid {
+                &self.0
+            }
         }
 
         impl fmt::Display for $name {

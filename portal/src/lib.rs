@@ -14,20 +14,27 @@ pub mod calendar;
 pub mod clock;
 pub mod config;
 pub mod control_api;
+pub mod custody;
 pub mod db;
 pub mod devices;
+pub mod documents;
 pub mod establishments;
+pub mod filings;
 pub mod gateways;
 pub mod ids;
 pub mod keys;
 pub mod listeners;
 pub mod mail;
+pub mod notices;
 pub mod one_time_codes;
+pub mod page_images;
 pub mod passwords;
 pub mod sign_in;
 pub mod signals;
 pub mod staff;
 pub mod tunnel_sessions;
+pub mod uploads;
+pub mod vault;
 pub mod web;
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ fn member_routes(routes: Routes) -> Routes {
         .with(assets::routes)
         .with(pages::member_routes)
         .with(home::member_routes)
+        .with(crate::uploads::pages::member_routes)
 }
 
 fn office_routes(routes: Routes) -> Routes {
