@@ -71,11 +71,10 @@ async fn find_state(app: &App, id: EnrolmentId, token: &str) -> Result<Enrolment
                 establishment: device.establishment_number,
                 establishment_name: device.establishment_name,
                 portal_url: config.member.url.clone(),
-                portal_key_sha256: config
-                    .member
-                    .certificate_file
-                    .is_none()
-                    .then(|| app.authorities.pages_key_sha256()),
+                portal_key_sha256: match &config.member.certificate_file {
+                    Some(_) => None,
+                    None => Some(app.authorities.member_key_sha256()),
+                },
                 gateways: gateways::store::urls(&app.db).await?,
             }))
         }

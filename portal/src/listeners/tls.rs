@@ -79,8 +79,8 @@ impl Certificates {
     /// Loads or makes them.
     pub fn load(app: &App) -> Result<Self, TlsError> {
         Ok(Self {
-            member: Fresh::new(pages(app, "member", &app.config.member)?),
-            office: Fresh::new(pages(app, "office", &app.config.office)?),
+            member: Fresh::new(member(app)?),
+            office: Fresh::new(office(app)?),
             control: Fresh::new(control(app)?),
         })
     }
@@ -90,8 +90,8 @@ impl Certificates {
         loop {
             tokio::time::sleep(RENEWAL).await;
             let renewed = [
-                (&self.member, pages(&app, "member", &app.config.member)),
-                (&self.office, pages(&app, "office", &app.config.office)),
+                (&self.member, member(&app)),
+                (&self.office, office(&app)),
                 (&self.control, control(&app)),
             ];
             for (fresh, renewed) in renewed {
@@ -174,36 +174,44 @@ fn for_people(certificate: Arc<Fresh>) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-fn pages(app: &App, what: &'static str, pages: &Pages) -> Result<CertifiedKey, TlsError> {
-    let (chain, key) = match (&pages.certificate_file, &pages.key_file) {
-        (Some(certificate), Some(key)) => (read_chain(certificate)?, read_key(key)?),
-        (None, None) => {
-            let host = host(&pages.url).ok_or(TlsError::NoHost(what))?;
-            let issued = app.authorities.issue_pages(host, app.clock.now());
-            own(
-                app,
-                issued.map_err(|source| TlsError::Issue { what, source })?,
-            )
-        }
-        (Some(_), None) | (None, Some(_)) => return Err(TlsError::OneFile(what)),
-    };
-    certified(what, chain, key)
+fn member(app: &App) -> Result<CertifiedKey, TlsError> {
+    let (what, now) = ("member", app.clock.now());
+    pages(what, &app.config.member, |host| {
+        app.authorities.issue_member_pages(host, now)
+    })
+}
+
+fn office(app: &App) -> Result<CertifiedKey, TlsError> {
+    let (what, now) = ("office", app.clock.now());
+    pages(what, &app.config.office, |host| {
+        app.authorities.issue_office_pages(host, now)
+    })
 }
 
 fn control(app: &App) -> Result<CertifiedKey, TlsError> {
-    let what = "control";
     let issued = app.authorities.issue_control(app.clock.now());
-    let (chain, key) = own(
-        app,
-        issued.map_err(|source| TlsError::Issue { what, source })?,
-    );
-    certified(what, chain, key)
+    own("control", issued)
 }
 
-/// The root goes along, so that a browser window can be told to trust it by its key.
-fn own(app: &App, identity: Identity) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-    let root = app.authorities.service_certificate().clone();
-    (vec![identity.certificate, root], identity.key)
+/// Reads the configured certificate, or has one issued for the host of the URL.
+fn pages(
+    what: &'static str,
+    pages: &Pages,
+    issue: impl FnOnce(&str) -> Result<Identity, IssueError>,
+) -> Result<CertifiedKey, TlsError> {
+    match (&pages.certificate_file, &pages.key_file) {
+        (Some(certificate), Some(key)) => certified(what, read_chain(certificate)?, read_key(key)?),
+        (None, None) => {
+            let host = host(&pages.url).ok_or(TlsError::NoHost(what))?;
+            own(what, issue(host))
+        }
+        (Some(_), None) | (None, Some(_)) => Err(TlsError::OneFile(what)),
+    }
+}
+
+fn own(what: &'static str, issued: Result<Identity, IssueError>) -> Result<CertifiedKey, TlsError> {
+    let identity = issued.map_err(|source| TlsError::Issue { what, source })?;
+    certified(what, vec![identity.certificate], identity.key)
 }
 
 fn certified(
