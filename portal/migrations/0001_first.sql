@@ -316,13 +316,13 @@ CREATE INDEX notices_filing ON notices (filing_id);
 -- A determination that a reviewer is looking at before it is issued.
 CREATE TABLE notice_drafts (
     id TEXT PRIMARY KEY,
-    filing_id TEXT NOT NULL REFERENCES filings (id),
+    filing_id TEXT NOT NULL UNIQUE REFERENCES filings (id),
     staff_id TEXT NOT NULL REFERENCES staff (id),
     document_id TEXT NOT NULL REFERENCES documents (id),
+    number TEXT NOT NULL,               -- the notice's number to be
     form_sealed TEXT,                   -- what was typed, to correct it; null for an uploaded PDF
     made_ms BIGINT NOT NULL
 );
-CREATE INDEX notice_drafts_filing ON notice_drafts (filing_id);
 
 CREATE TABLE notice_fetches (
     id TEXT PRIMARY KEY,

@@ -21,6 +21,7 @@ pub mod mail;
 pub mod notices;
 pub mod page_images;
 pub mod passwords;
+pub mod review;
 pub mod signals;
 pub mod staff;
 pub mod uploads;
