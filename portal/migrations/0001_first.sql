@@ -4,7 +4,7 @@
 -- states as text or as a nullable moment, no booleans, no blobs (base64 in TEXT).
 
 CREATE TABLE authorities (
-    kind TEXT PRIMARY KEY,              -- device | service | pages
+    kind TEXT PRIMARY KEY,              -- device | service
     certificate TEXT NOT NULL,          -- DER
     key_sealed TEXT NOT NULL,
     created_ms BIGINT NOT NULL
@@ -323,13 +323,13 @@ CREATE INDEX notices_filing ON notices (filing_id);
 -- A determination that a reviewer is looking at before it is issued.
 CREATE TABLE notice_drafts (
     id TEXT PRIMARY KEY,
-    filing_id TEXT NOT NULL REFERENCES filings (id),
+    filing_id TEXT NOT NULL UNIQUE REFERENCES filings (id),
     staff_id TEXT NOT NULL REFERENCES staff (id),
     document_id TEXT NOT NULL REFERENCES documents (id),
+    number TEXT NOT NULL,               -- the notice's number to be
     form_sealed TEXT,                   -- what was typed, to correct it; null for an uploaded PDF
     made_ms BIGINT NOT NULL
 );
-CREATE INDEX notice_drafts_filing ON notice_drafts (filing_id);
 
 CREATE TABLE notice_fetches (
     id TEXT PRIMARY KEY,

@@ -6,11 +6,14 @@
 //! or `office.html` and use the macros of `parts.html`.
 
 pub mod assets;
+pub mod body;
 pub mod dates;
+pub mod download;
 pub mod forms;
 mod home;
 pub mod layout;
 pub mod page_error;
+pub mod paging;
 pub mod principals;
 pub mod router;
 pub mod sessions;
@@ -52,6 +55,8 @@ fn member_routes(routes: Routes) -> Routes {
         .with(pages::member_routes)
         .with(home::member_routes)
         .with(crate::uploads::pages::member_routes)
+        .with(crate::filings::pages::member_routes)
+        .with(crate::notices::pages::member_routes)
 }
 
 fn office_routes(routes: Routes) -> Routes {
@@ -59,6 +64,8 @@ fn office_routes(routes: Routes) -> Routes {
         .with(assets::routes)
         .with(office::office_routes)
         .with(home::office_routes)
+        .with(crate::review::pages::office_routes)
+        .with(crate::notices::pages::office_routes)
 }
 
 fn finish(routes: Routes, app: App, side: Side) -> (Router, Vec<Route>) {
