@@ -22,6 +22,7 @@ pub mod keys;
 pub mod mail;
 pub mod one_time_codes;
 pub mod passwords;
+pub mod settings;
 pub mod sign_in;
 pub mod signals;
 pub mod staff;

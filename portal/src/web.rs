@@ -25,6 +25,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::app::App;
 use crate::sign_in::{office, pages};
+use crate::{calendar, devices, establishments, settings};
 use layout::Side;
 use page_error::PageError;
 use principals::{OfficeVisitor, SESSION_COOKIE, VISIT_COOKIE, Visitor};
@@ -50,6 +51,7 @@ fn member_routes(routes: Routes) -> Routes {
     routes
         .with(assets::routes)
         .with(pages::member_routes)
+        .with(settings::pages::member_routes)
         .with(home::member_routes)
 }
 
@@ -57,6 +59,9 @@ fn office_routes(routes: Routes) -> Routes {
     routes
         .with(assets::routes)
         .with(office::office_routes)
+        .with(establishments::pages::office_routes)
+        .with(devices::pages::office_routes)
+        .with(calendar::pages::office_routes)
         .with(home::office_routes)
 }
 
@@ -146,3 +151,6 @@ async fn sign_in_again(app: &App, side: Side, parts: &mut Parts) -> Option<Respo
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod look;

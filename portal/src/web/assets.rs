@@ -39,6 +39,11 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("../../assets/session.js"),
     },
     Asset {
+        name: "office.js",
+        kind: SCRIPT,
+        bytes: include_bytes!("../../assets/office.js"),
+    },
+    Asset {
         name: "icon.svg",
         kind: SVG,
         bytes: include_bytes!("../../assets/icon.svg"),
