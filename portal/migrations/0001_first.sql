@@ -69,6 +69,7 @@ CREATE TABLE users (
     second_factor TEXT NOT NULL,        -- email | totp
     totp_sealed TEXT,
     totp_last_step BIGINT,
+    totp_pending_sealed TEXT,           -- shown as a picture, not confirmed by a code yet
     created_ms BIGINT NOT NULL,
     disabled_ms BIGINT
 );

@@ -28,6 +28,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::app::App;
 use crate::sign_in::{office, pages};
+use crate::{calendar, devices, establishments, settings};
 use layout::Side;
 use page_error::PageError;
 use principals::{OfficeVisitor, SESSION_COOKIE, VISIT_COOKIE, Visitor};
@@ -53,6 +54,7 @@ fn member_routes(routes: Routes) -> Routes {
     routes
         .with(assets::routes)
         .with(pages::member_routes)
+        .with(settings::pages::member_routes)
         .with(home::member_routes)
         .with(crate::uploads::pages::member_routes)
         .with(crate::filings::pages::member_routes)
@@ -63,6 +65,9 @@ fn office_routes(routes: Routes) -> Routes {
     routes
         .with(assets::routes)
         .with(office::office_routes)
+        .with(establishments::pages::office_routes)
+        .with(devices::pages::office_routes)
+        .with(calendar::pages::office_routes)
         .with(home::office_routes)
         .with(crate::review::pages::office_routes)
         .with(crate::notices::pages::office_routes)
@@ -154,3 +159,6 @@ async fn sign_in_again(app: &App, side: Side, parts: &mut Parts) -> Option<Respo
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod look;

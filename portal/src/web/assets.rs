@@ -47,6 +47,8 @@ const ASSETS: &[Asset] = &[
         name: "notice-file.js",
         kind: SCRIPT,
         bytes: include_bytes!("../../assets/notice-file.js"),
+        name: "office.js",
+        bytes: include_bytes!("../../assets/office.js"),
     },
     Asset {
         name: "icon.svg",
