@@ -47,7 +47,10 @@ const ASSETS: &[Asset] = &[
         name: "notice-file.js",
         kind: SCRIPT,
         bytes: include_bytes!("../../assets/notice-file.js"),
+    },
+    Asset {
         name: "office.js",
+        kind: SCRIPT,
         bytes: include_bytes!("../../assets/office.js"),
     },
     Asset {
