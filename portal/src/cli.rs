@@ -11,9 +11,10 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use portal::app::App;
 use portal::clock::Clock;
-use portal::config::Config;
+use portal::config::{Config, ConfigError};
 use portal::db::Db;
 use portal::keys::MasterKey;
+use portal::page_images::worker;
 use portal::staff::StaffRole;
 use protocol::GatewayName;
 use tracing_subscriber::EnvFilter;
@@ -28,6 +29,8 @@ mod staff;
 const DEFAULT_CONFIG: &str = "/etc/renkei/portal.toml";
 /// The variable that may hold the master key instead of a file.
 const MASTER_KEY_VARIABLE: &str = "RENKEI_MASTER_KEY";
+/// Exit code for a wrong configuration, as for wrong arguments.
+const USAGE: u8 = 2;
 /// What is logged unless `RUST_LOG` says otherwise.
 const DEFAULT_LOG: &str = "info,sqlx=warn";
 
@@ -71,6 +74,15 @@ enum Command {
         /// The folder that `backup` made.
         #[arg(long, value_name = "DIR")]
         from: PathBuf,
+    },
+    /// Draws one page of a PDF from standard input. The portal starts it by itself, so that
+    /// a sender's PDF is never drawn in the process that holds the keys.
+    #[command(hide = true)]
+    DrawPage {
+        /// Which page, from 1.
+        page: usize,
+        /// How wide, in pixels.
+        width: u16,
     },
 }
 
@@ -161,6 +173,9 @@ impl From<RoleArgument> for StaffRole {
 /// Does what the command line says.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
+    if let Command::DrawPage { page, width } = cli.command {
+        return draw_page(page, width);
+    }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| DEFAULT_LOG.into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -179,8 +194,23 @@ pub(crate) fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("portal: {error:#}");
-            ExitCode::FAILURE
+            match error.downcast_ref::<ConfigError>() {
+                Some(_) => ExitCode::from(USAGE),
+                None => ExitCode::FAILURE,
+            }
         }
+    }
+}
+
+fn draw_page(page: usize, width: u16) -> ExitCode {
+    match worker::serve(
+        page,
+        width,
+        std::io::stdin().lock(),
+        std::io::stdout().lock(),
+    ) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 
@@ -201,6 +231,7 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Audit(AuditCommand::Verify) => copies::verify(prepared()?).await,
         Command::Backup { out } => copies::backup(prepared()?, &out).await,
         Command::Restore { from } => copies::restore(prepared()?, &from).await,
+        Command::DrawPage { .. } => anyhow::bail!("draw-page runs before anything is opened"),
     }
 }
 
