@@ -674,17 +674,18 @@ impl ServerTunnels {
         }
     }
 
-    /// A peer has one connection at a time; a new one is taken only after the last is over.
+    /// A peer has one connection at a time. A new one takes the place of the last: only the
+    /// holder of the session's keys can begin one, so its agent has started anew.
     fn accept(&mut self, slot: usize, now: Instant, header: Header, incoming: Incoming) {
         let peer = &mut self.peers[slot];
-        match peer.quic.take() {
-            Some(quic) if !quic.connection.is_closed() => {
-                peer.quic = Some(quic);
-                self.endpoint.ignore(incoming);
-                return;
+        if let Some(last) = peer.quic.take() {
+            if !last.is_told_over() {
+                self.events.push_back(Event::Disconnected {
+                    peer: peer.id,
+                    reason: CloseReason::ByUs,
+                });
             }
-            Some(over) => over.forget(&mut self.endpoint),
-            None => {}
+            last.forget(&mut self.endpoint);
         }
         self.quic_buffer.clear();
         match self
