@@ -193,10 +193,10 @@ impl ClientTunnel {
             self.connection.handle_timeout(now);
         }
         match opened {
-            Opened::Established => self.handshake = None,
+            Opened::Established if self.noise.has_session() => self.handshake = None,
             // The gateway is under load and asks for the cookie it just gave.
             Opened::Nothing if kind == Kind::Cookie => self.repeat_handshake(now),
-            Opened::Nothing | Opened::Refused => {}
+            Opened::Established | Opened::Nothing | Opened::Refused => {}
             Opened::Packet(packet) => self.handle_packet(now, packet),
         }
         self.settle();

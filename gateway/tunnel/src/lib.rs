@@ -81,7 +81,7 @@ pub enum CloseReason {
         /// The application's code.
         code: u64,
     },
-    /// This end closed it.
+    /// This end closed it, or let a new connection of the same PC take its place.
     #[error("closed here")]
     ByUs,
     /// Nothing was heard for longer than a session may last.

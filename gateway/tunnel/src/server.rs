@@ -12,31 +12,35 @@
 //! Drive it as [`crate::client`] describes.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::rate_limiter::RateLimiter;
-use boringtun::noise::{Packet, TunnResult};
-use bytes::{Bytes, BytesMut};
-use quinn_proto::{DatagramEvent, Endpoint, Incoming};
+use bytes::Bytes;
+use quinn_proto::Endpoint;
 use slab::Slab;
 
-use crate::keys::{PresharedKey, PublicKey, SecretKey};
+use crate::keys::{PublicKey, SecretKey};
 use crate::noise::{self, Kind, Noise, Opened, receiver_index};
-use crate::packet::{Flow, Header, INNER_OVERHEAD_BYTES};
+use crate::packet::INNER_OVERHEAD_BYTES;
 use crate::streams::{self, Read, ReadError, WriteError};
 use crate::tls::TlsError;
-use crate::{CloseReason, MAX_SEGMENTS, StreamId, Transmit, transport};
+use crate::{MAX_SEGMENTS, StreamId, Transmit, transport};
 
 use buckets::Buckets;
 use peer::{Peer, Quic};
 use timers::{Scheduled, Timers};
 
 mod buckets;
+mod config;
+mod event;
+mod inbound;
 mod peer;
 mod timers;
+
+pub use config::{AddPeerError, PeerConfig, PeerId, SendError, ServerConfig};
+pub use event::{Counters, Event, Outgoing, Traffic};
 
 /// Most peers at a time. WireGuard's index would allow 16 million.
 pub const MAX_PEERS: usize = 65_536;
@@ -60,126 +64,6 @@ const MAX_WAITING_REPLIES: usize = 4096;
 
 /// How often a farewell is sent: nobody is left to repeat it if it is lost.
 const FAREWELL_COPIES: usize = 2;
-
-/// Names a peer: the session's id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerId(pub u128);
-
-/// What the gateway is made from.
-pub struct ServerConfig {
-    /// The gateway's WireGuard key.
-    pub secret_key: SecretKey,
-    /// Where QUIC listens inside the tunnels.
-    pub inner_address: SocketAddrV6,
-    /// See [`crate::tls::server_config`].
-    pub tls: Arc<rustls::ServerConfig>,
-}
-
-/// What a peer is made from: the gateway's half of a grant.
-pub struct PeerConfig {
-    /// The PC's WireGuard key for this session.
-    pub public_key: PublicKey,
-    /// The session's pre-shared key.
-    pub preshared_key: PresharedKey,
-    /// The one source address that may come out of this tunnel.
-    pub inner_address: Ipv6Addr,
-    /// SHA-256 of the certificate (DER) that the PC must show in QUIC.
-    pub device_certificate_sha256: [u8; 32],
-}
-
-/// Why a peer cannot be added.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AddPeerError {
-    /// There is a peer with this id, key or inner address.
-    #[error("a peer with this id, key or inner address is there already")]
-    Taken,
-    /// There are [`MAX_PEERS`].
-    #[error("too many peers")]
-    TooMany,
-}
-
-/// Why a message cannot be sent to an agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// The peer has no connection, or there is no such peer.
-    #[error("peer is not connected")]
-    NotConnected,
-    /// Earlier messages have not arrived yet.
-    #[error("too many messages on the way")]
-    TooMany,
-    /// Longer than [`crate::MESSAGE_LIMIT_BYTES`].
-    #[error("message too long")]
-    TooLong,
-}
-
-/// What happened in a tunnel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The PC showed the right certificate.
-    Connected(PeerId),
-    /// The PC opened a stream to the portal.
-    StreamOpened(PeerId, StreamId),
-    /// A stream has something to read, or was reset or finished by the PC.
-    StreamReadable(PeerId, StreamId),
-    /// A stream that took no more takes some again, or was stopped by the PC.
-    StreamWritable(PeerId, StreamId),
-    /// The PC wants no more data on a stream.
-    StreamStopped {
-        /// The peer.
-        peer: PeerId,
-        /// The stream.
-        stream: StreamId,
-        /// The PC's code.
-        code: u64,
-    },
-    /// The connection and all its streams are over. The peer stays until it is removed and
-    /// may connect anew.
-    Disconnected {
-        /// The peer.
-        peer: PeerId,
-        /// Why.
-        reason: CloseReason,
-    },
-}
-
-/// Bytes of a session, counted as inner packets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// From the PC.
-    pub bytes_in: u64,
-    /// To the PC.
-    pub bytes_out: u64,
-}
-
-/// What was dropped, and why.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Datagrams that are no WireGuard message at all.
-    pub malformed: u64,
-    /// Handshakes without the gateway's public key, or of unknown keys; data for no peer.
-    pub strangers: u64,
-    /// Handshakes of a source that asks too often.
-    pub throttled: u64,
-    /// Handshakes that were answered by a cookie.
-    pub cookies: u64,
-    /// Packets, in or out, of peers that are not admitted (any more).
-    pub not_admitted: u64,
-    /// Messages of a peer that are not authentic, or repeated.
-    pub refused: u64,
-    /// Inner packets with a foreign source, another destination, or of another protocol.
-    pub foreign_inner: u64,
-    /// Answers that were dropped because too many waited.
-    pub overflow: u64,
-}
-
-/// Datagrams for one peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outgoing {
-    /// Where to.
-    pub to: SocketAddr,
-    /// What the caller's buffer holds.
-    pub transmit: Transmit,
-}
 
 /// The gateway's end of all tunnels.
 pub struct ServerTunnels {
@@ -605,125 +489,6 @@ impl ServerTunnels {
 
     fn stream(&mut self, peer: PeerId, stream: StreamId) -> Option<(usize, &mut Quic)> {
         self.quic(peer).filter(|_| streams::is_two_way(stream))
-    }
-
-    /// Finds the peer whose handshake initiation this is, in the order of what it costs.
-    fn find_initiator(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> Option<usize> {
-        let mut cookie = [0; 64];
-        let source = Some(from.ip());
-        match self.limiter.verify_packet(source, datagram, &mut cookie) {
-            Ok(Packet::HandshakeInit(initiation)) => {
-                if !self.buckets.take(from.ip(), now) {
-                    self.counters.throttled += 1;
-                    return None;
-                }
-                let half = parse_handshake_anon(
-                    self.secret_key.as_x25519(),
-                    &self.public_key.to_x25519(),
-                    &initiation,
-                );
-                self.by_key.get(&half.ok()?.peer_static_public).copied()
-            }
-            Err(TunnResult::WriteToNetwork(cookie)) => {
-                self.counters.cookies += 1;
-                reply(&mut self.replies, &mut self.counters, from, None, cookie);
-                None
-            }
-            Ok(_) | Err(_) => None,
-        }
-    }
-
-    /// Checks an inner packet's addresses and gives it to QUIC.
-    fn handle_packet(&mut self, slot: usize, now: Instant, mut packet: BytesMut) {
-        let peer = &mut self.peers[slot];
-        let header = match Header::parse(&packet) {
-            Ok(header)
-                if header.source.0 == peer.inner_address
-                    && header.destination == self.inner_address =>
-            {
-                header
-            }
-            Ok(_) | Err(_) => {
-                self.counters.foreign_inner += 1;
-                return;
-            }
-        };
-        peer.traffic.bytes_in += packet.len() as u64;
-        let payload = packet.split_off(INNER_OVERHEAD_BYTES);
-        let remote = header.remote().into();
-        self.quic_buffer.clear();
-        let buffer = &mut self.quic_buffer;
-        let event = self
-            .endpoint
-            .handle(now, remote, None, None, payload, buffer);
-        match event {
-            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                // A connection's id names it to the endpoint; it must be the peer's own.
-                match &mut peer.quic {
-                    Some(quic) if quic.handle == handle => quic.connection.handle_event(event),
-                    Some(_) | None => self.counters.foreign_inner += 1,
-                }
-            }
-            Some(DatagramEvent::NewConnection(incoming)) => {
-                self.accept(slot, now, header, incoming);
-            }
-            Some(DatagramEvent::Response(response)) => {
-                self.answer_in_tunnel(slot, header, response.size);
-            }
-            None => {}
-        }
-    }
-
-    /// A peer has one connection at a time; a new one is taken only after the last is over.
-    fn accept(&mut self, slot: usize, now: Instant, header: Header, incoming: Incoming) {
-        let peer = &mut self.peers[slot];
-        match peer.quic.take() {
-            Some(quic) if !quic.connection.is_closed() => {
-                peer.quic = Some(quic);
-                self.endpoint.ignore(incoming);
-                return;
-            }
-            Some(over) => over.forget(&mut self.endpoint),
-            None => {}
-        }
-        self.quic_buffer.clear();
-        match self
-            .endpoint
-            .accept(incoming, now, &mut self.quic_buffer, None)
-        {
-            Ok((handle, connection)) => {
-                let flow = Flow {
-                    source: header.destination,
-                    destination: header.source,
-                };
-                peer.quic = Some(Quic::new(handle, connection, flow));
-            }
-            Err(error) => {
-                tracing::debug!(cause = %error.cause, "QUIC connection refused");
-                if let Some(response) = error.response {
-                    self.answer_in_tunnel(slot, header, response.size);
-                }
-            }
-        }
-    }
-
-    /// Sends what the endpoint itself answered to a packet, back to where it came from.
-    fn answer_in_tunnel(&mut self, slot: usize, header: Header, size: usize) {
-        let peer = &mut self.peers[slot];
-        let Some(to) = peer.endpoint else {
-            return;
-        };
-        let flow = Flow {
-            source: header.destination,
-            destination: header.source,
-        };
-        flow.encode(&self.quic_buffer[..size], &mut self.packet);
-        let mut message = Vec::new();
-        if peer.noise.seal(&self.packet, &mut message) {
-            peer.traffic.bytes_out += self.packet.len() as u64;
-            let (replies, counters) = (&mut self.replies, &mut self.counters);
-            reply(replies, counters, to, Some(peer.id), &message);
-        }
     }
 
     fn say_farewell(&mut self, noise: &mut Noise, quic: &mut Quic, to: SocketAddr, now: Instant) {

@@ -50,6 +50,8 @@ pub(super) struct Quic {
     pub(super) flow: Flow,
     accepted: bool,
     drained: bool,
+    /// Whether the caller knows that the connection is over.
+    told_over: bool,
     /// Streams whose first byte has not come yet.
     unannounced: HashSet<StreamId>,
     /// Messages that found no room yet.
@@ -84,6 +86,7 @@ impl Quic {
             flow,
             accepted: false,
             drained: false,
+            told_over: false,
             unannounced: HashSet::new(),
             messages: HashMap::new(),
         }
@@ -104,6 +107,11 @@ impl Quic {
     /// Says whether the endpoint has forgotten the connection: it is of no more use.
     pub(super) fn is_drained(&self) -> bool {
         self.drained
+    }
+
+    /// Says whether a [`Event::Disconnected`] was given for this connection.
+    pub(super) fn is_told_over(&self) -> bool {
+        self.told_over
     }
 
     /// Frees the endpoint's memory of a connection that is about to be dropped.
@@ -160,6 +168,7 @@ impl Quic {
             quinn_proto::Event::Connected => {
                 let code = streams::varint(CLOSE_WRONG_CERTIFICATE);
                 self.connection.close(now, code, Bytes::new());
+                self.told_over = true;
                 let reason = "another certificate than the session was granted to";
                 events.push_back(Event::Disconnected {
                     peer: id,
@@ -167,6 +176,7 @@ impl Quic {
                 });
             }
             quinn_proto::Event::ConnectionLost { reason } => {
+                self.told_over = true;
                 events.push_back(Event::Disconnected {
                     peer: id,
                     reason: reason.into(),

@@ -108,6 +108,24 @@ fn a_pc_that_disconnects_tells_the_gateway() {
 }
 
 #[test]
+fn an_agent_that_starts_anew_takes_its_session_over() {
+    let mut world = World::connected(Path::default(), 1);
+    let (old, id) = (world.open_stream(0), world.pcs[0].id);
+    world.events.clear();
+    world.restart_agent(0);
+    world.run_until("connected anew", |world| world.is_connected(0));
+    let gone = server::Event::Disconnected {
+        peer: id,
+        reason: CloseReason::ByUs,
+    };
+    let connected = server::Event::Connected(id);
+    assert_eq!(world.events, [gone, connected]);
+    let new = world.open_stream(0);
+    assert_eq!(new, old, "stream numbers start anew");
+    assert_eq!(world.upload(0, new, b"again"), b"again");
+}
+
+#[test]
 fn a_wrong_preshared_key_never_connects() {
     let mut world = World::new(Path::default(), 1);
     let (identity, sha256) = authorities().device();

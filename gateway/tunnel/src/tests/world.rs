@@ -63,6 +63,7 @@ pub(super) struct Pc {
     pub(super) id: PeerId,
     pub(super) address: SocketAddr,
     pub(super) tunnel: ClientTunnel,
+    tls: Arc<rustls::ClientConfig>,
     pub(super) events: Vec<client::Event>,
     /// A sleeping PC neither hears nor acts.
     pub(super) asleep: bool,
@@ -227,24 +228,42 @@ impl World {
     pub(super) fn add_pc_with(&mut self, identity: Identity, preshared: [u8; 32]) -> usize {
         let number = self.pcs.len() as u128;
         let key = SecretKey::generate().unwrap();
-        self.keys.push(key.clone());
-        let config = ClientConfig {
-            secret_key: key,
-            gateway_key: self.gateway_key.public_key(),
-            preshared_key: PresharedKey::from_bytes(preshared),
-            inner_address: inner_address(number),
-            gateway_inner: gateway_inner(),
-            server_name: GATEWAY_NAME.to_owned(),
-            tls: client_tls(identity),
-        };
+        self.keys.push(key);
+        let tls = client_tls(identity);
         self.pcs.push(Pc {
             id: PeerId(1000 + number),
             address: SocketAddr::from((Ipv4Addr::new(198, 51, 100, number as u8 + 1), 5000)),
-            tunnel: ClientTunnel::new(config, self.now).unwrap(),
+            tunnel: self.client_tunnel(number as usize, tls.clone(), preshared),
+            tls,
             events: Vec::new(),
             asleep: false,
         });
         self.pcs.len() - 1
+    }
+
+    /// The PC's agent forgets all but its configuration.
+    pub(super) fn restart_agent(&mut self, pc: usize) {
+        let tls = self.pcs[pc].tls.clone();
+        self.pcs[pc].tunnel = self.client_tunnel(pc, tls, PRESHARED);
+        self.pcs[pc].events.clear();
+    }
+
+    fn client_tunnel(
+        &self,
+        pc: usize,
+        tls: Arc<rustls::ClientConfig>,
+        preshared: [u8; 32],
+    ) -> ClientTunnel {
+        let config = ClientConfig {
+            secret_key: self.keys[pc].clone(),
+            gateway_key: self.gateway_key.public_key(),
+            preshared_key: PresharedKey::from_bytes(preshared),
+            inner_address: inner_address(pc as u128),
+            gateway_inner: gateway_inner(),
+            server_name: GATEWAY_NAME.to_owned(),
+            tls,
+        };
+        ClientTunnel::new(config, self.now).unwrap()
     }
 
     pub(super) fn grant(&mut self, pc: usize, device_certificate_sha256: [u8; 32]) {
