@@ -14,6 +14,7 @@ use portal::clock::Clock;
 use portal::config::Config;
 use portal::db::Db;
 use portal::keys::MasterKey;
+use portal::page_images::worker;
 use portal::staff::StaffRole;
 use protocol::GatewayName;
 use tracing_subscriber::EnvFilter;
@@ -71,6 +72,14 @@ enum Command {
         /// The folder that `backup` made.
         #[arg(long, value_name = "DIR")]
         from: PathBuf,
+    },
+    /// Draws a page of the PDF on standard input; the portal calls itself so.
+    #[command(name = worker::COMMAND, hide = true)]
+    DrawPage {
+        /// Which page, from 1.
+        page: usize,
+        /// How wide, in points.
+        width: u16,
     },
 }
 
@@ -161,6 +170,13 @@ impl From<RoleArgument> for StaffRole {
 /// Does what the command line says.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
+    // This process is limited in memory and has no environment: nothing else is set up.
+    if let Command::DrawPage { page, width } = cli.command {
+        return match draw_page(page, width) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| DEFAULT_LOG.into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -201,7 +217,13 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Audit(AuditCommand::Verify) => copies::verify(prepared()?).await,
         Command::Backup { out } => copies::backup(prepared()?, &out).await,
         Command::Restore { from } => copies::restore(prepared()?, &from).await,
+        Command::DrawPage { page, width } => draw_page(page, width),
     }
+}
+
+fn draw_page(page: usize, width: u16) -> anyhow::Result<()> {
+    worker::serve(page, width, std::io::stdin(), std::io::stdout())?;
+    Ok(())
 }
 
 /// Configuration and master key, before the database is opened.
