@@ -69,6 +69,7 @@ CREATE TABLE users (
     second_factor TEXT NOT NULL,        -- email | totp
     totp_sealed TEXT,
     totp_last_step BIGINT,
+    totp_pending_sealed TEXT,           -- shown as a picture, not confirmed by a code yet
     created_ms BIGINT NOT NULL,
     disabled_ms BIGINT
 );
@@ -323,13 +324,13 @@ CREATE INDEX notices_filing ON notices (filing_id);
 -- A determination that a reviewer is looking at before it is issued.
 CREATE TABLE notice_drafts (
     id TEXT PRIMARY KEY,
-    filing_id TEXT NOT NULL REFERENCES filings (id),
+    filing_id TEXT NOT NULL UNIQUE REFERENCES filings (id),
     staff_id TEXT NOT NULL REFERENCES staff (id),
     document_id TEXT NOT NULL REFERENCES documents (id),
+    number TEXT NOT NULL,               -- the notice's number to be
     form_sealed TEXT,                   -- what was typed, to correct it; null for an uploaded PDF
     made_ms BIGINT NOT NULL
 );
-CREATE INDEX notice_drafts_filing ON notice_drafts (filing_id);
 
 CREATE TABLE notice_fetches (
     id TEXT PRIMARY KEY,

@@ -109,6 +109,10 @@ pub enum Act {
     PasswordChanged(UserId),
     /// A user moved to an authenticator app.
     AuthenticatorAdded(UserId),
+    /// Staff took a user's authenticator app off the account.
+    AuthenticatorRemoved(UserId),
+    /// Staff gave a user a new initial password.
+    PasswordReset(UserId),
     /// Filings were accepted.
     Submitted(SubmissionId),
     /// An upload was refused; the reasons stand in the details.
@@ -125,8 +129,12 @@ pub enum Act {
     FilingDecided(FilingId),
     /// The sender withdrew a filing.
     FilingWithdrawn(FilingId),
+    /// Staff made a draft of a notice for a filing.
+    NoticeDrafted(FilingId),
     /// A notice was issued.
     NoticeIssued(NoticeId),
+    /// Staff looked at a notice that was issued.
+    NoticeRead(NoticeId),
     /// A notice was fetched, as pdf or zip.
     NoticeFetched(NoticeId, &'static str),
     /// A zip password was shown.
@@ -411,6 +419,8 @@ impl Act {
             Self::SignedOut(id) => ("signed_out", "user", id.to_string()),
             Self::PasswordChanged(id) => ("password_changed", "user", id.to_string()),
             Self::AuthenticatorAdded(id) => ("authenticator_added", "user", id.to_string()),
+            Self::AuthenticatorRemoved(id) => ("authenticator_removed", "user", id.to_string()),
+            Self::PasswordReset(id) => ("password_reset", "user", id.to_string()),
             Self::Submitted(id) => ("submitted", "submission", id.to_string()),
             Self::UploadRefused => ("upload_refused", "", String::new()),
             Self::FilingRead(id) => ("filing_read", "filing", id.to_string()),
@@ -419,7 +429,9 @@ impl Act {
             Self::FilingReturned(id) => ("filing_returned", "filing", id.to_string()),
             Self::FilingDecided(id) => ("filing_decided", "filing", id.to_string()),
             Self::FilingWithdrawn(id) => ("filing_withdrawn", "filing", id.to_string()),
+            Self::NoticeDrafted(id) => ("notice_drafted", "filing", id.to_string()),
             Self::NoticeIssued(id) => ("notice_issued", "notice", id.to_string()),
+            Self::NoticeRead(id) => ("notice_read", "notice", id.to_string()),
             Self::NoticeFetched(id, form) => ("notice_fetched", "notice", format!("{id}/{form}")),
             Self::ZipPasswordShown(id) => ("zip_password_shown", "establishment", id.to_string()),
             Self::ZipPasswordChanged(id) => {

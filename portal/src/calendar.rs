@@ -17,6 +17,7 @@ use crate::audit::{self, Act, Actor};
 use crate::db::{StoreError, Tx};
 use crate::keys::MasterKey;
 
+pub mod pages;
 pub mod store;
 
 /// Longest reason of a calendar day, in characters.

@@ -25,6 +25,8 @@ use crate::keys::{MasterKey, Purpose, random_token};
 use crate::tunnel_sessions;
 
 pub mod control;
+pub mod listing;
+pub mod pages;
 pub mod store;
 
 /// Longest name of a PC, in characters.

@@ -11,10 +11,12 @@ pub mod archive;
 pub mod check;
 pub mod hand_in;
 pub mod names;
+pub mod pages;
 pub mod pdf;
 pub mod reasons;
 pub mod receipt;
 pub mod store;
+pub mod words;
 
 use time::OffsetDateTime;
 

@@ -32,6 +32,8 @@ pub enum Purpose {
     EstablishmentKey,
     /// Establishments' zip passwords.
     ZipPassword,
+    /// What staff typed into the form of a notice that is not issued yet.
+    NoticeDraft,
     /// Secrets of authenticator apps.
     TotpSecret,
     /// Mails waiting in the outbox.
@@ -224,6 +226,7 @@ impl Purpose {
             Self::AuthorityKey => b"authority key",
             Self::EstablishmentKey => b"establishment key",
             Self::ZipPassword => b"zip password",
+            Self::NoticeDraft => b"notice draft",
             Self::TotpSecret => b"totp secret",
             Self::Mail => b"mail",
             Self::OneTimeCode => b"one-time code",

@@ -29,6 +29,8 @@ pub mod notices;
 pub mod one_time_codes;
 pub mod page_images;
 pub mod passwords;
+pub mod review;
+pub mod settings;
 pub mod sign_in;
 pub mod signals;
 pub mod staff;

@@ -13,7 +13,13 @@ pub mod store;
 use time::{Duration, OffsetDateTime};
 use unicode_normalization::UnicodeNormalization as _;
 
+use crate::app::App;
+use crate::audit::{self, Act};
+use crate::db::Db;
 use crate::keys::{MasterKey, Purpose};
+use crate::passwords;
+use crate::web::page_error::PageError;
+use crate::web::principals::Member;
 
 /// Failures of one account at one origin before the pause.
 pub const FAILURES_MAX: i64 = 5;
@@ -51,6 +57,68 @@ impl Counted {
             origin,
         }
     }
+}
+
+/// What became of a password typed once more before something delicate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirmed {
+    /// It is the user's.
+    Yes,
+    /// It is not; the failure is counted.
+    No,
+    /// Not asked before this moment.
+    Paused {
+        /// When.
+        until: OffsetDateTime,
+    },
+}
+
+impl Confirmed {
+    /// What the user reads; `None` if the password was right.
+    pub fn page_text(self, now: OffsetDateTime) -> Option<String> {
+        match self {
+            Self::Yes => None,
+            Self::No => Some("パスワードが正しくありません。".to_owned()),
+            Self::Paused { until } => Some(format!(
+                "続けて正しく入力されなかったため、一時的に止めています。約{}分後に、もう一度お試しください。",
+                minutes_until(until, now)
+            )),
+        }
+    }
+}
+
+/// Asks a member's password once more, counting failures like those of signing in.
+pub async fn confirm_password(
+    app: &App,
+    member: &Member,
+    typed: &str,
+    now: OffsetDateTime,
+) -> Result<Confirmed, PageError> {
+    let counted = Counted::new(&app.keys, member.user_id(), member.device().to_string());
+    let mut tx = app.db.begin().await?;
+    let attempt = store::count_attempt(&mut tx, &counted, now).await?;
+    Db::commit(tx).await?;
+    if let Attempt::Paused { until } = attempt {
+        return Ok(Confirmed::Paused { until });
+    }
+    let account = store::find_account(&app.db, member.user_id(), member.establishment()).await?;
+    let hash = account
+        .as_ref()
+        .map(|account| account.password_hash.as_str());
+    let fits = !too_long([typed, "", ""])
+        && passwords::verify(typed, hash)
+            .await
+            .map_err(PageError::doing("verify a password"))?;
+    let mut tx = app.db.begin().await?;
+    if fits {
+        store::take_back(&mut tx, &counted).await?;
+    } else {
+        let (actor, details) = (member.actor(), serde_json::json!({}));
+        let act = Act::SignInFailed;
+        audit::record_with(&mut tx, &app.keys, &actor, act, "confirm", &details, now).await?;
+    }
+    Db::commit(tx).await?;
+    Ok(if fits { Confirmed::Yes } else { Confirmed::No })
 }
 
 /// One form of the ways to type the same user ID.

@@ -6,11 +6,14 @@
 //! or `office.html` and use the macros of `parts.html`.
 
 pub mod assets;
+pub mod body;
 pub mod dates;
+pub mod download;
 pub mod forms;
 mod home;
 pub mod layout;
 pub mod page_error;
+pub mod paging;
 pub mod principals;
 pub mod router;
 pub mod sessions;
@@ -25,6 +28,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::app::App;
 use crate::sign_in::{office, pages};
+use crate::{calendar, devices, establishments, settings};
 use layout::Side;
 use page_error::PageError;
 use principals::{OfficeVisitor, SESSION_COOKIE, VISIT_COOKIE, Visitor};
@@ -50,15 +54,23 @@ fn member_routes(routes: Routes) -> Routes {
     routes
         .with(assets::routes)
         .with(pages::member_routes)
+        .with(settings::pages::member_routes)
         .with(home::member_routes)
         .with(crate::uploads::pages::member_routes)
+        .with(crate::filings::pages::member_routes)
+        .with(crate::notices::pages::member_routes)
 }
 
 fn office_routes(routes: Routes) -> Routes {
     routes
         .with(assets::routes)
         .with(office::office_routes)
+        .with(establishments::pages::office_routes)
+        .with(devices::pages::office_routes)
+        .with(calendar::pages::office_routes)
         .with(home::office_routes)
+        .with(crate::review::pages::office_routes)
+        .with(crate::notices::pages::office_routes)
 }
 
 fn finish(routes: Routes, app: App, side: Side) -> (Router, Vec<Route>) {
@@ -147,3 +159,6 @@ async fn sign_in_again(app: &App, side: Side, parts: &mut Parts) -> Option<Respo
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod look;

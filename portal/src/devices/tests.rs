@@ -189,7 +189,7 @@ pub(crate) fn new_key() -> KeyPair {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()
 }
 
-pub(crate) fn asked(code: &str, key: &KeyPair, name: &str) -> EnrolmentRequest {
+fn asked(code: &str, key: &KeyPair, name: &str) -> EnrolmentRequest {
     let request = CertificateParams::default().serialize_request(key).unwrap();
     EnrolmentRequest {
         establishment: "0123".parse().unwrap(),

@@ -179,7 +179,11 @@ pub async fn hand_in(
         let duplicates = find_duplicates(app, member, &found, &passed).await?;
         if !duplicates.is_empty() {
             take_back(app, passed).await;
-            return Ok(Outcome::Duplicates(duplicates));
+            // Perhaps it is this very request that a rival for the same uploads has fulfilled.
+            return Ok(match find_uploads(app, member, request, now).await? {
+                Ok(Found::HandedIn(submission)) => Outcome::Accepted(submission),
+                Ok(Found::Open(_)) | Err(_) => Outcome::Duplicates(duplicates),
+            });
         }
     }
     let filings: usize = passed.iter().map(|file| file.filings.len()).sum();
@@ -429,13 +433,21 @@ async fn record_refusal(
     let faults: Vec<String> = refused
         .iter()
         .flat_map(|file| &file.problems)
-        .map(|problem| problem.fault.to_string())
+        .map(|problem| fault_word(&problem.fault))
         .collect();
     let details = json!({ "files": refused.len(), "faults": faults });
     let mut tx = app.db.begin().await?;
     let act = Act::UploadRefused;
     audit::record_with(&mut tx, &app.keys, &member.actor(), act, "", &details, now).await?;
     Db::commit(tx).await
+}
+
+/// A fault in words that name no file: what a broken zip's reader says may quote one.
+fn fault_word(fault: &Fault) -> String {
+    match fault {
+        Fault::Archive(ArchiveError::Broken(_)) => "broken zip".to_owned(),
+        fault => fault.to_string(),
+    }
 }
 
 async fn take_back(app: &App, passed: Vec<Passed>) {

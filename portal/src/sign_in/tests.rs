@@ -160,7 +160,7 @@ async fn parallel_guesses_cannot_slip_past_the_limit() {
                     let counted = Counted::new(&app.keys, USER_ID, "pc".to_owned());
                     let mut tx = app.db.begin().await.unwrap();
                     let attempt = store::count_attempt(&mut tx, &counted, NOW).await.unwrap();
-                    crate::db::Db::commit(tx).await.unwrap();
+                    Db::commit(tx).await.unwrap();
                     attempt == Attempt::Allowed
                 })
             })

@@ -283,10 +283,15 @@ impl Browser {
 
     /// Gets the page at `path`, takes its anti-forgery token, and posts the form to it.
     pub async fn submit(&mut self, path: &str, form: &[(&str, &str)]) -> Answer {
-        let page = self.get(path).await;
+        self.submit_to(path, path, form).await
+    }
+
+    /// Gets the page at `from`, takes its anti-forgery token, and posts the form to `to`.
+    pub async fn submit_to(&mut self, from: &str, to: &str, form: &[(&str, &str)]) -> Answer {
+        let page = self.get(from).await;
         let token = page.csrf().unwrap_or_default();
         let form = [form, &[("csrf", token.as_str())]].concat();
-        self.post(path, &form).await
+        self.post(to, &form).await
     }
 
     /// `POST path` with a form.

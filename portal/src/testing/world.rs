@@ -8,6 +8,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::FromRequestParts as _;
 use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use protocol::{DeviceId, SessionId};
@@ -281,6 +283,67 @@ impl Browser {
         (status, serde_json::from_slice(&bytes).unwrap_or_default())
     }
 
+    /// `POST /uploads`.
+    pub async fn begin(&self, name: &str, length: u64) -> Response {
+        let request = self
+            .request(Method::POST, "/uploads")
+            .header(CSRF_HEADER, &self.csrf)
+            .header("upload-length", length)
+            .header(
+                "upload-metadata",
+                format!("filename {},filetype eA==", STANDARD.encode(name)),
+            );
+        self.send(request.body(Body::empty()).expect("a request"))
+            .await
+    }
+
+    /// `POST /uploads`, which is granted; the upload's path.
+    pub async fn begun(&self, name: &str, length: u64) -> String {
+        let response = self.begin(name, length).await;
+        assert_eq!(response.status(), StatusCode::CREATED);
+        let path = response.headers()[header::LOCATION].to_str();
+        path.expect("a path").to_owned()
+    }
+
+    /// `PATCH /uploads/{id}`.
+    pub async fn part(&self, path: &str, offset: u64, body: impl Into<Body>) -> Response {
+        let request = self
+            .request(Method::PATCH, path)
+            .header(CSRF_HEADER, &self.csrf)
+            .header(header::CONTENT_TYPE, "application/offset+octet-stream")
+            .header("upload-offset", offset);
+        self.send(request.body(body.into()).expect("a request"))
+            .await
+    }
+
+    /// `HEAD /uploads/{id}`: how much has arrived; `None` if there is no such upload.
+    pub async fn offset(&self, path: &str) -> Option<u64> {
+        let request = self.request(Method::HEAD, path).body(Body::empty());
+        let response = self.send(request.expect("a request")).await;
+        let offset = response.headers().get("upload-offset")?;
+        offset.to_str().ok()?.parse().ok()
+    }
+
+    /// Uploads a whole file; its id.
+    pub async fn upload(&self, name: &str, bytes: Vec<u8>) -> String {
+        let path = self.begun(name, bytes.len() as u64).await;
+        let status = self.part(&path, 0, bytes).await.status();
+        assert_eq!(status, StatusCode::NO_CONTENT);
+        path.trim_start_matches("/uploads/").to_owned()
+    }
+
+    /// Uploads a good PDF and hands it in under a name; the filing's path.
+    pub async fn file(&self, name: &str) -> String {
+        let upload = self.upload(name, pdf_unlike_any_other()).await;
+        let body = serde_json::json!({ "files": [{ "upload": upload }] });
+        let (status, answer) = self.post_json("/filings", &body).await;
+        assert_eq!(status, StatusCode::CREATED, "{answer}");
+        let receipt = answer["receipt"].as_str().expect("a receipt").to_owned();
+        let (_, page) = self.get(&receipt).await;
+        let at = page.find("/filings/0").expect("a filing on its receipt");
+        page[at..at + "/filings/".len() + 36].to_owned()
+    }
+
     /// The member that handlers would see.
     pub async fn as_member(&self) -> Member {
         let mut parts = self.parts();
@@ -301,6 +364,28 @@ impl Browser {
         let request = self.request(Method::GET, "/").body(());
         request.expect("a request").into_parts().0
     }
+}
+
+/// A file of the corpus.
+pub fn corpus(path: &str) -> Vec<u8> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/corpus");
+    std::fs::read(format!("{folder}/{path}")).expect(path)
+}
+
+/// A good PDF with a comment that no other has.
+fn pdf_unlike_any_other() -> Vec<u8> {
+    let pdf = corpus("good/20240229_0123_資格喪失届.pdf");
+    let at = pdf
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .expect("a first line");
+    let mut other = pdf;
+    // The second line of a PDF is a comment of four bytes or more that mean nothing.
+    let mark = uuid::Uuid::new_v4();
+    for (byte, mark) in other[at + 2..at + 6].iter_mut().zip(mark.as_bytes()) {
+        *byte = mark | 0x80;
+    }
+    other
 }
 
 /// Reads an answer whole.

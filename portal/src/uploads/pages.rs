@@ -19,7 +19,6 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use http_body_util::BodyExt as _;
 use serde_json::json;
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -32,13 +31,12 @@ use crate::app::App;
 use crate::custody;
 use crate::db::Db;
 use crate::ids::{DocumentId, UploadId};
+use crate::web::body::{READ_TIMEOUT, Unreceived, receive};
 use crate::web::forms::VerifiedScript;
 use crate::web::page_error::PageError;
 use crate::web::principals::Member;
 use crate::web::router::Routes;
 
-/// How long the next bytes of a part may keep us waiting.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many parts are taken in at once; together they hold at most 256 MiB.
 const PARTS_AT_ONCE: usize = 32;
 /// How long a part waits for its turn.
@@ -222,36 +220,6 @@ async fn find(app: &App, member: &Member, id: &str) -> Result<Upload, PageError>
     store::find(&app.db, member, id, app.clock.now())
         .await?
         .ok_or(PageError::NotFound)
-}
-
-/// Why a body was not received whole.
-enum Unreceived {
-    TooMuch,
-    Cut,
-    Slow,
-}
-
-/// Reads a body of at most `room` bytes, as long as the next ones come within `patience`.
-async fn receive(mut body: Body, room: u64, patience: Duration) -> Result<Vec<u8>, Unreceived> {
-    let mut bytes = Vec::new();
-    loop {
-        let frame = timeout(patience, body.frame())
-            .await
-            .map_err(|_| Unreceived::Slow)?;
-        match frame {
-            None => return Ok(bytes),
-            Some(Err(_)) => return Err(Unreceived::Cut),
-            Some(Ok(frame)) => {
-                let Ok(data) = frame.into_data() else {
-                    continue;
-                };
-                if (bytes.len() + data.len()) as u64 > room {
-                    return Err(Unreceived::TooMuch);
-                }
-                bytes.extend_from_slice(&data);
-            }
-        }
-    }
 }
 
 /// `filename` out of `Upload-Metadata: filename 5bGl...,filetype ...`

@@ -39,6 +39,21 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("../../assets/session.js"),
     },
     Asset {
+        name: "upload.js",
+        kind: SCRIPT,
+        bytes: include_bytes!("../../assets/upload.js"),
+    },
+    Asset {
+        name: "notice-file.js",
+        kind: SCRIPT,
+        bytes: include_bytes!("../../assets/notice-file.js"),
+    },
+    Asset {
+        name: "office.js",
+        kind: SCRIPT,
+        bytes: include_bytes!("../../assets/office.js"),
+    },
+    Asset {
         name: "icon.svg",
         kind: SVG,
         bytes: include_bytes!("../../assets/icon.svg"),

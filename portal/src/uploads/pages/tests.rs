@@ -13,57 +13,15 @@ use crate::testing::{NOW, worlds};
 use crate::uploads::{FILE_LIMIT_BYTES, LIFETIME, OPEN_LIMIT, PART_LIMIT_BYTES};
 use crate::web::forms::CSRF_HEADER;
 
-impl Browser {
-    async fn begin(&self, name: &str, length: u64) -> Response {
-        let request = self
-            .request(Method::POST, "/uploads")
-            .header(CSRF_HEADER, &self.csrf)
-            .header(UPLOAD_LENGTH, length)
-            .header(
-                UPLOAD_METADATA,
-                format!("filename {},filetype eA==", STANDARD.encode(name)),
-            );
-        self.send(request.body(Body::empty()).unwrap()).await
-    }
-
-    async fn begun(&self, name: &str, length: u64) -> String {
-        let response = self.begin(name, length).await;
-        assert_eq!(response.status(), StatusCode::CREATED);
-        response.headers()[header::LOCATION]
-            .to_str()
-            .unwrap()
-            .to_owned()
-    }
-
-    async fn part(&self, path: &str, offset: u64, body: impl Into<Body>) -> Response {
-        let request = self
-            .request(Method::PATCH, path)
-            .header(CSRF_HEADER, &self.csrf)
-            .header(header::CONTENT_TYPE, PART_TYPE)
-            .header(UPLOAD_OFFSET, offset);
-        self.send(request.body(body.into()).unwrap()).await
-    }
-
-    async fn offset(&self, path: &str) -> Option<u64> {
-        let request = self.request(Method::HEAD, path).body(Body::empty());
-        let response = self.send(request.unwrap()).await;
-        (response.status() == StatusCode::OK)
-            .then(|| number(response.headers(), &UPLOAD_OFFSET).unwrap())
-    }
-
-    async fn content(&self, path: &str) -> Vec<u8> {
-        let member = self.as_member().await;
-        let id = path.strip_prefix("/uploads/").unwrap().parse().unwrap();
-        let now = self.app().clock.now();
-        let upload = store::find(&self.app().db, &member, id, now)
-            .await
-            .unwrap()
-            .unwrap();
-        crate::uploads::content(self.app(), &member, &upload)
-            .await
-            .unwrap()
-            .to_vec()
-    }
+async fn content(browser: &Browser, path: &str) -> Vec<u8> {
+    let (app, member) = (browser.app(), browser.as_member().await);
+    let id = path.strip_prefix("/uploads/").unwrap().parse().unwrap();
+    let upload = store::find(&app.db, &member, id, app.clock.now())
+        .await
+        .unwrap()
+        .unwrap();
+    let bytes = crate::uploads::content(app, &member, &upload).await;
+    bytes.unwrap().to_vec()
 }
 
 async fn objects(world: &World) -> usize {
@@ -86,7 +44,7 @@ async fn a_file_arrives_in_parts_and_lies_sealed() {
             assert_eq!(response.headers()[UPLOAD_OFFSET], end.to_string().as_str());
         }
         assert_eq!(alice.offset(&path).await, Some(file.len() as u64));
-        assert_eq!(alice.content(&path).await, file);
+        assert_eq!(content(alice, &path).await, file);
     }
 }
 
@@ -102,7 +60,7 @@ async fn a_part_at_a_wrong_offset_is_refused_with_the_right_one() {
             assert_eq!(response.headers()[UPLOAD_OFFSET], "5");
         }
         alice.part(&path, 5, "67890").await;
-        assert_eq!(alice.content(&path).await, b"1234567890");
+        assert_eq!(content(alice, &path).await, b"1234567890");
         assert_eq!(objects(&world).await, 2);
     }
 }
