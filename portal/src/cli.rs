@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use portal::app::App;
 use portal::clock::Clock;
-use portal::config::{Config, ConfigError};
+use portal::config::Config;
 use portal::db::Db;
 use portal::keys::MasterKey;
 use portal::page_images::worker;
@@ -29,8 +29,6 @@ mod staff;
 const DEFAULT_CONFIG: &str = "/etc/renkei/portal.toml";
 /// The variable that may hold the master key instead of a file.
 const MASTER_KEY_VARIABLE: &str = "RENKEI_MASTER_KEY";
-/// Exit code for a wrong configuration, as for wrong arguments.
-const USAGE: u8 = 2;
 /// What is logged unless `RUST_LOG` says otherwise.
 const DEFAULT_LOG: &str = "info,sqlx=warn";
 
@@ -75,13 +73,12 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         from: PathBuf,
     },
-    /// Draws one page of a PDF from standard input. The portal starts it by itself, so that
-    /// a sender's PDF is never drawn in the process that holds the keys.
-    #[command(hide = true)]
+    /// Draws a page of the PDF on standard input; the portal calls itself so.
+    #[command(name = worker::COMMAND, hide = true)]
     DrawPage {
         /// Which page, from 1.
         page: usize,
-        /// How wide, in pixels.
+        /// How wide, in points.
         width: u16,
     },
 }
@@ -173,8 +170,12 @@ impl From<RoleArgument> for StaffRole {
 /// Does what the command line says.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
+    // This process is limited in memory and has no environment: nothing else is set up.
     if let Command::DrawPage { page, width } = cli.command {
-        return draw_page(page, width);
+        return match draw_page(page, width) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| DEFAULT_LOG.into());
     tracing_subscriber::fmt()
@@ -194,23 +195,8 @@ pub(crate) fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("portal: {error:#}");
-            match error.downcast_ref::<ConfigError>() {
-                Some(_) => ExitCode::from(USAGE),
-                None => ExitCode::FAILURE,
-            }
+            ExitCode::FAILURE
         }
-    }
-}
-
-fn draw_page(page: usize, width: u16) -> ExitCode {
-    match worker::serve(
-        page,
-        width,
-        std::io::stdin().lock(),
-        std::io::stdout().lock(),
-    ) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
     }
 }
 
@@ -231,8 +217,13 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Audit(AuditCommand::Verify) => copies::verify(prepared()?).await,
         Command::Backup { out } => copies::backup(prepared()?, &out).await,
         Command::Restore { from } => copies::restore(prepared()?, &from).await,
-        Command::DrawPage { .. } => anyhow::bail!("draw-page runs before anything is opened"),
+        Command::DrawPage { page, width } => draw_page(page, width),
     }
+}
+
+fn draw_page(page: usize, width: u16) -> anyhow::Result<()> {
+    worker::serve(page, width, std::io::stdin(), std::io::stdout())?;
+    Ok(())
 }
 
 /// Configuration and master key, before the database is opened.

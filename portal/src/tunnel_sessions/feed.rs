@@ -189,7 +189,7 @@ async fn run(
                 return Ok(End::Gone);
             }
         }
-        if looks % LOOKS_PER_HEARTBEAT == 0 {
+        if looks.is_multiple_of(LOOKS_PER_HEARTBEAT) {
             if !gateways::store::is_in_use(&app.db, gateway).await? {
                 return Ok(End::Retired);
             }

@@ -42,7 +42,10 @@ async fn a_feed_begins_with_what_is_live_and_goes_on_with_what_changes() {
         let (first, second) = (fund.device("PC-1").await, fund.device("PC-2").await);
         let opened = fund.connect(&first).await.unwrap();
         let mut lines = feed(&fund);
-        assert_eq!(snapshot(&mut lines).await, [opened.grant.clone()]);
+        assert_eq!(
+            snapshot(&mut lines).await,
+            std::slice::from_ref(&opened.grant)
+        );
 
         let other = fund.connect(&second).await.unwrap();
         match next(&mut lines).await {
