@@ -10,6 +10,13 @@ CREATE TABLE authorities (
     created_ms BIGINT NOT NULL
 );
 
+-- Keys of the portal's own listeners that PCs know by their hash.
+CREATE TABLE listener_keys (
+    name TEXT PRIMARY KEY,              -- member
+    key_sealed TEXT NOT NULL,
+    created_ms BIGINT NOT NULL
+);
+
 CREATE TABLE settings (
     name TEXT PRIMARY KEY,
     value TEXT NOT NULL                 -- JSON
@@ -62,6 +69,7 @@ CREATE TABLE users (
     second_factor TEXT NOT NULL,        -- email | totp
     totp_sealed TEXT,
     totp_last_step BIGINT,
+    totp_pending_sealed TEXT,           -- shown as a picture, not confirmed by a code yet
     created_ms BIGINT NOT NULL,
     disabled_ms BIGINT
 );

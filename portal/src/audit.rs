@@ -109,6 +109,10 @@ pub enum Act {
     PasswordChanged(UserId),
     /// A user moved to an authenticator app.
     AuthenticatorAdded(UserId),
+    /// Staff took a user's authenticator app off the account.
+    AuthenticatorRemoved(UserId),
+    /// Staff gave a user a new initial password.
+    PasswordReset(UserId),
     /// Filings were accepted.
     Submitted(SubmissionId),
     /// An upload was refused; the reasons stand in the details.
@@ -415,6 +419,8 @@ impl Act {
             Self::SignedOut(id) => ("signed_out", "user", id.to_string()),
             Self::PasswordChanged(id) => ("password_changed", "user", id.to_string()),
             Self::AuthenticatorAdded(id) => ("authenticator_added", "user", id.to_string()),
+            Self::AuthenticatorRemoved(id) => ("authenticator_removed", "user", id.to_string()),
+            Self::PasswordReset(id) => ("password_reset", "user", id.to_string()),
             Self::Submitted(id) => ("submitted", "submission", id.to_string()),
             Self::UploadRefused => ("upload_refused", "", String::new()),
             Self::FilingRead(id) => ("filing_read", "filing", id.to_string()),

@@ -20,6 +20,16 @@ pub(crate) use face::FILE as FONT_FILE;
 pub use dates::{date_text, short_date_text};
 pub use sheet::{Align, Cell, Ink, NodeId, Role, RowPlace, Sheet, Style};
 
+/// `text` with every character that cannot be drawn shown as a geta (〓), the printers' mark
+/// for a missing type. For what may be shown so; a name that a decision is about may not.
+pub fn drawable(text: &str) -> String {
+    let mut plain = text.to_owned();
+    while let Some(missing) = face::Face::get().missing(&plain) {
+        plain = plain.replace(missing, "〓");
+    }
+    plain
+}
+
 /// Why a document cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {

@@ -17,6 +17,7 @@ use crate::db::{StoreError, Tx};
 use crate::ids::{EstablishmentId, RegistrationCodeId, UserId};
 use crate::keys::{MasterKey, Purpose, Unsealable, random_bytes, random_readable};
 
+pub mod pages;
 pub mod store;
 
 /// PCs that an establishment may register, unless staff say otherwise (FEATURES S003-02).

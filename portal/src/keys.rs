@@ -254,7 +254,7 @@ pub fn random_token() -> String {
 }
 
 /// Letters and digits that nobody confuses when reading them aloud or typing them.
-const READABLE: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+pub(crate) const READABLE: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 
 /// Returns `length` random characters of a 32-character alphabet, 5 bits each.
 pub fn random_readable(length: usize) -> String {

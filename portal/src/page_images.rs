@@ -1,14 +1,17 @@
 //! Pictures of the pages of a PDF, so that staff look at a filing without opening it.
 //!
-//! A picture can carry no program, whatever the file tried. Whoever makes it is the risk:
-//! hayro has no unsafe code, its panics are caught here, and what it may cost is bounded: the
-//! size of a picture, how many are made at once, and how long a caller waits. (A page that is
-//! never finished keeps its place among those made at once until it is; the portal goes on.)
+//! A picture can carry no program, whatever the file tried. Whoever makes it is the risk, so
+//! it is made by a process of its own ([`worker`]): one that knows no key and no secret, has
+//! bounded memory and time, and is killed when it is late. hayro has no unsafe code, but a
+//! crafted file can make it work for hours.
 //!
 //! The file must have passed [`crate::filings::pdf::check`], which bounds what its streams and
 //! pictures unpack to. Nothing is kept: the review pages ask for one page at a time.
 
+pub mod worker;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,6 +21,7 @@ use hayro::hayro_interpret::font::{FontData, FontQuery};
 use hayro::hayro_syntax::Pdf;
 use hayro::vello_cpu::color::palette::css::WHITE;
 use hayro::{PixmapSettings, RenderCache, RenderSettings};
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::documents::FONT_FILE;
@@ -33,6 +37,9 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(20);
 /// How many callers may wait for their turn.
 pub const WAITING_LIMIT: usize = 64;
 
+/// How large a picture's file may be.
+const PNG_LIMIT_BYTES: usize = 64 * 1024 * 1024;
+
 /// The picture of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageImage {
@@ -45,7 +52,8 @@ pub struct PageImage {
 }
 
 /// Whether a picture shows all of its page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fidelity {
     /// Everything was drawn.
     Complete,
@@ -55,7 +63,8 @@ pub enum Fidelity {
 }
 
 /// Why there is no picture.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PageImageError {
     /// The PDF has no such page.
     #[error("there is no page {page} among {pages}")]
@@ -101,20 +110,47 @@ impl PageImageError {
 /// Makes pictures, a few at a time.
 #[derive(Debug, Clone)]
 pub struct PageImages {
+    drawer: Drawer,
     drawing: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
 }
 
+#[derive(Debug, Clone)]
+enum Drawer {
+    /// A process of its own for each picture.
+    Program(Arc<Path>),
+    /// The test that asks.
+    #[cfg(test)]
+    Test,
+}
+
 impl Default for PageImages {
+    /// Has pictures made by the program that is running. (A unit test's program is no portal:
+    /// there, the test draws.)
     fn default() -> Self {
-        Self {
-            drawing: Arc::new(Semaphore::new(AT_ONCE)),
-            waiting: Arc::new(Semaphore::new(AT_ONCE + WAITING_LIMIT)),
-        }
+        #[cfg(test)]
+        let drawer = Drawer::Test;
+        #[cfg(not(test))]
+        let drawer = Drawer::Program(std::env::current_exe().unwrap_or_default().into());
+        Self::with(drawer)
     }
 }
 
 impl PageImages {
+    /// Has pictures made by `program`, which must answer to [`worker::COMMAND`] as
+    /// [`worker::serve`] does: the portal's own program.
+    pub fn by(program: &Path) -> Self {
+        Self::with(Drawer::Program(program.into()))
+    }
+
+    fn with(drawer: Drawer) -> Self {
+        Self {
+            drawer,
+            drawing: Arc::new(Semaphore::new(AT_ONCE)),
+            waiting: Arc::new(Semaphore::new(AT_ONCE + WAITING_LIMIT)),
+        }
+    }
+
     /// The picture of `page` (from 1), `width` points wide.
     ///
     /// # Errors
@@ -125,18 +161,20 @@ impl PageImages {
         page: usize,
         width: u16,
     ) -> Result<PageImage, PageImageError> {
+        if !WIDTH_RANGE.contains(&width) {
+            return Err(PageImageError::Width(width));
+        }
         let _waiting = self
             .waiting
             .try_acquire()
             .map_err(|_| PageImageError::Busy)?;
         let work = async {
-            let drawing = Arc::clone(&self.drawing).acquire_owned().await;
-            let place = drawing.map_err(|_| PageImageError::Busy)?;
-            let drawn = tokio::task::spawn_blocking(move || {
-                let _place = place;
-                draw(pdf, page, width)
-            });
-            drawn.await.map_err(|_| PageImageError::Undrawable)?
+            let _drawing = self.drawing.acquire().await;
+            match &self.drawer {
+                Drawer::Program(program) => worker::ask(program, &pdf, page, width).await,
+                #[cfg(test)]
+                Drawer::Test => draw(pdf, page, width),
+            }
         };
         tokio::time::timeout(TIME_LIMIT, work)
             .await
@@ -144,7 +182,8 @@ impl PageImages {
     }
 }
 
-/// The picture of a page. Blocks for as long as it takes; [`PageImages::draw`] is for servers.
+/// The picture of a page. Blocks for as long as it takes: [`worker`] calls it, where nobody
+/// else is held up.
 ///
 /// # Errors
 /// [`PageImageError`].

@@ -20,14 +20,18 @@ pub mod sessions;
 
 use askama::Template;
 use axum::Router;
+use axum::extract::FromRequestParts as _;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{Html, Response};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::app::App;
+use crate::sign_in::{office, pages};
+use crate::{calendar, devices, establishments, settings};
 use layout::Side;
 use page_error::PageError;
-use principals::{OfficeConnection, SESSION_COOKIE, TunnelConnection, VISIT_COOKIE};
+use principals::{OfficeVisitor, SESSION_COOKIE, VISIT_COOKIE, Visitor};
 use router::{Route, Routes};
 
 /// What a page may load: its own files, nothing inline, nothing from elsewhere.
@@ -49,6 +53,8 @@ pub fn office_router(app: App) -> Router {
 fn member_routes(routes: Routes) -> Routes {
     routes
         .with(assets::routes)
+        .with(pages::member_routes)
+        .with(settings::pages::member_routes)
         .with(home::member_routes)
         .with(crate::uploads::pages::member_routes)
         .with(crate::filings::pages::member_routes)
@@ -58,6 +64,10 @@ fn member_routes(routes: Routes) -> Routes {
 fn office_routes(routes: Routes) -> Routes {
     routes
         .with(assets::routes)
+        .with(office::office_routes)
+        .with(establishments::pages::office_routes)
+        .with(devices::pages::office_routes)
+        .with(calendar::pages::office_routes)
         .with(home::office_routes)
         .with(crate::review::pages::office_routes)
         .with(crate::notices::pages::office_routes)
@@ -133,11 +143,22 @@ async fn protect(mut response: Response) -> Response {
 
 /// The sign-in page for somebody whose web session has ended, or `None` if there is no
 /// tunnel session to sign in through.
-async fn sign_in_again(
-    _app: &App,
-    _side: Side,
-    _tunnel: Option<TunnelConnection>,
-    _office: Option<OfficeConnection>,
-) -> Option<Response> {
-    None
+async fn sign_in_again(app: &App, side: Side, parts: &mut Parts) -> Option<Response> {
+    let page = match side {
+        Side::Member => {
+            let visitor = Visitor::from_request_parts(parts, app).await.ok()?;
+            pages::show_again(app, &visitor).await
+        }
+        Side::Office => {
+            let visitor = OfficeVisitor::from_request_parts(parts, app).await.ok()?;
+            office::show_again(app, &visitor)
+        }
+    };
+    page.ok()
 }
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod look;

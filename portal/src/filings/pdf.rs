@@ -1,23 +1,20 @@
 //! Whether a file is a PDF that the fund accepts: whole, open, and only a document.
 //!
-//! What the file may do is decided by [`scan`], which reads every object that any reader
-//! could find in it, not only those that this or that parser follows: in old revisions,
-//! behind a wrong table, inside object streams. It also measures what the streams unpack to.
-//! Only what passed is given to hayro, which counts the pages.
+//! [`scan`] decides: it reads every object that any reader could find in the file, not only
+//! those that this or that parser follows: in old revisions, behind a wrong table, inside
+//! object streams. It also measures what the streams unpack to, and counts the pages.
 //!
-//! hayro-syntax rather than lopdf for that: it renders the same pages later, so a file that
-//! it can read is one that staff can see; it has no unsafe code of its own, reads lazily and
-//! bounds its recursion. A parser's panic is caught here and means a broken file.
+//! Neither hayro-syntax nor lopdf serves for that. Both follow the tables of the file, so that
+//! an object which another reader finds stays unseen; both unpack object streams without a
+//! limit; and where a table is broken, hayro searches the file in a way that a crafted one
+//! draws out for hours. What passes here has been measured before hayro draws it.
 //!
 //! Nothing here runs, renders or changes a file. [`super::check`] calls it.
 
 mod lexer;
+mod pages;
 mod scan;
 mod streams;
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use hayro_syntax::Pdf;
 
 pub use scan::Active;
 
@@ -118,7 +115,7 @@ pub fn check(bytes: &[u8]) -> Result<Checked, PdfError> {
     if !found.active.is_empty() {
         return Err(PdfError::ActiveContent(found.active.into_iter().collect()));
     }
-    match count_pages(bytes)? {
+    match found.pages {
         0 => Err(PdfError::Broken("no pages")),
         pages if pages > PAGE_LIMIT => Err(PdfError::TooManyPages(pages)),
         pages => Ok(Checked { pages }),
@@ -154,17 +151,6 @@ fn check_end(bytes: &[u8]) -> Result<(), PdfError> {
             Ok(())
         }
         _ => Err(PdfError::Broken("no cross-reference where it should be")),
-    }
-}
-
-fn count_pages(bytes: &[u8]) -> Result<usize, PdfError> {
-    let bytes = bytes.to_vec();
-    let count = || Pdf::new(bytes).map(|pdf| pdf.pages().len());
-    match catch_unwind(AssertUnwindSafe(count)) {
-        Ok(Ok(pages)) => Ok(pages),
-        Ok(Err(hayro_syntax::LoadPdfError::Decryption(_))) => Err(PdfError::Encrypted),
-        Ok(Err(hayro_syntax::LoadPdfError::Invalid)) => Err(PdfError::Broken("no page tree")),
-        Err(_) => Err(PdfError::Broken("the parser gave up")),
     }
 }
 

@@ -320,3 +320,6 @@ async fn postpone(
     .map_err(StoreError::doing("postpone a mail"))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,16 +11,14 @@ use zeroize::Zeroizing;
 use zip::write::SimpleFileOptions;
 use zip::{AesMode, CompressionMethod, DateTime, ZipWriter};
 
+use crate::keys::{READABLE, random_readable};
+
 /// How many files one zip may have.
 pub const FILE_LIMIT: usize = 1_000;
 /// How large the files may be together.
 pub const TOTAL_LIMIT_BYTES: usize = 256 * 1024 * 1024;
 /// How many characters a password has: 100 bits.
 pub const PASSWORD_CHARS: usize = 20;
-
-/// Without I, O, 0 and 1, which look alike, and in one case, so that it can be read out on
-/// the telephone. 32 symbols: a byte maps to one without preference.
-const ALPHABET: [u8; 32] = *b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 
 /// The password of an establishment's zips. Wiped when dropped; shown only where it is asked
 /// for by name.
@@ -35,17 +33,8 @@ impl fmt::Debug for ZipPassword {
 
 impl ZipPassword {
     /// Makes a new password.
-    ///
-    /// # Errors
-    /// [`BundleError::Random`] if the operating system gives no random numbers.
-    pub fn random() -> Result<Self, BundleError> {
-        let mut bytes = Zeroizing::new([0_u8; PASSWORD_CHARS]);
-        getrandom::fill(bytes.as_mut_slice()).map_err(BundleError::Random)?;
-        let text = bytes
-            .iter()
-            .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
-            .collect();
-        Ok(Self(Zeroizing::new(text)))
+    pub fn random() -> Self {
+        Self(Zeroizing::new(random_readable(PASSWORD_CHARS)))
     }
 
     /// Takes over a password that was kept.
@@ -54,7 +43,7 @@ impl ZipPassword {
     /// [`BundleError::WeakPassword`] unless it looks as [`ZipPassword::random`] makes them.
     pub fn from_kept(text: String) -> Result<Self, BundleError> {
         let text = Zeroizing::new(text);
-        let plain = text.bytes().all(|byte| ALPHABET.contains(&byte));
+        let plain = text.bytes().all(|byte| READABLE.contains(&byte));
         if text.len() == PASSWORD_CHARS && plain {
             Ok(Self(text))
         } else {
@@ -92,9 +81,6 @@ pub enum BundleError {
     /// A password that was not made here.
     #[error("not a zip password of ours")]
     WeakPassword,
-    /// The operating system gives no random numbers.
-    #[error("no random numbers")]
-    Random(#[source] getrandom::Error),
     /// The zip cannot be written.
     #[error("the zip cannot be written")]
     Write(#[source] zip::result::ZipError),
@@ -108,7 +94,7 @@ impl BundleError {
             Self::TooLarge => {
                 "一度にダウンロードできる大きさを超えています。書類を分けて選んでください。"
             }
-            Self::Name(_) | Self::WeakPassword | Self::Random(_) | Self::Write(_) => {
+            Self::Name(_) | Self::WeakPassword | Self::Write(_) => {
                 "zipファイルを作成できませんでした。PDFのままダウンロードするか、しばらくしてからもう一度お試しください。"
             }
         }
@@ -180,7 +166,7 @@ mod tests {
 
     #[test]
     fn seven_zip_lists_the_japanese_name_and_opens_it_with_the_password() {
-        let password = ZipPassword::random().unwrap();
+        let password = ZipPassword::random();
         let (folder, path, content) = made(&password);
         let seven = |args: &[&str]| {
             let output = Command::new("7z")
@@ -205,7 +191,7 @@ mod tests {
 
     #[test]
     fn what_knows_no_aes_says_so_instead_of_giving_out_rubbish() {
-        let password = ZipPassword::random().unwrap();
+        let password = ZipPassword::random();
         let (_folder, path, _) = made(&password);
         let script = "import sys,zipfile\nz=zipfile.ZipFile(sys.argv[1])\nprint(z.namelist()[0])\nz.setpassword(sys.argv[2].encode())\ntry:\n z.read(z.namelist()[0])\n print('read')\nexcept (NotImplementedError,RuntimeError) as e:\n print('refused')";
         let output = Command::new("python3")
@@ -220,7 +206,7 @@ mod tests {
 
     #[test]
     fn our_own_intake_opens_what_we_hand_out() {
-        let password = ZipPassword::random().unwrap();
+        let password = ZipPassword::random();
         let (_folder, path, content) = made(&password);
         let typed = crate::filings::archive::Password::new(password.reveal().to_owned());
         let opened =
@@ -232,7 +218,7 @@ mod tests {
     #[test]
     fn passwords_are_long_random_and_without_look_alikes() {
         let made: BTreeSet<String> = (0..200)
-            .map(|_| ZipPassword::random().unwrap().reveal().to_owned())
+            .map(|_| ZipPassword::random().reveal().to_owned())
             .collect();
         assert_eq!(made.len(), 200);
         for text in &made {
@@ -249,7 +235,7 @@ mod tests {
 
     #[test]
     fn names_that_lead_somewhere_or_are_there_twice_are_refused() {
-        let password = ZipPassword::random().unwrap();
+        let password = ZipPassword::random();
         for names in [
             &["../a.pdf"][..],
             &["a/b.pdf"],

@@ -150,15 +150,86 @@ fn damaged_filings_never_bring_the_program_down() {
     }
 }
 
+/// A program that answers like the worker, or does not.
+fn program(folder: &tempfile::TempDir, script: &str) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.path().join("program");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    path
+}
+
 #[tokio::test]
-async fn a_server_draws_and_refuses_when_too_many_wait() {
-    let images = PageImages::default();
+async fn what_the_worker_answers_is_what_the_caller_gets() {
+    let folder = tempfile::tempdir().unwrap();
     let pdf = page("0 0 50 50 re f", "", "100 100");
-    assert!(images.draw(pdf.clone(), 1, 200).await.is_ok());
-    let everybody = images
-        .waiting
-        .acquire_many(u32::try_from(AT_ONCE + WAITING_LIMIT).unwrap());
-    let everybody = everybody.await.unwrap();
-    assert_eq!(images.draw(pdf, 1, 200).await, Err(PageImageError::Busy));
+    for (page, width) in [(1, 200), (7, 200)] {
+        let mut answer = Vec::new();
+        worker::serve(page, width, pdf.as_slice(), &mut answer).unwrap();
+        fs::write(folder.path().join("answer"), &answer).unwrap();
+        let script = format!("cat >/dev/null; cat {}/answer", folder.path().display());
+        let images = PageImages::by(&program(&folder, &script));
+        let drawn = images.draw(pdf.clone(), page, width).await;
+        assert_eq!(drawn, draw(pdf.clone(), page, width));
+        assert_eq!(drawn.is_ok(), page == 1);
+    }
+}
+
+#[tokio::test]
+async fn the_worker_is_asked_by_command_and_sees_no_secret_of_the_portal() {
+    let folder = tempfile::tempdir().unwrap();
+    let seen = folder.path().join("seen");
+    let script = format!(
+        "echo \"$@\" >{0}; env >>{0}; ulimit -v >>{0}; cat >/dev/null",
+        seen.display()
+    );
+    let images = PageImages::by(&program(&folder, &script));
+    let answer = images.draw(b"%PDF-".to_vec(), 3, 200).await;
+    assert_eq!(answer, Err(PageImageError::Undrawable));
+    let seen = fs::read_to_string(seen).unwrap();
+    assert!(seen.starts_with("draw-page 3 200\n"), "{seen}");
+    assert!(!seen.contains("HOME=") && !seen.contains("CARGO"), "{seen}");
+    assert!(!seen.contains("unlimited"), "{seen}");
+}
+
+#[tokio::test]
+async fn a_worker_that_breaks_down_or_talks_rubbish_gives_no_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    for script in [
+        "exit 1",
+        "kill -9 $$",
+        "cat",
+        "echo '{}'",
+        "echo rubbish; exit 0",
+        ":",
+    ] {
+        let images = PageImages::by(&program(&folder, script));
+        let answer = images.draw(vec![b'x'; 1 << 20], 1, 200).await;
+        assert_eq!(answer, Err(PageImageError::Undrawable), "{script}");
+    }
+    let images = PageImages::by(&folder.path().join("missing"));
+    assert_eq!(
+        images.draw(Vec::new(), 1, 200).await,
+        Err(PageImageError::Undrawable)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_late_is_killed_and_leaves_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = PageImages::by(&program(&folder, "exec sleep 600"));
+    for _ in 0..AT_ONCE + 1 {
+        assert_eq!(
+            images.draw(b"%PDF-".to_vec(), 1, 200).await,
+            Err(PageImageError::TooSlow)
+        );
+    }
+    assert_eq!(images.drawing.available_permits(), AT_ONCE);
+    let everybody = u32::try_from(AT_ONCE + WAITING_LIMIT).unwrap();
+    let everybody = images.waiting.acquire_many(everybody).await.unwrap();
+    assert_eq!(
+        images.draw(b"%PDF-".to_vec(), 1, 200).await,
+        Err(PageImageError::Busy)
+    );
     drop(everybody);
 }

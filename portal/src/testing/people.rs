@@ -14,14 +14,17 @@ use uuid::Uuid;
 use super::NOW;
 use crate::app::App;
 use crate::audit::Actor;
+use crate::authenticator::Authenticator;
 use crate::clock::unix_ms;
 use crate::config::Config;
 use crate::db::Db;
 use crate::establishments::{
     self, DeviceLimit, LoginName, MailAddress, Name, NewEstablishment, NewUser,
 };
-use crate::ids::{EstablishmentId, UserId};
-use crate::web::principals::{OfficeConnection, TunnelConnection};
+use crate::ids::{EstablishmentId, StaffId, UserId};
+use crate::staff::{self, NewStaff, StaffRole};
+use crate::web::principals::{OfficeConnection, SESSION_COOKIE, TunnelConnection};
+use crate::web::sessions;
 
 /// The admin's user ID.
 pub const USER_ID: &str = "suzuki";
@@ -148,6 +151,63 @@ pub async fn session(
     id
 }
 
+/// The user ID of [`staff`].
+pub const STAFF_USER_ID: &str = "sato";
+
+/// Adds fund staff with [`STAFF_USER_ID`] and [`PASSWORD`].
+pub async fn staff(app: &App, role: StaffRole) -> (StaffId, Authenticator) {
+    let authenticator = Authenticator::generate();
+    let new = NewStaff {
+        login: LoginName::new(STAFF_USER_ID).expect("a user ID"),
+        name: Name::new("佐藤 次郎").expect("a name"),
+        role,
+        password_hash: password_hash().await.to_owned(),
+    };
+    let mut tx = app.db.begin().await.expect("begins");
+    let id = staff::add(
+        &mut tx,
+        &app.keys,
+        &Actor::System,
+        &new,
+        &authenticator,
+        NOW,
+    )
+    .await
+    .expect("adds");
+    Db::commit(tx).await.expect("commits");
+    (id, authenticator)
+}
+
+/// A browser that is signed in at the office.
+pub async fn signed_in_staff(app: &App, role: StaffRole) -> (StaffId, Browser) {
+    let (id, _) = staff(app, role).await;
+    let mut tx = app.db.begin().await.expect("begins");
+    let token = sessions::begin_staff(&mut tx, &app.keys, id, app.clock.now())
+        .await
+        .expect("signs in");
+    Db::commit(tx).await.expect("commits");
+    let mut browser = Browser::office(app);
+    browser.set_cookie(SESSION_COOKIE, &token);
+    (id, browser)
+}
+
+/// A browser that is signed in at a place.
+pub async fn signed_in_member(app: &App, place: &Place) -> Browser {
+    let now = app.clock.now();
+    let visitor = sessions::find_visitor(app, place.session, now)
+        .await
+        .expect("answers")
+        .expect("a live session");
+    let mut tx = app.db.begin().await.expect("begins");
+    let token = sessions::begin_member(&mut tx, &app.keys, &visitor, place.user, now)
+        .await
+        .expect("signs in");
+    Db::commit(tx).await.expect("commits");
+    let mut browser = Browser::member(app, place.session);
+    browser.set_cookie(SESSION_COOKIE, &token);
+    browser
+}
+
 /// How a browser's requests arrive.
 #[derive(Debug, Clone, Copy)]
 pub enum Way {
@@ -155,6 +215,8 @@ pub enum Way {
     Tunnel(SessionId),
     /// From the office's network.
     Office,
+    /// From another address of it.
+    OfficeFrom([u8; 4]),
     /// With nothing that a listener would have put there.
     Nowhere,
 }
@@ -221,10 +283,15 @@ impl Browser {
 
     /// Gets the page at `path`, takes its anti-forgery token, and posts the form to it.
     pub async fn submit(&mut self, path: &str, form: &[(&str, &str)]) -> Answer {
-        let page = self.get(path).await;
+        self.submit_to(path, path, form).await
+    }
+
+    /// Gets the page at `from`, takes its anti-forgery token, and posts the form to `to`.
+    pub async fn submit_to(&mut self, from: &str, to: &str, form: &[(&str, &str)]) -> Answer {
+        let page = self.get(from).await;
         let token = page.csrf().unwrap_or_default();
         let form = [form, &[("csrf", token.as_str())]].concat();
-        self.post(path, &form).await
+        self.post(to, &form).await
     }
 
     /// `POST path` with a form.
@@ -266,6 +333,11 @@ impl Browser {
             Way::Office => {
                 request.extensions_mut().insert(OfficeConnection {
                     peer: ([192, 0, 2, 7], 40_000).into(),
+                });
+            }
+            Way::OfficeFrom(address) => {
+                request.extensions_mut().insert(OfficeConnection {
+                    peer: (address, 40_000).into(),
                 });
             }
             Way::Nowhere => {}

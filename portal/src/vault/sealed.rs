@@ -235,7 +235,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn one_flipped_bit_or_one_cut_byte_is_noticed(
             len in prop_oneof![0usize..300, CHUNK_BYTES - 2..CHUNK_BYTES + 300],

@@ -49,6 +49,11 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("../../assets/notice-file.js"),
     },
     Asset {
+        name: "office.js",
+        kind: SCRIPT,
+        bytes: include_bytes!("../../assets/office.js"),
+    },
+    Asset {
         name: "icon.svg",
         kind: SVG,
         bytes: include_bytes!("../../assets/icon.svg"),

@@ -4,11 +4,15 @@
 //! than a form (an upload's part) shows the token in a header, and its handler takes
 //! [`VerifiedScript`]. The token is derived from the web session, so nothing is stored.
 
+use std::fmt;
+use std::ops::Deref;
+
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::request::Parts;
 use http::{HeaderMap, Method};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use zeroize::Zeroizing;
 
 use super::page_error::PageError;
 use crate::app::App;
@@ -102,6 +106,29 @@ fn refuse_foreign_site(headers: &HeaderMap) -> Result<(), PageError> {
     match headers.get("sec-fetch-site").map(|site| site.as_bytes()) {
         None | Some(b"same-origin" | b"none") => Ok(()),
         Some(_) => Err(PageError::Forged),
+    }
+}
+
+/// A secret typed into a form: wiped from memory after use, never shown by `Debug`.
+#[derive(Clone)]
+pub struct Typed(Zeroizing<String>);
+
+impl Deref for Typed {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Typed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
+    }
+}
+
+impl fmt::Debug for Typed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Typed(…)")
     }
 }
 

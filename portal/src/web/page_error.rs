@@ -9,11 +9,12 @@ use std::error::Error as StdError;
 use std::panic::AssertUnwindSafe;
 
 use askama::Template;
-use axum::extract::{Request, State};
+use axum::body::Body;
+use axum::extract::State;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use futures_util::FutureExt as _;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, Request, StatusCode, header};
 
 use super::forms::CSRF_HEADER;
 use super::layout::{Layout, Side};
@@ -200,12 +201,19 @@ struct ErrorPage {
 /// the page for a failure of ours.
 pub async fn dress(
     State((app, side)): State<(App, Side)>,
-    request: Request,
+    request: Request<Body>,
     next: Next,
 ) -> Response {
     let wants_json = is_script(request.headers());
-    let connection = request.extensions().get::<TunnelConnection>().copied();
-    let office = request.extensions().get::<OfficeConnection>().copied();
+    // What the sign-in page needs of the request, should it take this answer's place.
+    let mut asked = Request::new(());
+    *asked.headers_mut() = request.headers().clone();
+    if let Some(tunnel) = request.extensions().get::<TunnelConnection>() {
+        asked.extensions_mut().insert(*tunnel);
+    }
+    if let Some(office) = request.extensions().get::<OfficeConnection>() {
+        asked.extensions_mut().insert(*office);
+    }
     let response = AssertUnwindSafe(next.run(request))
         .catch_unwind()
         .await
@@ -228,7 +236,7 @@ pub async fn dress(
         return (told.status, axum::Json(body)).into_response();
     }
     if told.sign_in
-        && let Some(page) = super::sign_in_again(&app, side, connection, office).await
+        && let Some(page) = super::sign_in_again(&app, side, &mut asked.into_parts().0).await
     {
         return page;
     }

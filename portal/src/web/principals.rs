@@ -10,10 +10,11 @@
 //! | [`Visitor`] | a live tunnel session, nobody signed in |
 //! | [`Newcomer`] | signed in, but the password is still the initial one |
 //! | [`Member`] | signed in at an establishment, through its PC's tunnel session |
+//! | [`EstablishmentAdmin`] | a member who is the establishment's admin (管理者) |
 //! | [`AnyMember`] | `Newcomer` or `Member`, to sign out |
 //! | [`OfficeVisitor`] | whoever reaches the office listener |
 //! | [`Staff`] | signed in at the office, any role |
-//! | [`Reviewer`] | staff who may read documents: everybody but the system administrator |
+//! | [`Reviewer`] | staff who decide and read documents: all but the system administrator |
 
 use std::net::{Ipv6Addr, SocketAddr};
 
@@ -85,6 +86,10 @@ pub struct Member {
     pub(super) password_is_initial: bool,
 }
 
+/// A member who is the admin (管理者) of the establishment.
+#[derive(Debug, Clone)]
+pub struct EstablishmentAdmin(Member);
+
 /// A user who is signed in with the initial password and must change it first.
 #[derive(Debug, Clone)]
 pub struct Newcomer(Member);
@@ -112,7 +117,7 @@ pub struct Staff {
     pub(super) csrf: String,
 }
 
-/// Staff who may read filings and notices.
+/// Staff who decide and read filings and notices: all but the system administrator.
 #[derive(Debug, Clone)]
 pub struct Reviewer(Staff);
 
@@ -232,6 +237,13 @@ impl Member {
     }
 }
 
+impl EstablishmentAdmin {
+    /// The user.
+    pub fn member(&self) -> &Member {
+        &self.0
+    }
+}
+
 impl Newcomer {
     /// The user.
     pub fn member(&self) -> &Member {
@@ -281,6 +293,13 @@ impl Staff {
     /// The anti-forgery token for forms.
     pub fn csrf(&self) -> &str {
         &self.csrf
+    }
+    /// Whether the forms of the office may be shown: see [`Reviewer`].
+    pub fn may_decide(&self) -> bool {
+        match self.role {
+            StaffRole::Reviewer | StaffRole::Supervisor => true,
+            StaffRole::SystemAdmin => false,
+        }
     }
     /// Names the web session in the database.
     pub fn token_hash(&self) -> &str {
@@ -353,6 +372,20 @@ impl FromRequestParts<App> for Member {
             return Err(PageError::FirstPasswordRequired);
         }
         Ok(member)
+    }
+}
+
+impl Principal for EstablishmentAdmin {
+    const NAME: &'static str = "establishment admin";
+}
+impl FromRequestParts<App> for EstablishmentAdmin {
+    type Rejection = PageError;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
+        let member = Member::from_request_parts(parts, app).await?;
+        match member.role {
+            Role::Admin => Ok(Self(member)),
+            Role::Added => Err(PageError::NotFound),
+        }
     }
 }
 
@@ -430,9 +463,10 @@ impl FromRequestParts<App> for Reviewer {
     type Rejection = PageError;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
         let staff = Staff::from_request_parts(parts, app).await?;
-        match staff.role {
-            StaffRole::Reviewer | StaffRole::Supervisor => Ok(Self(staff)),
-            StaffRole::SystemAdmin => Err(PageError::NotFound),
+        if staff.may_decide() {
+            Ok(Self(staff))
+        } else {
+            Err(PageError::NotFound)
         }
     }
 }

@@ -37,7 +37,7 @@ const VISITOR_TABLES: &str = "tunnel_sessions t
       JOIN establishments e ON e.id = d.establishment_id";
 
 /// Returns what the tunnel session stands on, if it is alive.
-pub(super) async fn find_visitor(
+pub(crate) async fn find_visitor(
     app: &App,
     session: SessionId,
     now: OffsetDateTime,

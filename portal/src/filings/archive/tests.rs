@@ -212,7 +212,7 @@ fn no_wrong_password_for_zipcrypto_gives_out_a_byte() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn a_changed_archive_gives_out_what_was_packed_or_nothing(
         at in any::<prop::sample::Index>(), value in any::<u8>(), cut in any::<bool>(),

@@ -333,7 +333,7 @@ fn damaged_files_never_panic_and_cut_ones_are_never_accepted() {
         .filter(|row| row.accepted || row.file.contains("launch"))
     {
         let whole = fs::read(corpus().join(&row.file)).unwrap();
-        for round in 0..40 {
+        for round in 0..20 {
             let mut bytes = whole.clone();
             let at = dice.below(bytes.len());
             match round % 4 {

@@ -109,7 +109,8 @@ impl<'a> Lexer<'a> {
         &rest[..len]
     }
 
-    fn skip_blank(&mut self) {
+    /// Goes on to the next word.
+    pub(super) fn skip_blank(&mut self) {
         loop {
             self.take_while(is_space);
             if self.peek() != Some(b'%') {
@@ -217,9 +218,6 @@ impl<'a> Lexer<'a> {
                     if let Some(Value::Int(number)) = values.pop() {
                         values.push(Value::Ref(number));
                     }
-                }
-                Token::Keyword(b"endobj" | b"obj" | b"stream" | b"endstream") => {
-                    return Err(Unreadable::NoObject);
                 }
                 Token::DictClose | Token::ArrayClose => {}
                 token => values.push(self.object_from(token, see, depth + 1)?),

@@ -4,17 +4,25 @@
 //! wrong tables, or none. So no table is believed here: wherever the word `obj` stands, in
 //! comments, strings and streams too, an object may begin, and is read. Object streams are
 //! unpacked and read both by their own list of places and from end to end.
+//!
+//! Every byte that is read, again or not, is paid for out of an allowance, so that no file
+//! costs more than a few times its size, however it is built.
 
 use std::collections::BTreeSet;
 
 use super::PdfError;
 use super::lexer::{Dict, Lexer, Unreadable, Value};
-use super::streams::{self, Keep, PICTURE_LIMIT_POINTS, TOTAL_LIMIT_BYTES};
+use super::pages::PageTree;
+use super::streams::{
+    self, Keep, PICTURE_LIMIT_POINTS, TOTAL_FREE_BYTES, TOTAL_LIMIT_BYTES, TOTAL_LIMIT_TIMES,
+};
 
 /// How much may be read again and again, in multiples of the file, before it is given up.
 const READ_LIMIT_TIMES: usize = 4;
 /// What may be read in any case.
 const READ_FREE_BYTES: usize = 16 * 1024 * 1024;
+/// How many streams a file may have: a thousand pages with fifty each.
+const STREAM_LIMIT: usize = 50_000;
 /// How many objects one object stream may list.
 const OBJECT_LIMIT: i64 = 100_000;
 
@@ -79,6 +87,8 @@ pub(super) struct Found {
     pub encrypted: bool,
     /// What the file could do.
     pub active: BTreeSet<Active>,
+    /// How many pages it has.
+    pub pages: usize,
 }
 
 /// Reads the whole file.
@@ -86,7 +96,11 @@ pub(super) fn scan(bytes: &[u8]) -> Result<Found, PdfError> {
     let mut scan = Scan {
         found: Found::default(),
         read_left: bytes.len() * READ_LIMIT_TIMES + READ_FREE_BYTES,
-        unpacked_bytes: 0,
+        unpack_left: (bytes.len() as u64)
+            .saturating_mul(TOTAL_LIMIT_TIMES)
+            .saturating_add(TOTAL_FREE_BYTES)
+            .min(TOTAL_LIMIT_BYTES),
+        tree: PageTree::default(),
         suspects: Vec::new(),
         streams_at: BTreeSet::new(),
         resources: BTreeSet::new(),
@@ -98,7 +112,7 @@ pub(super) fn scan(bytes: &[u8]) -> Result<Found, PdfError> {
         }
     }
     for at in memchr::memmem::find_iter(bytes, b"trailer") {
-        scan.object_at(bytes, at + 7, None)?;
+        scan.trailer_at(bytes, at + 7)?;
     }
     for at in memchr::memmem::find_iter(bytes, b"stream") {
         scan.lone_stream_at(bytes, at)?;
@@ -107,8 +121,10 @@ pub(super) fn scan(bytes: &[u8]) -> Result<Found, PdfError> {
         mut found,
         suspects,
         resources,
+        tree,
         ..
     } = scan;
+    found.pages = tree.count();
     found.active.extend(
         suspects
             .into_iter()
@@ -121,7 +137,8 @@ pub(super) fn scan(bytes: &[u8]) -> Result<Found, PdfError> {
 struct Scan {
     found: Found,
     read_left: usize,
-    unpacked_bytes: u64,
+    unpack_left: u64,
+    tree: PageTree,
     /// Short words that also serve as names of fonts: what they would mean, and the object
     /// that they point to.
     suspects: Vec<(Active, i64)>,
@@ -140,21 +157,49 @@ impl Scan {
     /// The object that begins at `at`, and the stream after it.
     fn object_at(&mut self, bytes: &[u8], at: usize, number: Option<i64>) -> Result<(), PdfError> {
         let mut lexer = Lexer::new(&bytes[at..]);
-        let Some(value) = self.next_value(&mut lexer)? else {
+        let Some(Value::Dict(dict)) = self.next_value(&mut lexer)? else {
             return Ok(());
         };
-        if let (Value::Dict(dict), Some(number)) = (&value, number)
-            && dict.names(b"Type", &[b"Font", b"XObject", b"ExtGState", b"Pattern"])
-        {
-            self.resources.insert(number);
+        if let Some(number) = number {
+            self.see_object(number, &dict);
         }
-        if let Value::Dict(dict) = &value
-            && let Some(data) = stream_data(&bytes[at + lexer.position()..])
-        {
-            self.streams_at.insert(bytes.len() - data.len());
-            self.stream(dict, data)?;
+        let value_end = lexer.position();
+        lexer.skip_blank();
+        self.read(lexer.position() - value_end)?;
+        let Some(data_at) = data_begins(bytes, at + lexer.position()) else {
+            return Ok(());
+        };
+        if dict.names(b"Type", &[b"XRef"]) {
+            self.tree.see_trailer(&dict);
+        }
+        let data = self.data_at(bytes, data_at)?;
+        self.stream(&dict, data)
+    }
+
+    fn trailer_at(&mut self, bytes: &[u8], at: usize) -> Result<(), PdfError> {
+        if let Some(Value::Dict(dict)) = self.next_value(&mut Lexer::new(&bytes[at..]))? {
+            self.tree.see_trailer(&dict);
         }
         Ok(())
+    }
+
+    fn see_object(&mut self, number: i64, dict: &Dict<'_>) {
+        self.tree.see_object(number, dict);
+        if dict.names(b"Type", &[b"Font", b"XObject", b"ExtGState", b"Pattern"]) {
+            self.resources.insert(number);
+        }
+    }
+
+    /// The data that begins at `at`, up to the word `endstream`.
+    fn data_at<'a>(&mut self, bytes: &'a [u8], at: usize) -> Result<&'a [u8], PdfError> {
+        self.streams_at.insert(at);
+        if self.streams_at.len() > STREAM_LIMIT {
+            return Err(TOO_COMPLEX);
+        }
+        let data = &bytes[at..];
+        let end = memchr::memmem::find(data, b"endstream").unwrap_or(data.len());
+        self.read(end)?;
+        Ok(&data[..end])
     }
 
     /// The word `stream` after a dictionary that no `obj` introduces: some readers take it.
@@ -162,13 +207,14 @@ impl Scan {
         if bytes[..at].ends_with(b"end") {
             return Ok(());
         }
-        let before = bytes[..at].trim_ascii_end();
-        let Some(data) = stream_data(&bytes[at..]).filter(|_| before.ends_with(b">>")) else {
+        let after_dict = bytes[..at].trim_ascii_end().ends_with(b">>");
+        let Some(data_at) = data_begins(bytes, at).filter(|_| after_dict) else {
             return Ok(());
         };
-        if !self.streams_at.insert(bytes.len() - data.len()) {
+        if self.streams_at.contains(&data_at) {
             return Ok(());
         }
+        let data = self.data_at(bytes, data_at)?;
         const WRITTEN_AS_PACKED: &[u8] = b"<</Filter/FlateDecode>>";
         let mut lexer = Lexer::new(WRITTEN_AS_PACKED);
         if let Some(Value::Dict(dict)) = self.next_value(&mut lexer)? {
@@ -288,10 +334,8 @@ impl Scan {
             let Some(object) = at.and_then(|at| content.get(at..)) else {
                 continue;
             };
-            if let Some(Value::Dict(dict)) = self.next_value(&mut Lexer::new(object))?
-                && dict.names(b"Type", &[b"Font", b"XObject", b"ExtGState", b"Pattern"])
-            {
-                self.resources.insert(number);
+            if let Some(Value::Dict(dict)) = self.next_value(&mut Lexer::new(object))? {
+                self.see_object(number, &dict);
             }
         }
         Ok(())
@@ -299,10 +343,10 @@ impl Scan {
 
     fn unpack(&mut self, dict: &Dict<'_>, data: &[u8], keep: Keep) -> Result<Vec<u8>, PdfError> {
         let unpacked = streams::unpack(dict, data, keep)?;
-        self.unpacked_bytes += unpacked.size_bytes;
-        if self.unpacked_bytes > TOTAL_LIMIT_BYTES {
-            return Err(PdfError::Uninspectable("the streams unpack to too much"));
-        }
+        self.unpack_left = self
+            .unpack_left
+            .checked_sub(unpacked.size_bytes)
+            .ok_or(PdfError::Uninspectable("the streams unpack to too much"))?;
         Ok(unpacked.content)
     }
 }
@@ -322,20 +366,13 @@ fn predicts(dict: &Dict<'_>) -> bool {
         })
 }
 
-/// What stands after the word `stream`, if `rest` begins with it.
-fn stream_data(rest: &[u8]) -> Option<&[u8]> {
-    let mut rest = rest.trim_ascii_start();
-    while rest.starts_with(b"%") {
-        let end = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n'))?;
-        rest = rest[end..].trim_ascii_start();
-    }
-    let data = rest.strip_prefix(b"stream")?;
-    Some(
-        data.strip_prefix(b"\r\n")
-            .or_else(|| data.strip_prefix(b"\n"))
-            .or_else(|| data.strip_prefix(b"\r"))
-            .unwrap_or(data),
-    )
+/// Where the data of a stream begins, if the word `stream` stands at `at`.
+fn data_begins(bytes: &[u8], at: usize) -> Option<usize> {
+    let data = bytes.get(at..)?.strip_prefix(b"stream")?;
+    let line_end = [&b"\r\n"[..], b"\n", b"\r"]
+        .into_iter()
+        .find(|line_end| data.starts_with(line_end));
+    Some(bytes.len() - data.len() + line_end.map_or(0, <[u8]>::len))
 }
 
 /// The object's number, of the two numbers before the word `obj`.

@@ -9,8 +9,12 @@ use super::lexer::{Dict, Value, is_space};
 
 /// How large one stream may be when unpacked: a page scanned at 600 dpi in full colour.
 pub(super) const STREAM_LIMIT_BYTES: u64 = 128 * 1024 * 1024;
-/// How large all streams may be together when unpacked.
+/// How large all streams of a file may be together when unpacked: this much at most,
 pub(super) const TOTAL_LIMIT_BYTES: u64 = 768 * 1024 * 1024;
+/// this much in any case,
+pub(super) const TOTAL_FREE_BYTES: u64 = 128 * 1024 * 1024;
+/// and between the two so many times the size of the file.
+pub(super) const TOTAL_LIMIT_TIMES: u64 = 100;
 /// How large one object stream may be when unpacked.
 pub(super) const INSPECT_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
 /// How many points one picture may have: A3 at 600 dpi.
@@ -46,10 +50,9 @@ enum Filter {
     Unknown,
 }
 
-/// Unpacks `data`, which begins where the stream begins and may reach beyond its end.
+/// Unpacks `data`, the bytes between `stream` and `endstream`.
 pub(super) fn unpack(dict: &Dict<'_>, data: &[u8], keep: Keep) -> Result<Unpacked, PdfError> {
     let mut filters = filters(dict)?;
-    let data = &data[..end_of_stream(data)];
     // Text armour comes first and never grows.
     let armour = filters
         .iter()
@@ -122,11 +125,6 @@ fn filter(name: &[u8], early: bool) -> Filter {
         }
         _ => Filter::Unknown,
     }
-}
-
-/// Where the stream's data ends at the latest.
-fn end_of_stream(data: &[u8]) -> usize {
-    memchr::memmem::find(data, b"endstream").unwrap_or(data.len())
 }
 
 struct Sink {

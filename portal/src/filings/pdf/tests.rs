@@ -195,11 +195,43 @@ fn a_file_that_makes_its_reader_read_again_and_again_is_given_up() {
         check(&pdf(CATALOG, &[&nest])),
         Err(PdfError::Uninspectable(_))
     ));
+    // Each object opens what nobody closes, each comment and each stream goes to the end.
+    for piece in [
+        &b"1 0 obj[ "[..],
+        b"1 0 obj<< ",
+        b"1 0 obj<<>>%",
+        b"1 0 obj<<>>stream\n",
+        b"1 0 obj<<( ",
+    ] {
+        let file = pdf(CATALOG, &[&piece.repeat(1_000_000)]);
+        assert!(check(&file).is_err(), "{}", String::from_utf8_lossy(piece));
+    }
     let tower = vec![b'['; 1_000];
     assert!(matches!(
         check(&pdf(CATALOG, &[&tower])),
         Err(PdfError::Uninspectable(_))
     ));
+}
+
+#[test]
+fn pages_are_counted_through_the_tree_and_the_last_writing_of_an_object_counts() {
+    let two = b"<</Type/Page/Parent 2 0 R>>";
+    let unlisted = pdf(CATALOG, &[two]);
+    assert_eq!(
+        check(&unlisted),
+        Ok(Checked { pages: 1 }),
+        "nobody points to the fifth object"
+    );
+    let mut updated = pdf(CATALOG, &[two]);
+    let at = memchr::memmem::rfind(&updated, b"xref\n0").unwrap();
+    updated.extend(b"2 0 obj<</Type/Pages/Kids[3 0 R 5 0 R 2 0 R]/Count 2>>endobj\n");
+    updated.extend(format!("startxref\n{at}\n%%EOF").bytes());
+    assert_eq!(check(&updated), Ok(Checked { pages: 2 }));
+    let none = pdf("<</Type/Catalog>>", &[]);
+    let none = String::from_utf8(none)
+        .unwrap()
+        .replace("/Type/Page/", "/Type/Pane/");
+    assert_eq!(check(none.as_bytes()), Err(PdfError::Broken("no pages")));
 }
 
 #[test]

@@ -1,0 +1,176 @@
+//! Calendar days and opening hours in the database.
+
+use std::collections::BTreeMap;
+
+use access::OpeningHours;
+use serde_json::json;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
+use time::{Date, OffsetDateTime};
+
+use super::{CalendarDay, DayKind, Entries, clock_from_text, clock_text};
+use crate::audit::Actor;
+use crate::clock::unix_ms;
+use crate::db::{StoreError, Tx};
+
+/// The row of `settings` with the hours of ordinary weekdays.
+const HOURS_SETTING: &str = "opening_hours";
+/// The row of `counters` that edits and openings of sessions lock.
+const LOCK: &str = "calendar";
+
+/// Holds the calendar still until the transaction ends: who edits it and who opens a session
+/// by it take turns.
+pub async fn lock(tx: &mut Tx) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO counters (name, value) VALUES ($1, 1)
+         ON CONFLICT (name) DO UPDATE SET value = counters.value",
+    )
+    .bind(LOCK)
+    .execute(&mut **tx)
+    .await
+    .map(drop)
+    .map_err(StoreError::doing("lock the calendar"))
+}
+
+/// Reads what staff entered.
+pub async fn entries(connection: &mut AnyConnection) -> Result<Entries, StoreError> {
+    let rows = sqlx::query("SELECT day, kind, reason, opens, closes FROM calendar_days")
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(StoreError::doing("read calendar days"))?;
+    let mut days = BTreeMap::new();
+    for row in &rows {
+        let entry = read(row)?;
+        days.insert(entry.day, entry);
+    }
+    let hours = sqlx::query("SELECT value FROM settings WHERE name = $1")
+        .bind(HOURS_SETTING)
+        .fetch_optional(connection)
+        .await
+        .map_err(StoreError::doing("read opening hours"))?;
+    let hours = match hours {
+        Some(row) => read_hours(&row)?,
+        None => OpeningHours::default(),
+    };
+    Ok(Entries { hours, days })
+}
+
+pub(super) async fn enter(
+    tx: &mut Tx,
+    entry: &CalendarDay,
+    actor: &Actor,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let (kind, hours) = match &entry.kind {
+        DayKind::Closing => ("closing", None),
+        DayKind::Extra(hours) => ("extra", Some(hours)),
+    };
+    sqlx::query(
+        "INSERT INTO calendar_days (day, kind, reason, opens, closes, entered_by, entered_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (day) DO UPDATE SET
+             kind = excluded.kind, reason = excluded.reason, opens = excluded.opens,
+             closes = excluded.closes, entered_by = excluded.entered_by,
+             entered_ms = excluded.entered_ms",
+    )
+    .bind(day_text(entry.day))
+    .bind(kind)
+    .bind(entry.reason.as_str())
+    .bind(hours.map(|hours| clock_text(hours.opens())))
+    .bind(hours.map(|hours| clock_text(hours.closes())))
+    .bind(actor.name_for_rows())
+    .bind(unix_ms(now))
+    .execute(&mut **tx)
+    .await
+    .map(drop)
+    .map_err(StoreError::doing("write calendar day"))
+}
+
+pub(super) async fn remove(tx: &mut Tx, day: Date) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM calendar_days WHERE day = $1")
+        .bind(day_text(day))
+        .execute(&mut **tx)
+        .await
+        .map(drop)
+        .map_err(StoreError::doing("remove calendar day"))
+}
+
+pub(super) async fn set_hours(tx: &mut Tx, hours: OpeningHours) -> Result<(), StoreError> {
+    let value = json!({"opens": clock_text(hours.opens()), "closes": clock_text(hours.closes())});
+    sqlx::query(
+        "INSERT INTO settings (name, value) VALUES ($1, $2)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    )
+    .bind(HOURS_SETTING)
+    .bind(value.to_string())
+    .execute(&mut **tx)
+    .await
+    .map(drop)
+    .map_err(StoreError::doing("write opening hours"))
+}
+
+fn day_text(day: Date) -> String {
+    format!(
+        "{:04}-{:02}-{:02}",
+        day.year(),
+        u8::from(day.month()),
+        day.day()
+    )
+}
+
+fn day_from_text(text: &str) -> Option<Date> {
+    Date::parse(
+        text,
+        time::macros::format_description!("[year]-[month]-[day]"),
+    )
+    .ok()
+}
+
+fn read(row: &AnyRow) -> Result<CalendarDay, StoreError> {
+    let doing = "read calendar day";
+    let text = |column| -> Result<String, StoreError> {
+        row.try_get(column).map_err(StoreError::doing(doing))
+    };
+    let kind = match text("kind")?.as_str() {
+        "closing" => DayKind::Closing,
+        "extra" => DayKind::Extra(hours(&text("opens")?, &text("closes")?)?),
+        _ => {
+            return Err(StoreError::Unreadable {
+                what: "kind of calendar day",
+            });
+        }
+    };
+    Ok(CalendarDay {
+        day: day_from_text(&text("day")?).ok_or(StoreError::Unreadable {
+            what: "calendar day",
+        })?,
+        kind,
+        reason: text("reason")?,
+    })
+}
+
+fn read_hours(row: &AnyRow) -> Result<OpeningHours, StoreError> {
+    let unreadable = StoreError::Unreadable {
+        what: "opening hours",
+    };
+    let text: String = row
+        .try_get("value")
+        .map_err(StoreError::doing("read opening hours"))?;
+    let value: serde_json::Value = match serde_json::from_str(&text) {
+        Ok(value) => value,
+        Err(_) => return Err(unreadable),
+    };
+    match (value["opens"].as_str(), value["closes"].as_str()) {
+        (Some(opens), Some(closes)) => hours(opens, closes),
+        _ => Err(unreadable),
+    }
+}
+
+fn hours(opens: &str, closes: &str) -> Result<OpeningHours, StoreError> {
+    clock_from_text(opens)
+        .zip(clock_from_text(closes))
+        .and_then(|(opens, closes)| OpeningHours::new(opens, closes).ok())
+        .ok_or(StoreError::Unreadable {
+            what: "opening hours",
+        })
+}

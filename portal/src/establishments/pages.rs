@@ -1,0 +1,497 @@
+//! The office's pages for establishments: list, registration, users, registration codes.
+//!
+//! A registration code and an initial password are shown once, on the page that answers the
+//! form, to be printed and sent by post; they cannot be shown again, only made anew.
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use http::{Method, StatusCode};
+use serde::Deserialize;
+
+use super::store::{self, UserOfEstablishment};
+use super::{
+    AddError, DEVICE_LIMIT, DeviceLimit, Establishment, IssuedCode, LoginName, MailAddress, Name,
+    NewEstablishment, NewUser, Role,
+};
+use crate::app::App;
+use crate::audit::{self, Act};
+use crate::db::Db;
+use crate::devices::store as devices;
+use crate::ids::{EstablishmentId, UserId};
+use crate::passwords;
+use crate::settings;
+use crate::web::forms::{FieldErrors, Verified};
+use crate::web::layout::{Layout, OfficePage};
+use crate::web::page_error::PageError;
+use crate::web::principals::{Reviewer, Staff};
+use crate::web::router::Routes;
+use crate::web::{dates, page, page_with};
+
+/// Pages of the office listener.
+pub fn office_routes(routes: Routes) -> Routes {
+    routes
+        .allow::<Staff, _, _>(Method::GET, "/establishments", list)
+        .allow::<Reviewer, _, _>(Method::GET, "/establishments/new", new)
+        .allow::<Reviewer, _, _>(Method::POST, "/establishments/new", register)
+        .allow::<Staff, _, _>(Method::GET, "/establishments/{id}", show)
+        .allow::<Reviewer, _, _>(Method::GET, "/establishments/{id}/users/new", new_user)
+        .allow::<Reviewer, _, _>(Method::POST, "/establishments/{id}/users/new", add_user)
+        .allow::<Reviewer, _, _>(
+            Method::POST,
+            "/establishments/{id}/users/{user}/code",
+            issue_code,
+        )
+        .allow::<Reviewer, _, _>(
+            Method::POST,
+            "/establishments/{id}/users/{user}/password",
+            reset_password,
+        )
+        .allow::<Reviewer, _, _>(
+            Method::POST,
+            "/establishments/{id}/users/{user}/authenticator",
+            remove_authenticator,
+        )
+}
+
+#[derive(Template)]
+#[template(path = "establishments.html")]
+struct ListPage {
+    layout: Layout,
+    establishments: Vec<Establishment>,
+    may_change: bool,
+}
+
+/// `GET /establishments`
+async fn list(staff: Staff, State(app): State<App>) -> Result<Html<String>, PageError> {
+    page(&ListPage {
+        layout: Layout::office(&app, &staff, OfficePage::Establishments),
+        establishments: store::list(&app.db).await?,
+        may_change: staff.may_decide(),
+    })
+}
+
+/// What stands in the registration form.
+#[derive(Deserialize, Default)]
+struct EstablishmentForm {
+    number: String,
+    name: String,
+    device_limit: String,
+    #[serde(flatten)]
+    user: UserForm,
+}
+
+#[derive(Deserialize, Default)]
+struct UserForm {
+    user_name: String,
+    login: String,
+    email: String,
+}
+
+#[derive(Template)]
+#[template(path = "establishment_new.html")]
+struct NewPage {
+    layout: Layout,
+    form: EstablishmentForm,
+    errors: FieldErrors,
+}
+
+/// `GET /establishments/new`
+async fn new(reviewer: Reviewer, State(app): State<App>) -> Result<Html<String>, PageError> {
+    page(&NewPage {
+        layout: Layout::office(&app, reviewer.staff(), OfficePage::Establishments),
+        form: EstablishmentForm {
+            device_limit: DEVICE_LIMIT.to_string(),
+            ..EstablishmentForm::default()
+        },
+        errors: FieldErrors::default(),
+    })
+}
+
+/// The fields of a user, checked; what is wrong goes into `errors`.
+fn read_user(form: &UserForm, password_hash: &str, errors: &mut FieldErrors) -> Option<NewUser> {
+    let name = Name::new(&form.user_name)
+        .map_err(|error| errors.add("user_name", error.page_text()))
+        .ok();
+    let login = LoginName::new(&form.login)
+        .map_err(|error| errors.add("login", error.page_text()))
+        .ok();
+    let email = MailAddress::new(&form.email)
+        .map_err(|error| errors.add("email", error.page_text()))
+        .ok();
+    Some(NewUser {
+        login: login?,
+        name: name?,
+        email: email?,
+        password_hash: password_hash.to_owned(),
+    })
+}
+
+fn read_establishment(
+    form: &EstablishmentForm,
+    errors: &mut FieldErrors,
+) -> Option<NewEstablishment> {
+    let number = form
+        .number
+        .parse()
+        .map_err(|_| {
+            errors.add(
+                "number",
+                "事業所番号は1から9999までの数字で入力してください。",
+            );
+        })
+        .ok();
+    let name = Name::new(&form.name)
+        .map_err(|error| errors.add("name", error.page_text()))
+        .ok();
+    let limit = crate::one_time_codes::digits(&form.device_limit)
+        .parse()
+        .map_err(|_| super::FieldError::DeviceLimit)
+        .and_then(DeviceLimit::new)
+        .map_err(|error| errors.add("device_limit", error.page_text()))
+        .ok();
+    Some(NewEstablishment {
+        number: number?,
+        name: name?,
+        device_limit: limit?,
+    })
+}
+
+/// `POST /establishments/new`
+async fn register(
+    reviewer: Reviewer,
+    State(app): State<App>,
+    Verified(form): Verified<EstablishmentForm>,
+) -> Result<Response, PageError> {
+    let now = app.clock.now();
+    let mut errors = FieldErrors::default();
+    let password = passwords::initial();
+    let hash = passwords::hash(&password)
+        .await
+        .map_err(PageError::doing("hash a password"))?;
+    let establishment = read_establishment(&form, &mut errors);
+    let admin = read_user(&form.user, &hash, &mut errors);
+    let registered = match (establishment, admin) {
+        (Some(establishment), Some(admin)) => {
+            let actor = reviewer.actor();
+            let mut tx = app.db.begin().await?;
+            match super::register(&mut tx, &app.keys, &actor, &establishment, &admin, now).await {
+                Ok((id, user)) => {
+                    let code = super::issue_code(&mut tx, &app.keys, &actor, id, user, now).await?;
+                    Db::commit(tx).await?;
+                    code.map(|code| (id, user, code))
+                }
+                Err(AddError::Store(error)) => return Err(error.into()),
+                Err(error) => {
+                    errors.add(field_of(&error), error.page_text().unwrap_or_default());
+                    None
+                }
+            }
+        }
+        (_, _) => None,
+    };
+    let Some((id, user, code)) = registered else {
+        let page = NewPage {
+            layout: Layout::office(&app, reviewer.staff(), OfficePage::Establishments),
+            form,
+            errors,
+        };
+        return Ok(page_with(StatusCode::UNPROCESSABLE_ENTITY, &page)?.into_response());
+    };
+    letter(&app, &reviewer, id, user, Some(&code), Some(&password)).await
+}
+
+fn field_of(error: &AddError) -> &'static str {
+    match error {
+        AddError::NumberTaken(_) => "number",
+        AddError::LoginTaken | AddError::MemberAlready => "login",
+        AddError::Store(_) => "",
+    }
+}
+
+/// What goes into the letter to a user.
+#[derive(Template)]
+#[template(path = "letter.html")]
+struct LetterPage {
+    layout: Layout,
+    today: String,
+    establishment: Establishment,
+    user: UserOfEstablishment,
+    /// The registration code, and until when it is good.
+    code: Option<(String, String)>,
+    password: Option<String>,
+}
+
+async fn letter(
+    app: &App,
+    reviewer: &Reviewer,
+    id: EstablishmentId,
+    user: UserId,
+    code: Option<&IssuedCode>,
+    password: Option<&str>,
+) -> Result<Response, PageError> {
+    let (establishment, user) = find_user(app, id, user).await?;
+    let page = LetterPage {
+        layout: Layout::office(app, reviewer.staff(), OfficePage::Establishments),
+        today: dates::day(app.clock.now()),
+        establishment,
+        user,
+        code: code.map(|code| (code.code.to_string(), dates::day(code.expires))),
+        password: password.map(str::to_owned),
+    };
+    Ok(self::page(&page)?.into_response())
+}
+
+async fn find(app: &App, id: EstablishmentId) -> Result<Establishment, PageError> {
+    store::find(&app.db, id).await?.ok_or(PageError::NotFound)
+}
+
+async fn find_user(
+    app: &App,
+    id: EstablishmentId,
+    user: UserId,
+) -> Result<(Establishment, UserOfEstablishment), PageError> {
+    let establishment = find(app, id).await?;
+    let users = store::users(&app.db, id).await?;
+    let user = users.into_iter().find(|known| known.id == user);
+    Ok((establishment, user.ok_or(PageError::NotFound)?))
+}
+
+/// Reads an id out of the path; what is none is not found.
+fn id_of<T: std::str::FromStr>(text: &str) -> Result<T, PageError> {
+    text.parse().map_err(|_| PageError::NotFound)
+}
+
+#[derive(Template)]
+#[template(path = "establishment.html")]
+struct ShowPage {
+    layout: Layout,
+    establishment: Establishment,
+    users: Vec<UserRow>,
+    codes: Vec<CodeRow>,
+    devices: Vec<DeviceRow>,
+    may_change: bool,
+    done: &'static str,
+}
+
+struct UserRow {
+    user: UserOfEstablishment,
+    uses_authenticator: bool,
+}
+
+struct CodeRow {
+    user: String,
+    issued: String,
+    expires: String,
+    state: (&'static str, &'static str),
+}
+
+struct DeviceRow {
+    id: String,
+    name: String,
+    user: String,
+    seen: String,
+    state: (&'static str, &'static str),
+}
+
+#[derive(Deserialize)]
+struct Done {
+    done: Option<String>,
+}
+
+/// `GET /establishments/{id}`
+async fn show(
+    staff: Staff,
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Query(done): Query<Done>,
+) -> Result<Html<String>, PageError> {
+    let now = app.clock.now();
+    let id = id_of(&id)?;
+    let establishment = find(&app, id).await?;
+    let users = store::users(&app.db, id).await?;
+    let name_of = |user: UserId| {
+        let user = users.iter().find(|known| known.id == user);
+        user.map_or_else(|| "（登録解除）".to_owned(), |user| user.name.clone())
+    };
+    let codes = store::codes(&app.db, id).await?;
+    let codes = codes.iter().map(|code| CodeRow {
+        user: name_of(code.user),
+        issued: dates::day(code.created),
+        expires: dates::day(code.expires),
+        state: match code.used {
+            Some(_) => ("success", "使用済み"),
+            None if code.expires <= now => ("neutral", "期限切れ"),
+            None => ("info", "未使用"),
+        },
+    });
+    let devices = devices::of_establishment(&app.db, id).await?;
+    let devices = devices.into_iter().map(|device| DeviceRow {
+        id: device.id.to_string(),
+        user: device.user_name,
+        seen: device
+            .seen
+            .map_or_else(|| "まだありません".to_owned(), dates::moment),
+        state: if device.revoked.is_some() {
+            ("neutral", "登録解除")
+        } else {
+            ("success", "利用中")
+        },
+        name: device.name,
+    });
+    let (codes, devices) = (codes.collect(), devices.collect());
+    let mut rows = Vec::with_capacity(users.len());
+    for user in users {
+        let uses_mail = crate::sign_in::store::uses_mail(&app.db, user.id).await?;
+        rows.push(UserRow {
+            user,
+            uses_authenticator: !uses_mail,
+        });
+    }
+    page(&ShowPage {
+        layout: Layout::office(&app, &staff, OfficePage::Establishments),
+        establishment,
+        users: rows,
+        codes,
+        devices,
+        may_change: staff.may_decide(),
+        done: match done.done.as_deref() {
+            Some("authenticator") => {
+                "認証アプリを解除しました。次の接続から、メールでワンタイムパスワードを送ります。"
+            }
+            Some(_) | None => "",
+        },
+    })
+}
+
+#[derive(Template)]
+#[template(path = "user_new.html")]
+struct NewUserPage {
+    layout: Layout,
+    establishment: Establishment,
+    form: UserForm,
+    errors: FieldErrors,
+}
+
+/// `GET /establishments/{id}/users/new`
+async fn new_user(
+    reviewer: Reviewer,
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Html<String>, PageError> {
+    page(&NewUserPage {
+        layout: Layout::office(&app, reviewer.staff(), OfficePage::Establishments),
+        establishment: find(&app, id_of(&id)?).await?,
+        form: UserForm::default(),
+        errors: FieldErrors::default(),
+    })
+}
+
+/// `POST /establishments/{id}/users/new`
+async fn add_user(
+    reviewer: Reviewer,
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Verified(form): Verified<UserForm>,
+) -> Result<Response, PageError> {
+    let now = app.clock.now();
+    let establishment = find(&app, id_of(&id)?).await?;
+    let id = establishment.id;
+    let mut errors = FieldErrors::default();
+    let password = passwords::initial();
+    let hash = passwords::hash(&password)
+        .await
+        .map_err(PageError::doing("hash a password"))?;
+    let mut added = None;
+    if let Some(user) = read_user(&form, &hash, &mut errors) {
+        let actor = reviewer.actor();
+        let mut tx = app.db.begin().await?;
+        match super::add_user(&mut tx, &app.keys, &actor, id, &user, Role::Added, now).await {
+            Ok(user) => {
+                let code = super::issue_code(&mut tx, &app.keys, &actor, id, user, now).await?;
+                Db::commit(tx).await?;
+                added = Some((user, code));
+            }
+            Err(AddError::Store(error)) => return Err(error.into()),
+            Err(error) => errors.add(field_of(&error), error.page_text().unwrap_or_default()),
+        }
+    }
+    let Some((user, code)) = added else {
+        let page = NewUserPage {
+            layout: Layout::office(&app, reviewer.staff(), OfficePage::Establishments),
+            establishment,
+            form,
+            errors,
+        };
+        return Ok(page_with(StatusCode::UNPROCESSABLE_ENTITY, &page)?.into_response());
+    };
+    letter(&app, &reviewer, id, user, code.as_ref(), Some(&password)).await
+}
+
+#[derive(Deserialize)]
+struct Nothing {}
+
+/// `POST /establishments/{id}/users/{user}/code`
+async fn issue_code(
+    reviewer: Reviewer,
+    State(app): State<App>,
+    Path((id, user)): Path<(String, String)>,
+    Verified(Nothing {}): Verified<Nothing>,
+) -> Result<Response, PageError> {
+    let now = app.clock.now();
+    let (id, user) = (id_of(&id)?, id_of(&user)?);
+    let mut tx = app.db.begin().await?;
+    let code = super::issue_code(&mut tx, &app.keys, &reviewer.actor(), id, user, now)
+        .await?
+        .ok_or(PageError::NotFound)?;
+    Db::commit(tx).await?;
+    letter(&app, &reviewer, id, user, Some(&code), None).await
+}
+
+/// `POST /establishments/{id}/users/{user}/password`
+async fn reset_password(
+    reviewer: Reviewer,
+    State(app): State<App>,
+    Path((id, user)): Path<(String, String)>,
+    Verified(Nothing {}): Verified<Nothing>,
+) -> Result<Response, PageError> {
+    let now = app.clock.now();
+    let (id, user) = (id_of(&id)?, id_of(&user)?);
+    find_user(&app, id, user).await?;
+    let password = passwords::initial();
+    let hash = passwords::hash(&password)
+        .await
+        .map_err(PageError::doing("hash a password"))?;
+    let mut tx = app.db.begin().await?;
+    if !settings::store::set_initial_password(&mut tx, user, &hash, now).await? {
+        return Err(PageError::NotFound);
+    }
+    let act = Act::PasswordReset(user);
+    audit::record(&mut tx, &app.keys, &reviewer.actor(), act, now).await?;
+    Db::commit(tx).await?;
+    letter(&app, &reviewer, id, user, None, Some(&password)).await
+}
+
+/// `POST /establishments/{id}/users/{user}/authenticator`: a lost telephone.
+async fn remove_authenticator(
+    reviewer: Reviewer,
+    State(app): State<App>,
+    Path((id, user)): Path<(String, String)>,
+    Verified(Nothing {}): Verified<Nothing>,
+) -> Result<Redirect, PageError> {
+    let now = app.clock.now();
+    let (id, user) = (id_of(&id)?, id_of(&user)?);
+    find_user(&app, id, user).await?;
+    let mut tx = app.db.begin().await?;
+    if settings::store::remove_authenticator(&mut tx, user).await? {
+        let act = Act::AuthenticatorRemoved(user);
+        audit::record(&mut tx, &app.keys, &reviewer.actor(), act, now).await?;
+    }
+    Db::commit(tx).await?;
+    Ok(Redirect::to(&format!(
+        "/establishments/{id}?done=authenticator"
+    )))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,357 @@
+use http::StatusCode;
+use time::Duration;
+
+use super::*;
+use crate::app::App;
+use crate::audit;
+use crate::one_time_codes::tests::{newest_code, sent_code};
+use crate::staff::StaffRole;
+use crate::testing::people::{self, Answer, Browser, PASSWORD, STAFF_USER_ID, USER_ID, Way};
+use crate::testing::{NOW, app, databases, sqlite};
+
+const OK_PAGE: StatusCode = StatusCode::OK;
+const WRONG: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
+
+async fn sign_in(browser: &mut Browser, user_id: &str, password: &str, code: &str) -> Answer {
+    let form = [
+        ("user_id", user_id),
+        ("password", password),
+        ("code", code),
+        ("action", "sign_in"),
+    ];
+    browser.submit("/sign-in", &form).await
+}
+
+async fn ask_for_code(browser: &mut Browser) -> Answer {
+    let form = [
+        ("user_id", USER_ID),
+        ("password", PASSWORD),
+        ("action", "send_code"),
+    ];
+    browser.submit("/sign-in", &form).await
+}
+
+async fn sign_in_acts(app: &App) -> Vec<String> {
+    sqlx::query_scalar("SELECT act FROM audit_log WHERE act LIKE 'sign%' ORDER BY seq")
+        .fetch_all(app.db.pool())
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn user_id_password_and_mailed_code_sign_in() {
+    for db in databases().await {
+        let app = app(&db).await;
+        let place = people::place(&app, "0123", USER_ID).await;
+        let code = sent_code(&app, &place, NOW).await;
+        let mut browser = Browser::member(&app, place.session);
+        let page = browser.get("/sign-in").await;
+        assert_eq!(page.status, OK_PAGE);
+        assert!(page.text.contains("s•••@example.co.jp"), "{}", page.text);
+        let answer = sign_in(&mut browser, " Suzuki ", PASSWORD, &code).await;
+        assert_eq!(
+            (answer.status, answer.location.as_str()),
+            (StatusCode::SEE_OTHER, "/")
+        );
+        let home = browser.get("/").await;
+        assert_eq!(home.status, OK_PAGE);
+        assert!(home.text.contains("事業所番号 0123") && home.text.contains("鈴木 花子 さん"));
+        assert_eq!(sign_in_acts(&app).await, ["signed_in"]);
+        audit::verify(&db, &app.keys).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_code_signs_in_once() {
+    let db = sqlite().await;
+    let app = app(&db).await;
+    let place = people::place(&app, "0123", USER_ID).await;
+    let code = sent_code(&app, &place, NOW).await;
+    let mut browser = Browser::member(&app, place.session);
+    let first = sign_in(&mut browser, USER_ID, PASSWORD, &code).await;
+    assert_eq!(first.status, StatusCode::SEE_OTHER);
+    let mut again = Browser::member(&app, place.session);
+    let second = sign_in(&mut again, USER_ID, PASSWORD, &code).await;
+    assert_eq!(second.status, WRONG);
+    assert!(second.text.contains("使えなくなりました"));
+    assert_eq!(sign_in_acts(&app).await, ["signed_in", "sign_in_failed"]);
+}
+
+#[tokio::test]
+async fn a_code_from_another_pc_or_from_eleven_minutes_ago_does_not_sign_in() {
+    let db = sqlite().await;
+    let app = app(&db).await;
+    let place = people::place(&app, "0123", USER_ID).await;
+    let code = sent_code(&app, &place, NOW).await;
+    let second_pc = people::device(&app, place.establishment, place.user).await;
+    let session = people::session(&app, place.establishment, second_pc, NOW).await;
+    let mut elsewhere = Browser::member(&app, session);
+    let answer = sign_in(&mut elsewhere, USER_ID, PASSWORD, &code).await;
+    assert_eq!(answer.status, WRONG);
+
+    app.clock.set(NOW + Duration::minutes(10));
+    let mut late = Browser::member(&app, place.session);
+    let answer = sign_in(&mut late, USER_ID, PASSWORD, &code).await;
+    assert_eq!(answer.status, WRONG);
+}
+
+#[tokio::test]
+async fn an_unknown_user_a_wrong_password_and_a_strangers_account_are_answered_alike() {
+    let db = sqlite().await;
+    let app = app(&db).await;
+    let place = people::place(&app, "0123", USER_ID).await;
+    people::place(&app, "0124", "tanaka").await;
+    let mut pages = Vec::new();
+    for (user_id, password) in [
+        ("nobody", PASSWORD),
+        (USER_ID, "not her password"),
+        // Right in every way, but no member of this establishment.
+        ("tanaka", PASSWORD),
+    ] {
+        let mut browser = Browser::member(&app, place.session);
+        let answer = sign_in(&mut browser, user_id, password, "123456").await;
+        assert_eq!(answer.status, WRONG);
+        pages.push(answer.text.replace(user_id, "USER"));
+    }
+    assert!(pages[0].contains("ユーザーIDまたはパスワードが正しくありません"));
+    assert_eq!((&pages[0], &pages[0]), (&pages[1], &pages[2]));
+}
+
+#[tokio::test]
+async fn five_failures_pause_the_account_at_this_pc_and_nowhere_else() {
+    for db in databases().await {
+        let app = app(&db).await;
+        let place = people::place(&app, "0123", USER_ID).await;
+        let mut browser = Browser::member(&app, place.session);
+        for _ in 0..FAILURES_MAX {
+            let answer = sign_in(&mut browser, USER_ID, "not her password", "123456").await;
+            assert!(answer.text.contains("正しくありません"));
+        }
+        let code = sent_code(&app, &place, NOW).await;
+        let paused = sign_in(&mut browser, USER_ID, PASSWORD, &code).await;
+        assert_eq!(paused.status, WRONG);
+        assert!(paused.text.contains("約15分後"), "{}", paused.text);
+
+        // Another PC of the same user is not affected.
+        let second_pc = people::device(&app, place.establishment, place.user).await;
+        let session = people::session(&app, place.establishment, second_pc, NOW).await;
+        let mut elsewhere = Browser::member(&app, session);
+        ask_for_code(&mut elsewhere).await;
+        let code = newest_code(&app).await;
+        let answer = sign_in(&mut elsewhere, USER_ID, PASSWORD, &code).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER);
+
+        // Knocking during the pause does not lengthen it.
+        app.clock.set(NOW + PAUSE);
+        let code = sent_code(&app, &place, NOW + PAUSE).await;
+        let answer = sign_in(&mut browser, USER_ID, PASSWORD, &code).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    }
+}
+
+#[tokio::test]
+async fn parallel_guesses_cannot_slip_past_the_limit() {
+    for db in databases().await {
+        let app = app(&db).await;
+        let guesses: Vec<_> = (0..50)
+            .map(|_| {
+                let app = app.clone();
+                tokio::spawn(async move {
+                    let counted = Counted::new(&app.keys, USER_ID, "pc".to_owned());
+                    let mut tx = app.db.begin().await.unwrap();
+                    let attempt = store::count_attempt(&mut tx, &counted, NOW).await.unwrap();
+                    Db::commit(tx).await.unwrap();
+                    attempt == Attempt::Allowed
+                })
+            })
+            .collect();
+        let mut allowed = 0;
+        for guess in guesses {
+            allowed += i64::from(guess.await.unwrap());
+        }
+        assert_eq!(allowed, FAILURES_MAX);
+    }
+}
+
+#[tokio::test]
+async fn a_user_whose_membership_ended_cannot_sign_in_and_is_out_at_once() {
+    for db in databases().await {
+        let app = app(&db).await;
+        let place = people::place(&app, "0123", USER_ID).await;
+        let mut browser = people::signed_in_member(&app, &place).await;
+        assert_eq!(browser.get("/").await.status, OK_PAGE);
+        sqlx::query("UPDATE memberships SET ended_ms = 1")
+            .execute(db.pool())
+            .await
+            .unwrap();
+        assert_eq!(browser.get("/").await.status, StatusCode::UNAUTHORIZED);
+        let code = sent_code(&app, &place, NOW).await;
+        let answer = sign_in(&mut browser, USER_ID, PASSWORD, &code).await;
+        assert_eq!(answer.status, WRONG);
+    }
+}
+
+#[tokio::test]
+async fn the_page_says_truthfully_where_the_codes_mail_stands() {
+    let db = sqlite().await;
+    let app = app(&db).await;
+    let place = people::place(&app, "0123", USER_ID).await;
+    let mut browser = Browser::member(&app, place.session);
+    let page = browser.get("/sign-in").await.text;
+    assert!(page.contains("「ワンタイムパスワードを送る」を押してください"));
+    ask_for_code(&mut browser).await;
+    let page = browser.get("/sign-in").await.text;
+    assert!(page.contains("ワンタイムパスワードを送っています"));
+    for (change, words) in [
+        (
+            "UPDATE outbox SET last_error = 'no connection', not_before_ms = not_before_ms + 15000",
+            "メールの送信に時間がかかっています",
+        ),
+        (
+            "UPDATE outbox SET sent_ms = 1",
+            "ワンタイムパスワードを送りました",
+        ),
+        (
+            "UPDATE outbox SET sent_ms = NULL, given_up_ms = 1",
+            "ワンタイムパスワードを送れませんでした",
+        ),
+    ] {
+        sqlx::query(change).execute(db.pool()).await.unwrap();
+        let page = browser.get("/sign-in").await.text;
+        assert!(page.contains(words), "{page}");
+    }
+}
+
+#[tokio::test]
+async fn a_code_is_sent_only_after_user_id_and_password_and_not_twice_in_a_minute() {
+    let db = sqlite().await;
+    let app = app(&db).await;
+    let place = people::place(&app, "0123", USER_ID).await;
+    let mails = || async {
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM outbox")
+            .fetch_one(db.pool())
+            .await
+            .unwrap();
+        count
+    };
+    let mut browser = Browser::member(&app, place.session);
+    let form = [
+        ("user_id", USER_ID),
+        ("password", "not her password"),
+        ("action", "send_code"),
+    ];
+    assert_eq!(browser.submit("/sign-in", &form).await.status, WRONG);
+    assert_eq!(mails().await, 0);
+    assert_eq!(ask_for_code(&mut browser).await.status, OK_PAGE);
+    assert_eq!(mails().await, 1);
+    let again = ask_for_code(&mut browser).await;
+    assert!(again.text.contains("あと60秒"), "{}", again.text);
+    assert_eq!(mails().await, 1);
+}
+
+#[tokio::test]
+async fn an_authenticators_code_signs_in_and_its_step_is_never_taken_again() {
+    for db in databases().await {
+        let app = app(&db).await;
+        let place = people::place(&app, "0123", USER_ID).await;
+        let authenticator = crate::authenticator::Authenticator::generate();
+        sqlx::query("UPDATE users SET second_factor = 'totp', totp_sealed = $1")
+            .bind(authenticator.seal(&app.keys, &place.user.to_string()))
+            .execute(db.pool())
+            .await
+            .unwrap();
+        let code = authenticator.code_at(NOW).unwrap();
+        let mut browser = Browser::member(&app, place.session);
+        let answer = sign_in(&mut browser, USER_ID, PASSWORD, &code).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER);
+        let mut again = Browser::member(&app, place.session);
+        let answer = sign_in(&mut again, USER_ID, PASSWORD, &code).await;
+        assert_eq!(answer.status, WRONG);
+        assert!(answer.text.contains("すでに使われています"));
+        // The next step is good, although the clock is still in this one.
+        let next = authenticator.code_at(NOW + Duration::seconds(30)).unwrap();
+        let answer = sign_in(&mut again, USER_ID, PASSWORD, &next).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    }
+}
+
+#[tokio::test]
+async fn signing_out_ends_the_web_session_for_good() {
+    let db = sqlite().await;
+    let app = app(&db).await;
+    let place = people::place(&app, "0123", USER_ID).await;
+    let mut browser = people::signed_in_member(&app, &place).await;
+    let copy = browser.clone();
+    let token = browser.get("/").await.csrf().unwrap();
+    let answer = browser.post("/sign-out", &[("csrf", &token)]).await;
+    assert_eq!(answer.location, "/signed-out");
+    assert_eq!(browser.get("/signed-out").await.status, OK_PAGE);
+    let mut stolen = copy;
+    assert_eq!(stolen.get("/").await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(sign_in_acts(&app).await, ["signed_out"]);
+}
+
+async fn staff_sign_in(browser: &mut Browser, password: &str, code: &str) -> Answer {
+    let form = [
+        ("user_id", STAFF_USER_ID),
+        ("password", password),
+        ("code", code),
+    ];
+    browser.submit("/sign-in", &form).await
+}
+
+#[tokio::test]
+async fn staff_sign_in_with_password_and_authenticator_each_step_once() {
+    for db in databases().await {
+        let app = app(&db).await;
+        let (_, authenticator) = people::staff(&app, StaffRole::SystemAdmin).await;
+        let code = authenticator.code_at(NOW).unwrap();
+        let mut browser = Browser::office(&app);
+        assert_eq!(staff_sign_in(&mut browser, "no", &code).await.status, WRONG);
+        let answer = staff_sign_in(&mut browser, PASSWORD, &code).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
+        assert_eq!(browser.get("/").await.location, "/devices");
+        let mut again = Browser::office(&app);
+        let answer = staff_sign_in(&mut again, PASSWORD, &code).await;
+        assert_eq!(answer.status, WRONG);
+        audit::verify(&db, &app.keys).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn staff_failures_pause_the_address_they_came_from() {
+    let db = sqlite().await;
+    let app = app(&db).await;
+    let (_, authenticator) = people::staff(&app, StaffRole::Reviewer).await;
+    let code = authenticator.code_at(NOW).unwrap();
+    let mut browser = Browser::office(&app);
+    for _ in 0..FAILURES_MAX {
+        staff_sign_in(&mut browser, "no", "123456").await;
+    }
+    let answer = staff_sign_in(&mut browser, PASSWORD, &code).await;
+    assert!(answer.text.contains("一時的に止めています"));
+    let mut elsewhere = browser.moved(Way::OfficeFrom([192, 0, 2, 8]));
+    let answer = staff_sign_in(&mut elsewhere, PASSWORD, &code).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn staff_are_signed_out_after_an_hour_without_a_request_and_after_twelve_hours() {
+    let db = sqlite().await;
+    let app = app(&db).await;
+    let (_, mut browser) = people::signed_in_staff(&app, StaffRole::Reviewer).await;
+    let mut now = NOW;
+    while now < NOW + Duration::hours(12) {
+        app.clock.set(now);
+        assert_eq!(browser.get("/").await.status, StatusCode::SEE_OTHER);
+        now += Duration::minutes(59);
+    }
+    app.clock.set(NOW + Duration::hours(12));
+    assert_eq!(browser.get("/").await.status, StatusCode::UNAUTHORIZED);
+
+    let db = sqlite().await;
+    let app = self::app(&db).await;
+    let (_, mut browser) = people::signed_in_staff(&app, StaffRole::Reviewer).await;
+    app.clock.set(NOW + Duration::minutes(60));
+    assert_eq!(browser.get("/").await.status, StatusCode::UNAUTHORIZED);
+}

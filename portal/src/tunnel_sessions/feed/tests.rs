@@ -1,0 +1,139 @@
+use super::*;
+use crate::devices::tests::Fund;
+use crate::testing::{databases, sqlite};
+use futures_util::StreamExt as _;
+use protocol::agent_api::EndCode;
+use protocol::control::Grant;
+
+type Lines = std::pin::Pin<Box<dyn Stream<Item = Result<Bytes, Infallible>> + Send>>;
+
+fn feed(fund: &Fund) -> Lines {
+    Box::pin(follow(fund.app.clone(), fund.gateway.name.clone()))
+}
+
+/// The next line that is no heartbeat.
+async fn next(lines: &mut Lines) -> FeedLine {
+    let limit = Duration::from_secs(2);
+    tokio::time::timeout(limit, async {
+        loop {
+            let line = lines.next().await.expect("the feed goes on").unwrap();
+            assert_eq!(line.last(), Some(&b'\n'));
+            match serde_json::from_slice(&line).unwrap() {
+                FeedLine::Heartbeat { .. } => {}
+                line => return line,
+            }
+        }
+    })
+    .await
+    .expect("a line within two seconds")
+}
+
+async fn snapshot(lines: &mut Lines) -> Vec<Grant> {
+    match next(lines).await {
+        FeedLine::Snapshot { grants, .. } => grants,
+        line => panic!("{line:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_feed_begins_with_what_is_live_and_goes_on_with_what_changes() {
+    for db in databases().await {
+        let fund = Fund::new(&db).await;
+        let (first, second) = (fund.device("PC-1").await, fund.device("PC-2").await);
+        let opened = fund.connect(&first).await.unwrap();
+        let mut lines = feed(&fund);
+        assert_eq!(snapshot(&mut lines).await, [opened.grant.clone()]);
+
+        let other = fund.connect(&second).await.unwrap();
+        match next(&mut lines).await {
+            FeedLine::Granted { grant, .. } => assert_eq!(*grant, other.grant),
+            line => panic!("{line:?}"),
+        }
+        fund.revoke(first.id).await.unwrap();
+        match next(&mut lines).await {
+            FeedLine::Ended { session, reason } => {
+                assert_eq!((session, reason), (opened.grant.session, EndCode::Revoked));
+            }
+            line => panic!("{line:?}"),
+        }
+    }
+}
+
+/// Two portals on one database share no signals: only the database tells.
+#[tokio::test]
+async fn a_revocation_by_another_portal_is_told_within_two_seconds() {
+    for db in databases().await {
+        let fund = Fund::new(&db).await;
+        let pc = fund.device("PC-1").await;
+        let session = fund.connect(&pc).await.unwrap().grant.session;
+        let mut lines = feed(&fund);
+        assert_eq!(snapshot(&mut lines).await.len(), 1);
+        let mut tx = db.begin().await.unwrap();
+        store::end_of_device(&mut tx, pc.id, EndCode::Revoked, fund.app.clock.now())
+            .await
+            .unwrap();
+        crate::db::Db::commit(tx).await.unwrap();
+        match next(&mut lines).await {
+            FeedLine::Ended { session: ended, .. } => assert_eq!(ended, session),
+            line => panic!("{line:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_silent_feed_beats_and_ends_when_the_portal_stops() {
+    let db = sqlite().await;
+    let fund = Fund::new(&db).await;
+    let mut lines = feed(&fund);
+    assert_eq!(snapshot(&mut lines).await, []);
+    let beat = Duration::from_secs(FEED_HEARTBEAT_S + 1);
+    let line = tokio::time::timeout(beat, lines.next())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    let line: FeedLine = serde_json::from_slice(&line).unwrap();
+    assert!(matches!(line, FeedLine::Heartbeat { .. }), "{line:?}");
+    fund.app.signals.stop();
+    let rest = tokio::time::timeout(beat, lines.count()).await.unwrap();
+    assert!(rest <= 1);
+}
+
+#[tokio::test]
+async fn a_retired_gateway_s_feed_ends() {
+    let db = sqlite().await;
+    let fund = Fund::new(&db).await;
+    let mut lines = feed(&fund);
+    assert_eq!(snapshot(&mut lines).await, []);
+    sqlx::query("UPDATE gateways SET retired_ms = 1")
+        .execute(db.pool())
+        .await
+        .unwrap();
+    let limit = Duration::from_secs(FEED_HEARTBEAT_S + 2);
+    tokio::time::timeout(limit, lines.count()).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_said_twice_and_no_deadline_is_lengthened() {
+    let db = sqlite().await;
+    let fund = Fund::new(&db).await;
+    let pc = fund.device("PC-1").await;
+    fund.connect(&pc).await.unwrap();
+    let (keys, now) = (&fund.app.keys, fund.app.clock.now());
+    let mut sessions = store::live_of_gateway(&db, &fund.gateway.name, now)
+        .await
+        .unwrap();
+    let mut told = Told::default();
+    told.snapshot(&sessions, keys, now);
+    assert_eq!(told.news(&sessions, keys, now).len(), 0);
+    sessions[0].deadline_ms += 1;
+    assert_eq!(told.news(&sessions, keys, now).len(), 0);
+    sessions[0].deadline_ms -= 2;
+    assert_eq!(told.news(&sessions, keys, now).len(), 1);
+    assert_eq!(told.news(&sessions, keys, now).len(), 0);
+    sessions[0].ended = Some(EndCode::Revoked);
+    assert_eq!(told.news(&sessions, keys, now).len(), 1);
+    assert_eq!(told.news(&sessions, keys, now).len(), 0);
+    sessions[0].ended = None;
+    assert_eq!(told.news(&sessions, keys, now).len(), 0, "an end is final");
+}

@@ -1,0 +1,195 @@
+//! Which sessions with open connections to the member listener are still live.
+//!
+//! One task watches for all connections together: it reads what changed in the database
+//! every half second and looks at the deadlines, and tells the connections of a session that
+//! has ended. Called by the member listener.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use protocol::SessionId;
+use tokio::sync::watch;
+
+use super::store::{self, Liveness};
+use crate::app::App;
+use crate::clock::unix_ms;
+use crate::web::page_error::chain;
+
+/// How often the task looks by itself.
+const POLL: Duration = Duration::from_millis(500);
+/// How far each look reaches back: a change may become visible later than the time it has.
+const LOOKBACK: time::Duration = time::Duration::seconds(60);
+/// Connections of one session at most. A browser opens six to a host.
+pub const CONNECTIONS_PER_SESSION: usize = 64;
+
+/// The sessions with open connections.
+#[derive(Debug, Clone, Default)]
+pub struct LiveSessions(Arc<Mutex<HashMap<SessionId, Entry>>>);
+
+#[derive(Debug)]
+struct Entry {
+    liveness: Liveness,
+    connections: usize,
+    ended: watch::Sender<bool>,
+}
+
+/// A connection's place in its session; gives it back when dropped.
+#[derive(Debug)]
+pub struct Stay {
+    sessions: LiveSessions,
+    session: SessionId,
+    ended: watch::Receiver<bool>,
+}
+
+impl LiveSessions {
+    /// Counts a connection in. `None` if the session has as many as it may.
+    pub fn enter(&self, liveness: Liveness) -> Option<Stay> {
+        let mut entries = self.lock();
+        let entry = entries.entry(liveness.id).or_insert_with(|| Entry {
+            liveness,
+            connections: 0,
+            ended: watch::Sender::new(false),
+        });
+        if entry.connections >= CONNECTIONS_PER_SESSION {
+            return None;
+        }
+        entry.connections += 1;
+        Some(Stay {
+            sessions: self.clone(),
+            session: liveness.id,
+            ended: entry.ended.subscribe(),
+        })
+    }
+
+    /// Takes over what the database says, and ends what is not live at `now_ms`.
+    pub fn update(&self, changed: &[Liveness], now_ms: i64) {
+        let mut entries = self.lock();
+        for liveness in changed {
+            if let Some(entry) = entries.get_mut(&liveness.id) {
+                entry.liveness = *liveness;
+            }
+        }
+        for entry in entries.values() {
+            if !entry.liveness.is_live(now_ms) {
+                entry.ended.send_replace(true);
+            }
+        }
+    }
+
+    /// Watches until the portal stops.
+    pub async fn watch(self, app: App) {
+        let mut stopping = app.signals.stopping();
+        let mut changes = app.signals.sessions();
+        let mut tick = tokio::time::interval(POLL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stopping.wait() => return,
+                _ = tick.tick() => {}
+                changed = changes.changed() => if changed.is_err() { return },
+            }
+            let now = app.clock.now();
+            let changed = match self.is_empty() {
+                true => Vec::new(),
+                false => match store::changed(&app.db, now - LOOKBACK).await {
+                    Ok(changed) => changed,
+                    Err(error) => {
+                        // Deadlines are known and still hold; pages fail by themselves.
+                        tracing::error!(error = %chain(&error), "cannot look for ended sessions");
+                        Vec::new()
+                    }
+                },
+            };
+            self.update(&changed, unix_ms(now));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stay {
+    /// Returns when the session has ended.
+    pub async fn ended(&mut self) {
+        // An error means that the entry is gone, which only the last stay can bring about.
+        let _ = self.ended.wait_for(|ended| *ended).await;
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let mut entries = self.sessions.lock();
+        if let Some(entry) = entries.get_mut(&self.session) {
+            entry.connections -= 1;
+            if entry.connections == 0 {
+                entries.remove(&self.session);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv6Addr;
+
+    fn liveness() -> Liveness {
+        Liveness {
+            id: SessionId::from_uuid(uuid::Uuid::from_u128(1)),
+            inner_address: Ipv6Addr::LOCALHOST,
+            deadline_ms: 1_000,
+            has_ended: false,
+        }
+    }
+
+    fn has_ended(stay: &Stay) -> bool {
+        *stay.ended.borrow()
+    }
+
+    #[test]
+    fn the_deadline_itself_is_too_late() {
+        let sessions = LiveSessions::default();
+        let stay = sessions.enter(liveness()).unwrap();
+        sessions.update(&[], 999);
+        assert!(!has_ended(&stay));
+        sessions.update(&[], 1_000);
+        assert!(has_ended(&stay));
+    }
+
+    #[test]
+    fn an_end_and_a_shorter_deadline_reach_every_connection() {
+        for (has_ended_early, deadline_ms) in [(true, 1_000), (false, 500)] {
+            let sessions = LiveSessions::default();
+            let stays = [
+                sessions.enter(liveness()).unwrap(),
+                sessions.enter(liveness()).unwrap(),
+            ];
+            let changed = Liveness {
+                has_ended: has_ended_early,
+                deadline_ms,
+                ..liveness()
+            };
+            sessions.update(&[changed], 500);
+            assert!(stays.iter().all(has_ended));
+        }
+    }
+
+    #[test]
+    fn a_session_has_so_many_connections_and_no_more_and_gives_them_back() {
+        let sessions = LiveSessions::default();
+        let mut stays: Vec<_> = (0..CONNECTIONS_PER_SESSION)
+            .map(|_| sessions.enter(liveness()).unwrap())
+            .collect();
+        assert!(sessions.enter(liveness()).is_none());
+        stays.pop();
+        assert!(sessions.enter(liveness()).is_some());
+        stays.clear();
+        assert!(sessions.is_empty());
+    }
+}
