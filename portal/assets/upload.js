@@ -75,6 +75,9 @@
       const error = password.querySelector(".field__error");
       error.id = `password-error-${this.id}`;
       field.addEventListener("input", () => this.passwordError(""));
+      field.addEventListener("keydown", (event) => {
+        if (event.key === "Enter" && !submit.disabled) handIn();
+      });
       password.hidden = !/\.zip$/i.test(file.name);
       list.append(fragment);
     }
@@ -122,6 +125,7 @@
       this.root.classList.remove("upload-card--error");
       this.find("problems").replaceChildren();
       this.passwordError("");
+      if (this.state === "done") this.tell("送信が終わりました。まだ提出されていません", "done");
     }
 
     async remove() {
