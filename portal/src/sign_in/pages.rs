@@ -28,6 +28,7 @@ pub fn member_routes(routes: Routes) -> Routes {
     routes
         .allow::<Visitor, _, _>(Method::GET, "/sign-in", show)
         .allow::<Visitor, _, _>(Method::POST, "/sign-in", sign_in)
+        .allow::<Visitor, _, _>(Method::GET, "/sign-in/code", code_line)
         .allow::<AnyMember, _, _>(Method::POST, "/sign-out", sign_out)
         .allow::<Visitor, _, _>(Method::GET, "/signed-out", signed_out)
 }
@@ -44,6 +45,14 @@ struct SignInPage {
     code: CodeLine,
 }
 
+/// The part of the page that says where the code's mail stands; the page's script fetches
+/// it anew while the mail is on its way.
+#[derive(Template)]
+#[template(path = "sign_in_code.html")]
+struct CodePart {
+    code: CodeLine,
+}
+
 struct Banner {
     kind: &'static str,
     title: &'static str,
@@ -56,6 +65,8 @@ struct CodeLine {
     title: String,
     text: String,
     by_mail: bool,
+    /// Whether the mail is still on its way, so that this line will change.
+    under_way: bool,
 }
 
 /// What the person sent. The button says whether to sign in or to send a code.
@@ -84,12 +95,14 @@ impl CodeLine {
                 title: "ワンタイムパスワードをメールで送ります".to_owned(),
                 text: "ユーザーIDとパスワードを入力し、「ワンタイムパスワードを送る」を押してください。".to_owned(),
                 by_mail: true,
+                under_way: false,
             }),
             None => Ok(Self {
                 kind: "info",
                 title: "認証アプリの6桁の数字を入力してください".to_owned(),
                 text: "認証アプリを使っていない方は、ユーザーIDとパスワードを入力し、「ワンタイムパスワードを送る」を押してください。".to_owned(),
                 by_mail: false,
+                under_way: false,
             }),
         }
     }
@@ -103,6 +116,7 @@ impl CodeLine {
             title: title.to_owned(),
             text,
             by_mail: true,
+            under_way: matches!(latest.mail, MailState::Waiting | MailState::Retrying { .. }),
         };
         match latest.mail {
             MailState::Sent { .. } => line(
@@ -140,6 +154,12 @@ impl CodeLine {
 async fn show(visitor: Visitor, State(app): State<App>) -> Result<Response, PageError> {
     let now = app.clock.now();
     answer(&app, &visitor, "", FieldErrors::default(), None, now).await
+}
+
+/// `GET /sign-in/code`
+async fn code_line(visitor: Visitor, State(app): State<App>) -> Result<Response, PageError> {
+    let code = CodeLine::of(&app, &visitor, app.clock.now()).await?;
+    Ok(page(&CodePart { code })?.into_response())
 }
 
 /// The page for somebody whose web session has ended.

@@ -4,6 +4,7 @@ use time::Duration;
 use super::*;
 use crate::app::App;
 use crate::audit;
+use crate::mail::{Outgoing, SendError, Transport, outbox};
 use crate::one_time_codes::tests::{newest_code, sent_code};
 use crate::staff::StaffRole;
 use crate::testing::people::{self, Answer, Browser, PASSWORD, STAFF_USER_ID, USER_ID, Way};
@@ -219,6 +220,55 @@ async fn the_page_says_truthfully_where_the_codes_mail_stands() {
         sqlx::query(change).execute(db.pool()).await.unwrap();
         let page = browser.get("/sign-in").await.text;
         assert!(page.contains(words), "{page}");
+    }
+}
+
+/// A mail server that is down, or takes everything.
+struct Server {
+    up: bool,
+    taken: std::sync::Mutex<Vec<Outgoing>>,
+}
+
+impl Transport for Server {
+    async fn send(&self, mail: &Outgoing) -> Result<(), SendError> {
+        if !self.up {
+            return Err(SendError::NotNow("no connection".to_owned()));
+        }
+        self.taken.lock().unwrap().push(mail.clone());
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn while_the_mail_server_is_down_the_page_says_so_and_the_code_arrives_later() {
+    for db in databases().await {
+        let app = app(&db).await;
+        let place = people::place(&app, "0123", USER_ID).await;
+        let mut server = Server {
+            up: false,
+            taken: std::sync::Mutex::default(),
+        };
+        let mut browser = Browser::member(&app, place.session);
+        let page = ask_for_code(&mut browser).await;
+        assert!(page.text.contains("送っています") && page.text.contains("data-under-way"));
+        assert!(outbox::send_next(&app, &server, NOW).await.unwrap());
+        let part = browser.get("/sign-in/code").await.text;
+        assert!(part.contains("送信に時間がかかっています"), "{part}");
+        assert!(part.contains("次は約5秒後") && part.contains("data-under-way"));
+
+        server.up = true;
+        let later = NOW + Duration::seconds(5);
+        assert!(!outbox::send_next(&app, &server, NOW).await.unwrap());
+        app.clock.set(later);
+        assert!(outbox::send_next(&app, &server, later).await.unwrap());
+        let part = browser.get("/sign-in/code").await.text;
+        assert!(part.contains("送りました") && !part.contains("data-under-way"));
+
+        let body = server.taken.lock().unwrap()[0].body.clone();
+        let (_, rest) = body.split_once('\u{3000}').unwrap();
+        let code = crate::one_time_codes::digits(rest.lines().next().unwrap());
+        let answer = sign_in(&mut browser, USER_ID, PASSWORD, &code).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER);
     }
 }
 
