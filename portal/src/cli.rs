@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use portal::app::App;
 use portal::clock::Clock;
-use portal::config::Config;
+use portal::config::{Config, ConfigError};
 use portal::db::Db;
 use portal::keys::MasterKey;
 use portal::page_images::worker;
@@ -29,6 +29,8 @@ mod staff;
 const DEFAULT_CONFIG: &str = "/etc/renkei/portal.toml";
 /// The variable that may hold the master key instead of a file.
 const MASTER_KEY_VARIABLE: &str = "RENKEI_MASTER_KEY";
+/// Exit code for a wrong configuration, as for wrong arguments.
+const USAGE: u8 = 2;
 /// What is logged unless `RUST_LOG` says otherwise.
 const DEFAULT_LOG: &str = "info,sqlx=warn";
 
@@ -195,7 +197,10 @@ pub(crate) fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("portal: {error:#}");
-            ExitCode::FAILURE
+            match error.downcast_ref::<ConfigError>() {
+                Some(_) => ExitCode::from(USAGE),
+                None => ExitCode::FAILURE,
+            }
         }
     }
 }
