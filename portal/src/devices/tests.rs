@@ -116,7 +116,7 @@ impl Fund {
         self.approve(opened.enrolment, key).await
     }
 
-    async fn approve(&self, enrolment: EnrolmentId, key: KeyPair) -> Pc {
+    pub(crate) async fn approve(&self, enrolment: EnrolmentId, key: KeyPair) -> Pc {
         let now = self.app.clock.now();
         let mut tx = self.app.db.begin().await.unwrap();
         let id = approve(&mut tx, &self.app, self.staff, enrolment, now)
@@ -189,7 +189,7 @@ pub(crate) fn new_key() -> KeyPair {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()
 }
 
-fn asked(code: &str, key: &KeyPair, name: &str) -> EnrolmentRequest {
+pub(crate) fn asked(code: &str, key: &KeyPair, name: &str) -> EnrolmentRequest {
     let request = CertificateParams::default().serialize_request(key).unwrap();
     EnrolmentRequest {
         establishment: "0123".parse().unwrap(),
