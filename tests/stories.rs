@@ -1,1 +1,7 @@
-//! Placeholder.
+//! Every story over the real programs, in one test binary.
+//!
+//! A story starts its own [`renkei_tests::Stage`] in a folder and on ports of its own, tells
+//! one thing a person does or suffers, and ends everything it started.
+
+#[path = "stories/tidy.rs"]
+mod tidy;

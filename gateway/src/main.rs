@@ -1,2 +1,95 @@
-//! Placeholder.
-fn main() {}
+//! The gateway program: reads its arguments and settings, runs until it is told to stop.
+//!
+//! Logs go to stderr (`RUST_LOG`). Exit codes: 0 done, 1 failed, 2 wrong usage or
+//! configuration.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use gateway::config::Config;
+use gateway::serve::Gateway;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::error;
+use tracing_subscriber::EnvFilter;
+
+/// What is logged if `RUST_LOG` does not say.
+const DEFAULT_LOG: &str = "info";
+
+/// Wrong usage or configuration.
+const USAGE: u8 = 2;
+
+/// Renkei's gateway: lets devices in that the portal has granted a session.
+#[derive(Debug, Parser)]
+#[command(name = "gateway", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT.
+    Serve {
+        /// The settings (TOML). Each key can be overridden by RENKEI_… in the environment.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let Arguments {
+        command: Command::Serve { config },
+    } = Arguments::parse();
+    if let Err(error) = log_to_stderr() {
+        eprintln!("gateway: {error:#}");
+        return USAGE.into();
+    }
+    let config = match Config::load(&config, std::env::vars_os()) {
+        Ok(config) => config,
+        Err(wrong) => {
+            let wrong = anyhow::Error::from(wrong);
+            error!("{wrong:#}");
+            return USAGE.into();
+        }
+    };
+    match serve(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            error!("{failed:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let gateway = Gateway::bind(config).await?;
+    gateway.run(stop).await?;
+    Ok(())
+}
+
+fn log_to_stderr() -> anyhow::Result<()> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(text) if !text.is_empty() => {
+            EnvFilter::try_new(text).context("RUST_LOG is not understood")?
+        }
+        Ok(_) | Err(_) => EnvFilter::new(DEFAULT_LOG),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    Ok(())
+}

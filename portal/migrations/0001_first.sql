@@ -10,6 +10,13 @@ CREATE TABLE authorities (
     created_ms BIGINT NOT NULL
 );
 
+-- Keys of the portal's own listeners that PCs know by their hash.
+CREATE TABLE listener_keys (
+    name TEXT PRIMARY KEY,              -- member
+    key_sealed TEXT NOT NULL,
+    created_ms BIGINT NOT NULL
+);
+
 CREATE TABLE settings (
     name TEXT PRIMARY KEY,
     value TEXT NOT NULL                 -- JSON
@@ -216,18 +223,18 @@ CREATE TABLE uploads (
     file_name TEXT NOT NULL,
     length_bytes BIGINT NOT NULL,
     offset_bytes BIGINT NOT NULL,
-    key_wrapped TEXT NOT NULL,
     created_ms BIGINT NOT NULL,
     expires_ms BIGINT NOT NULL,
-    consumed_ms BIGINT
+    submission_id TEXT                  -- not null: it was accepted, and this is its receipt
 );
 CREATE INDEX uploads_expiry ON uploads (expires_ms);
+CREATE INDEX uploads_establishment ON uploads (establishment_id);
 
 CREATE TABLE upload_parts (
     upload_id TEXT NOT NULL REFERENCES uploads (id),
     start_bytes BIGINT NOT NULL,
     length_bytes BIGINT NOT NULL,
-    object TEXT NOT NULL,
+    document_id TEXT NOT NULL,          -- where the sealed part lies in the vault
     PRIMARY KEY (upload_id, start_bytes)
 );
 
@@ -238,10 +245,10 @@ CREATE TABLE documents (
     sha256 TEXT NOT NULL,
     size_bytes BIGINT NOT NULL,
     pages BIGINT NOT NULL,
-    key_wrapped TEXT NOT NULL,
     stored_ms BIGINT NOT NULL,
     destroyed_ms BIGINT
 );
+CREATE INDEX documents_sha256 ON documents (establishment_id, sha256);
 
 CREATE TABLE submissions (
     id TEXT PRIMARY KEY,
@@ -250,9 +257,18 @@ CREATE TABLE submissions (
     user_id TEXT NOT NULL REFERENCES users (id),
     device_id TEXT NOT NULL REFERENCES devices (id),
     session_id TEXT NOT NULL REFERENCES tunnel_sessions (id),
-    file_name TEXT NOT NULL,            -- as the sender called it
-    weak_encryption_since_ms BIGINT,    -- not null: it came as ZipCrypto
     received_ms BIGINT NOT NULL
+);
+
+-- The files of one submission, as the sender had them: zips, or bare PDFs.
+CREATE TABLE submission_files (
+    submission_id TEXT NOT NULL REFERENCES submissions (id),
+    position BIGINT NOT NULL,
+    file_name TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    size_bytes BIGINT NOT NULL,
+    warning TEXT NOT NULL,              -- weak_encryption, or empty
+    PRIMARY KEY (submission_id, position)
 );
 CREATE INDEX submissions_establishment ON submissions (establishment_id, received_ms);
 
@@ -262,7 +278,8 @@ CREATE TABLE filings (
     establishment_id TEXT NOT NULL REFERENCES establishments (id),
     document_id TEXT NOT NULL REFERENCES documents (id),
     name TEXT NOT NULL,                 -- 20240524_0123_資格取得届
-    kind TEXT NOT NULL,
+    original_name TEXT NOT NULL,        -- as the sender had it
+    kind TEXT NOT NULL,                 -- code
     filed_on TEXT NOT NULL,             -- 2024-05-24
     state TEXT NOT NULL,                -- received | in_review | decided | returned | withdrawn
     reviewer_id TEXT REFERENCES staff (id),
@@ -274,6 +291,8 @@ CREATE TABLE filings (
 );
 CREATE INDEX filings_establishment ON filings (establishment_id, received_ms);
 CREATE INDEX filings_queue ON filings (state, received_ms);
+CREATE INDEX filings_submission ON filings (submission_id);
+CREATE INDEX filings_replaces ON filings (replaces_id);
 
 CREATE TABLE filing_events (
     id TEXT PRIMARY KEY,
@@ -301,6 +320,17 @@ CREATE TABLE notices (
 );
 CREATE INDEX notices_establishment ON notices (establishment_id, issued_ms);
 CREATE INDEX notices_filing ON notices (filing_id);
+
+-- A determination that a reviewer is looking at before it is issued.
+CREATE TABLE notice_drafts (
+    id TEXT PRIMARY KEY,
+    filing_id TEXT NOT NULL UNIQUE REFERENCES filings (id),
+    staff_id TEXT NOT NULL REFERENCES staff (id),
+    document_id TEXT NOT NULL REFERENCES documents (id),
+    number TEXT NOT NULL,               -- the notice's number to be
+    form_sealed TEXT,                   -- what was typed, to correct it; null for an uploaded PDF
+    made_ms BIGINT NOT NULL
+);
 
 CREATE TABLE notice_fetches (
     id TEXT PRIMARY KEY,

@@ -129,8 +129,12 @@ pub enum Act {
     FilingDecided(FilingId),
     /// The sender withdrew a filing.
     FilingWithdrawn(FilingId),
+    /// Staff made a draft of a notice for a filing.
+    NoticeDrafted(FilingId),
     /// A notice was issued.
     NoticeIssued(NoticeId),
+    /// Staff looked at a notice that was issued.
+    NoticeRead(NoticeId),
     /// A notice was fetched, as pdf or zip.
     NoticeFetched(NoticeId, &'static str),
     /// A zip password was shown.
@@ -425,7 +429,9 @@ impl Act {
             Self::FilingReturned(id) => ("filing_returned", "filing", id.to_string()),
             Self::FilingDecided(id) => ("filing_decided", "filing", id.to_string()),
             Self::FilingWithdrawn(id) => ("filing_withdrawn", "filing", id.to_string()),
+            Self::NoticeDrafted(id) => ("notice_drafted", "filing", id.to_string()),
             Self::NoticeIssued(id) => ("notice_issued", "notice", id.to_string()),
+            Self::NoticeRead(id) => ("notice_read", "notice", id.to_string()),
             Self::NoticeFetched(id, form) => ("notice_fetched", "notice", format!("{id}/{form}")),
             Self::ZipPasswordShown(id) => ("zip_password_shown", "establishment", id.to_string()),
             Self::ZipPasswordChanged(id) => {

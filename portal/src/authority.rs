@@ -4,19 +4,22 @@
 //! signs gateways and the portal's own listeners. They are separate roots, so that no device
 //! certificate can ever be taken for a gateway's. Both are made once, at the first start;
 //! their private keys are sealed under the master key and never leave this file in the clear.
+//! So is the key of the members' pages, which PCs know by its hash: its certificates are made
+//! anew at each start, the key never.
 //!
 //! All keys are ECDSA P-256. Called by the command line (gateways), by `devices` (approval)
 //! and by `listeners` (the portal's own certificates).
 
 use std::net::IpAddr;
 
-use protocol::{DeviceId, GatewayName};
+use protocol::{Bytes32, DeviceId, GatewayName};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
@@ -43,6 +46,9 @@ const LISTENER_VALIDITY: Duration = Duration::days(90);
 const BACKDATED: Duration = Duration::days(1);
 /// Longest certificate request, in bytes.
 const REQUEST_LIMIT_BYTES: usize = 4 * 1024;
+/// The row of the key of the members' pages, and where it stands sealed.
+const MEMBER_KEY: &str = "member";
+const MEMBER_KEY_PLACE: &str = "listener_keys/member";
 /// An uncompressed point on P-256, in bytes.
 const POINT_BYTES: usize = 65;
 
@@ -51,6 +57,7 @@ const POINT_BYTES: usize = 65;
 pub struct Authorities {
     device: Authority,
     service: Authority,
+    member_key: KeyPair,
 }
 
 /// One of the two authorities.
@@ -88,7 +95,7 @@ pub enum AuthorityError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The private key does not open: another master key than the one it was made under.
-    #[error("the {0} authority's key does not open: is this the master key of this database?")]
+    #[error("the {0} key does not open: is this the master key of this database?")]
     WrongMasterKey(&'static str),
     /// The certificate library refused.
     #[error("certificate authority unusable")]
@@ -121,7 +128,8 @@ pub enum RequestError {
 }
 
 impl Authorities {
-    /// Loads both authorities; makes them, with an audit row each, where there are none.
+    /// Loads the authorities and the key of the members' pages; makes them, with an audit row
+    /// each, where there are none.
     /// Two portals that start at once end up with the same ones.
     pub async fn load_or_make(
         db: &Db,
@@ -132,6 +140,7 @@ impl Authorities {
         Ok(Self {
             device: load_or_make(db, keys, Kind::Device, fund_name, now).await?,
             service: load_or_make(db, keys, Kind::Service, fund_name, now).await?,
+            member_key: load_or_make_member_key(db, keys, now).await?,
         })
     }
 
@@ -178,12 +187,31 @@ impl Authorities {
         self.service.issue_with_new_key(&params)
     }
 
-    /// Makes the certificate of a listener for people.
-    pub fn issue_pages(&self, host: &str, now: OffsetDateTime) -> Result<Identity, IssueError> {
-        let mut params = leaf(host, now, LISTENER_VALIDITY);
-        params.subject_alt_names = vec![public_host(host)?];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.service.issue_with_new_key(&params)
+    /// Makes the certificate of the members' pages, always for the same key.
+    pub fn issue_member_pages(
+        &self,
+        host: &str,
+        now: OffsetDateTime,
+    ) -> Result<Identity, IssueError> {
+        let certificate = pages(host, now)?.signed_by(&self.member_key, &self.service.issuer)?;
+        Ok(Identity {
+            certificate: certificate.der().clone(),
+            key: PrivatePkcs8KeyDer::from(self.member_key.serialize_der()).into(),
+        })
+    }
+
+    /// SHA-256 of the key (SubjectPublicKeyInfo) of the members' pages.
+    pub fn member_key_sha256(&self) -> Bytes32 {
+        Bytes32(Sha256::digest(self.member_key.subject_public_key_info()).into())
+    }
+
+    /// Makes the certificate of the office's pages.
+    pub fn issue_office_pages(
+        &self,
+        host: &str,
+        now: OffsetDateTime,
+    ) -> Result<Identity, IssueError> {
+        self.service.issue_with_new_key(&pages(host, now)?)
     }
 
     /// Makes the certificate of the control listener.
@@ -279,6 +307,38 @@ fn open(keys: &MasterKey, kind: Kind, row: store::Row) -> Result<Authority, Auth
     })
 }
 
+async fn load_or_make_member_key(
+    db: &Db,
+    keys: &MasterKey,
+    now: OffsetDateTime,
+) -> Result<KeyPair, AuthorityError> {
+    let sealed = match store::find_listener_key(db, MEMBER_KEY).await? {
+        Some(sealed) => sealed,
+        None => {
+            let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+            let key = Zeroizing::new(key.serialize_der());
+            let sealed = keys.seal(Purpose::AuthorityKey, MEMBER_KEY_PLACE, &key);
+            let mut tx = db.begin().await?;
+            if store::add_listener_key(&mut tx, MEMBER_KEY, &sealed, now).await? {
+                let act = Act::AuthorityMade("member_pages_key");
+                audit::record(&mut tx, keys, &Actor::System, act, now).await?;
+            }
+            Db::commit(tx).await?;
+            // Read back: if another portal was faster, its key is the one.
+            let found = store::find_listener_key(db, MEMBER_KEY).await?;
+            found.ok_or(StoreError::Unreadable {
+                what: "listener key that was just written",
+            })?
+        }
+    };
+    let key = keys
+        .open(Purpose::AuthorityKey, MEMBER_KEY_PLACE, &sealed)
+        .map_err(|_| AuthorityError::WrongMasterKey(MEMBER_KEY))?;
+    Ok(KeyPair::try_from(&PrivatePkcs8KeyDer::from(
+        key.as_slice(),
+    ))?)
+}
+
 /// Makes a root: its certificate and its private key (PKCS #8).
 fn make(
     kind: Kind,
@@ -315,6 +375,14 @@ fn leaf(common_name: &str, now: OffsetDateTime, validity: Duration) -> Certifica
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.use_authority_key_identifier_extension = true;
     params
+}
+
+/// What the certificates of listeners for people have.
+fn pages(host: &str, now: OffsetDateTime) -> Result<CertificateParams, IssueError> {
+    let mut params = leaf(host, now, LISTENER_VALIDITY);
+    params.subject_alt_names = vec![public_host(host)?];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    Ok(params)
 }
 
 fn dated(now: OffsetDateTime, validity: Duration) -> CertificateParams {
@@ -409,11 +477,12 @@ mod tests {
                 made.push((
                     authorities.device_certificate().clone(),
                     authorities.service_certificate().clone(),
+                    authorities.member_key_sha256(),
                 ));
             }
             made.dedup();
             assert_eq!(made.len(), 1);
-            assert_eq!(audit::verify(&db, &keys).await.unwrap(), 2);
+            assert_eq!(audit::verify(&db, &keys).await.unwrap(), 3);
         }
     }
 
@@ -472,6 +541,23 @@ mod tests {
             authorities.issue_gateway(&name, &stolen, now),
             Err(IssueError::ReservedHost(_))
         ));
+    }
+
+    #[tokio::test]
+    async fn the_members_pages_keep_their_key_through_every_restart() {
+        for db in databases().await {
+            let keys = MasterKey::generate();
+            let first = authorities(&db, &keys).await;
+            let again = authorities(&db, &keys).await;
+            assert_eq!(first.member_key_sha256(), again.member_key_sha256());
+            let host = "renkei.example.jp";
+            let pages = again.issue_member_pages(host, Clock::System.now()).unwrap();
+            let root = first.service_certificate();
+            assert!(server_fits(&pages.certificate, root, host));
+            let end = rustls::server::ParsedCertificate::try_from(&pages.certificate).unwrap();
+            let shown = Sha256::digest(end.subject_public_key_info());
+            assert_eq!(Bytes32(shown.into()), first.member_key_sha256());
+        }
     }
 
     #[tokio::test]

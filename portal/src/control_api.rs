@@ -28,6 +28,7 @@ use crate::app::App;
 use crate::clock::unix_ms;
 use crate::db::StoreError;
 use crate::gateways::{self, Gateway, fingerprint};
+use crate::web::page_error::chain;
 use crate::{devices, tunnel_sessions};
 
 /// How long a request's body may take to arrive.
@@ -164,8 +165,7 @@ impl IntoResponse for RefusedAt {
         let refused = &self.refused;
         match refused.status() {
             StatusCode::SERVICE_UNAVAILABLE => {
-                let error: &dyn std::error::Error = refused;
-                tracing::error!(error = %chain(error), "request not answered");
+                tracing::error!(error = %chain(refused), "request not answered");
             }
             _ => tracing::info!(%refused, "request refused"),
         }
@@ -181,18 +181,6 @@ impl IntoResponse for RefusedAt {
         };
         (refused.status(), axum::Json(body)).into_response()
     }
-}
-
-/// An error with all its causes, for the log.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Everything that the control listener serves.

@@ -8,6 +8,8 @@
 //! name what you are doing in [`StoreError::doing`], bind ids as text, read rows through
 //! `try_get`.
 
+pub mod rows;
+
 use std::time::Duration;
 
 use sqlx::any::{AnyPoolOptions, AnyRow, install_default_drivers};
@@ -150,6 +152,20 @@ impl Db {
         begun.map_err(StoreError::doing("begin"))
     }
 
+    /// Begins a transaction that reads one state of the whole database, whatever others write
+    /// meanwhile.
+    pub async fn begin_snapshot(&self) -> Result<Tx, StoreError> {
+        let begun = match self.backend {
+            Backend::Sqlite => self.pool.begin_with("BEGIN").await,
+            Backend::Postgres => {
+                self.pool
+                    .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                    .await
+            }
+        };
+        begun.map_err(StoreError::doing("begin"))
+    }
+
     /// Commits. Until this returns, nothing has happened.
     pub async fn commit(tx: Tx) -> Result<(), StoreError> {
         tx.commit().await.map_err(StoreError::doing("commit"))
@@ -175,6 +191,24 @@ pub async fn next_number(tx: &mut Tx, counter: &str) -> Result<i64, StoreError> 
     .map_err(StoreError::doing("count"))?;
     row.try_get("value")
         .map_err(StoreError::doing("read counter"))
+}
+
+/// All tables, each after those that it refers to.
+pub fn tables() -> impl Iterator<Item = &'static str> {
+    MIGRATIONS
+        .iter()
+        .flat_map(|(_, _, sql)| sql.lines())
+        .filter_map(|line| line.strip_prefix("CREATE TABLE "))
+        .filter_map(|rest| rest.split_whitespace().next())
+}
+
+/// The version of the schema that this program works with.
+pub fn schema_version() -> i64 {
+    MIGRATIONS
+        .iter()
+        .map(|(version, ..)| *version)
+        .max()
+        .unwrap_or_default()
 }
 
 /// Version, name and text of each migration. Never edit one after release; add the next.

@@ -21,6 +21,11 @@ macro_rules! row_id {
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }
+
+            /// The bare identifier, to authenticate what belongs to it.
+            pub const fn as_uuid(&self) -> &Uuid {
+                &self.0
+            }
         }
 
         impl fmt::Display for $name {
@@ -61,6 +66,8 @@ row_id! {
     FilingId,
     /// One notice from the fund.
     NoticeId,
+    /// A notice that a reviewer looks at before it is issued.
+    DraftId,
     /// A row of a list that nothing refers to.
     RowId,
 }

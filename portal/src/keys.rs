@@ -32,6 +32,8 @@ pub enum Purpose {
     EstablishmentKey,
     /// Establishments' zip passwords.
     ZipPassword,
+    /// What staff typed into the form of a notice that is not issued yet.
+    NoticeDraft,
     /// Secrets of authenticator apps.
     TotpSecret,
     /// Mails waiting in the outbox.
@@ -224,6 +226,7 @@ impl Purpose {
             Self::AuthorityKey => b"authority key",
             Self::EstablishmentKey => b"establishment key",
             Self::ZipPassword => b"zip password",
+            Self::NoticeDraft => b"notice draft",
             Self::TotpSecret => b"totp secret",
             Self::Mail => b"mail",
             Self::OneTimeCode => b"one-time code",
@@ -251,7 +254,7 @@ pub fn random_token() -> String {
 }
 
 /// Letters and digits that nobody confuses when reading them aloud or typing them.
-const READABLE: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+pub(crate) const READABLE: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 
 /// Returns `length` random characters of a 32-character alphabet, 5 bits each.
 pub fn random_readable(length: usize) -> String {

@@ -4,6 +4,7 @@
 //! port, once per test run, and stops it when this process ends.
 
 pub mod people;
+pub mod world;
 
 use std::ops::Deref;
 use std::process::Command;
@@ -18,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::keys::MasterKey;
+pub use world::worlds;
 
 /// A database that goes away with the test.
 pub struct TestDb {
@@ -91,7 +93,7 @@ fn config(more: &str) -> Config {
         fund_name = "見本企業年金基金"
         fund_contact = "基金事務局 業務課 03-0000-0000"
         database_url = "sqlite:unused"
-        documents_dir = "/nonexistent"
+        documents_dir = "{}"
         {more}
         [member]
         listen = "127.0.0.1:0"
@@ -105,7 +107,8 @@ fn config(more: &str) -> Config {
         host = "127.0.0.1"
         port = 587
         from = "renkei@example.jp"
-        "#
+        "#,
+        std::env::temp_dir().join("renkei-portal-tests").display()
     );
     toml::from_str(&config).expect("a whole configuration")
 }

@@ -25,6 +25,7 @@ use crate::devices;
 use crate::devices::store::{Caller, Standing};
 use crate::gateways::{self, Gateway};
 use crate::keys::{MasterKey, Purpose, random_bytes};
+use crate::one_time_codes;
 
 pub mod control;
 pub mod feed;
@@ -63,7 +64,10 @@ pub async fn open(
     drop(connection);
     let opened = open_for(app, gateway, certificate, &caller, request, now).await;
     match &opened {
-        Ok(_) => app.signals.sessions_changed(),
+        Ok(_) => {
+            app.signals.sessions_changed();
+            app.signals.mail_queued();
+        }
         Err(Refused::Store(_)) => {}
         Err(refused) => {
             let mut tx = app.db.begin().await?;
@@ -123,6 +127,8 @@ async fn open_for(
         }
         Err(error) => return Err(error.into()),
     }
+    let code_mailed_to =
+        one_time_codes::issue(&mut tx, app, caller.user, caller.id, session.id, now).await?;
     let actor = actor(caller.id, Some(session.id));
     for (older, reason) in replaced {
         let act = Act::SessionEnded(older, reason.as_str());
@@ -145,7 +151,7 @@ async fn open_for(
             deadline_reason: session.deadline_reason,
             server_time_ms: unix_ms(now),
             portal_url: app.config.member.url.clone(),
-            code_mailed_to: None,
+            code_mailed_to: code_mailed_to.map(|address| address.to_string()),
         },
         grant,
     })

@@ -1,1 +1,19 @@
-//! Placeholder.
+//! The stage on which stories are played: the real programs, started together.
+//!
+//! [`Stage`] makes a folder with keys and configurations, starts a mail catcher, the portal
+//! and a gateway, and ends them when it is dropped. [`Agent`] is one PC. [`MemberPages`] and
+//! [`OfficePages`] do over HTTP what a person does with a browser; [`browser`] drives a real
+//! one. The demonstration and the tests stand on the same stage, so that neither can show
+//! what the other cannot.
+
+pub mod browser;
+pub mod job;
+pub mod mailbox;
+pub mod pages;
+pub mod process;
+pub mod stage;
+
+pub use mailbox::Mailbox;
+pub use pages::{MemberPages, OfficePages};
+pub use process::Process;
+pub use stage::{Agent, Database, Stage, StageOptions};

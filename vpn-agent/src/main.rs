@@ -1,2 +1,50 @@
-//! Placeholder.
-fn main() {}
+//! The program: reads the command line and the settings, runs one command, sets the exit
+//! code (0 done, 1 failed, 2 wrong usage or settings).
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+use vpn_agent::cli::Cli;
+use vpn_agent::config::Config;
+
+/// Wrong usage or settings; clap uses the same.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(
+            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn")),
+        )
+        .init();
+    let environment = |name: &str| std::env::var(name).ok();
+    let config = match Config::load(cli.config.as_deref(), environment) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("vpn-agent: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("vpn-agent: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(vpn_agent::commands::run(cli.command, &config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vpn-agent: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -97,9 +97,11 @@ pub struct Enrolled {
     pub establishment_name: String,
     /// The portal's member pages, `https://host/`; reachable only through the tunnel.
     pub portal_url: String,
-    /// True if the portal's certificate comes from `service_authority` and not from a
-    /// public one, so that the agent's window must be told to trust it.
-    pub portal_uses_service_authority: bool,
+    /// SHA-256 of the key (SubjectPublicKeyInfo) that the portal's member pages show, if their
+    /// certificate is the fund's own and not a public one: the agent's window is told to
+    /// trust this one key, whose private half only the portal holds.
+    #[serde(default)]
+    pub portal_key_sha256: Option<Bytes32>,
     /// Base URLs of all gateways, best first.
     pub gateways: Vec<String>,
 }
@@ -279,6 +281,19 @@ impl From<EndCode> for EndReason {
             EndCode::GatewayStopped => Self::GatewayStopped,
         }
     }
+}
+
+/// What the gateway tells an agent inside the tunnel: one JSON text per message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "snake_case")]
+pub enum TunnelMessage {
+    /// The session will end earlier than the grant said.
+    Deadline {
+        /// The new deadline, Unix milliseconds by the portal's clock.
+        deadline_ms: i64,
+        /// Why it will end then.
+        reason: EndCode,
+    },
 }
 
 /// Returns the code that the clerk reads out on the telephone and staff compare, made by

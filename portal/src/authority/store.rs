@@ -1,4 +1,4 @@
-//! The authorities' rows: written once, never changed.
+//! The rows of the authorities and of listeners' keys: written once, never changed.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -60,4 +60,34 @@ pub(super) async fn add(
     .await
     .map(|done| done.rows_affected() == 1)
     .map_err(StoreError::doing("write authority"))
+}
+
+/// The sealed key of a listener.
+pub(super) async fn find_listener_key(db: &Db, name: &str) -> Result<Option<String>, StoreError> {
+    sqlx::query("SELECT key_sealed FROM listener_keys WHERE name = $1")
+        .bind(name)
+        .fetch_optional(db.pool())
+        .await
+        .and_then(|row| row.map(|row| row.try_get("key_sealed")).transpose())
+        .map_err(StoreError::doing("find listener key"))
+}
+
+/// Writes a listener's key unless there is one. Says whether it was written.
+pub(super) async fn add_listener_key(
+    tx: &mut Tx,
+    name: &str,
+    key_sealed: &str,
+    now: OffsetDateTime,
+) -> Result<bool, StoreError> {
+    sqlx::query(
+        "INSERT INTO listener_keys (name, key_sealed, created_ms) VALUES ($1, $2, $3)
+         ON CONFLICT (name) DO NOTHING",
+    )
+    .bind(name)
+    .bind(key_sealed)
+    .bind(unix_ms(now))
+    .execute(&mut **tx)
+    .await
+    .map(|done| done.rows_affected() == 1)
+    .map_err(StoreError::doing("write listener key"))
 }

@@ -71,7 +71,10 @@ async fn find_state(app: &App, id: EnrolmentId, token: &str) -> Result<Enrolment
                 establishment: device.establishment_number,
                 establishment_name: device.establishment_name,
                 portal_url: config.member.url.clone(),
-                portal_uses_service_authority: config.member.certificate_file.is_none(),
+                portal_key_sha256: match &config.member.certificate_file {
+                    Some(_) => None,
+                    None => Some(app.authorities.member_key_sha256()),
+                },
                 gateways: gateways::store::urls(&app.db).await?,
             }))
         }

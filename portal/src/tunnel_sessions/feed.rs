@@ -22,10 +22,10 @@ use tokio::sync::mpsc;
 use super::store::{self, Session};
 use crate::app::App;
 use crate::clock::unix_ms;
-use crate::control_api::chain;
 use crate::db::StoreError;
 use crate::gateways;
 use crate::keys::MasterKey;
+use crate::web::page_error::chain;
 
 /// How often a feed looks by itself.
 const POLL: Duration = Duration::from_millis(400);

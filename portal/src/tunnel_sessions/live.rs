@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::store::{self, Liveness};
 use crate::app::App;
 use crate::clock::unix_ms;
-use crate::control_api::chain;
+use crate::web::page_error::chain;
 
 /// How often the task looks by itself.
 const POLL: Duration = Duration::from_millis(500);
@@ -131,5 +131,65 @@ impl Drop for Stay {
                 entries.remove(&self.session);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv6Addr;
+
+    fn liveness() -> Liveness {
+        Liveness {
+            id: SessionId::from_uuid(uuid::Uuid::from_u128(1)),
+            inner_address: Ipv6Addr::LOCALHOST,
+            deadline_ms: 1_000,
+            has_ended: false,
+        }
+    }
+
+    fn has_ended(stay: &Stay) -> bool {
+        *stay.ended.borrow()
+    }
+
+    #[test]
+    fn the_deadline_itself_is_too_late() {
+        let sessions = LiveSessions::default();
+        let stay = sessions.enter(liveness()).unwrap();
+        sessions.update(&[], 999);
+        assert!(!has_ended(&stay));
+        sessions.update(&[], 1_000);
+        assert!(has_ended(&stay));
+    }
+
+    #[test]
+    fn an_end_and_a_shorter_deadline_reach_every_connection() {
+        for (has_ended_early, deadline_ms) in [(true, 1_000), (false, 500)] {
+            let sessions = LiveSessions::default();
+            let stays = [
+                sessions.enter(liveness()).unwrap(),
+                sessions.enter(liveness()).unwrap(),
+            ];
+            let changed = Liveness {
+                has_ended: has_ended_early,
+                deadline_ms,
+                ..liveness()
+            };
+            sessions.update(&[changed], 500);
+            assert!(stays.iter().all(has_ended));
+        }
+    }
+
+    #[test]
+    fn a_session_has_so_many_connections_and_no_more_and_gives_them_back() {
+        let sessions = LiveSessions::default();
+        let mut stays: Vec<_> = (0..CONNECTIONS_PER_SESSION)
+            .map(|_| sessions.enter(liveness()).unwrap())
+            .collect();
+        assert!(sessions.enter(liveness()).is_none());
+        stays.pop();
+        assert!(sessions.enter(liveness()).is_some());
+        stays.clear();
+        assert!(sessions.is_empty());
     }
 }

@@ -38,6 +38,8 @@ async fn a_device_is_let_in_for_ninety_minutes() {
         assert_eq!(opened.agent.preshared_key, opened.grant.preshared_key);
         assert_ne!(opened.grant.preshared_key, opened.grant.proxy_key);
         assert_eq!(opened.agent.gateway_public_key, Bytes32([9; 32]));
+        let mailed_to = opened.agent.code_mailed_to.as_deref();
+        assert_eq!(mailed_to, Some("s•••@example.jp"));
         let inner = opened.grant.inner_address.segments();
         assert_eq!(inner[..4], INNER_NETWORK);
         let live = store::live_of_gateway(&db, &fund.gateway.name, NOW)

@@ -44,6 +44,16 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("../../assets/sign_in.js"),
     },
     Asset {
+        name: "upload.js",
+        kind: SCRIPT,
+        bytes: include_bytes!("../../assets/upload.js"),
+    },
+    Asset {
+        name: "notice-file.js",
+        kind: SCRIPT,
+        bytes: include_bytes!("../../assets/notice-file.js"),
+    },
+    Asset {
         name: "office.js",
         kind: SCRIPT,
         bytes: include_bytes!("../../assets/office.js"),

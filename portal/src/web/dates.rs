@@ -32,6 +32,11 @@ pub fn moment(at: OffsetDateTime) -> String {
     )
 }
 
+/// `2026年11月20日 13:05:09`
+pub fn moment_to_the_second(at: OffsetDateTime) -> String {
+    format!("{}:{:02}", moment(at), at.second())
+}
+
 /// `13:05`
 pub fn clock(at: OffsetDateTime) -> String {
     let local = at.to_offset(JST);

@@ -28,14 +28,22 @@ pub fn office_routes(routes: Routes) -> Routes {
 struct MemberHome {
     layout: Layout,
     name: String,
+    unread: Vec<crate::notices::pages::Line>,
+    overview: crate::filings::pages::Overview,
 }
 
 /// `GET /`
 async fn member_home(member: Member, State(app): State<App>) -> Result<Html<String>, PageError> {
     let now = app.clock.now();
+    let unread = crate::notices::store::unread(&app.db, &member).await?;
     page(&MemberHome {
         layout: Layout::member(&app, &member, MemberPage::Home, now),
         name: member.name().to_owned(),
+        unread: unread
+            .iter()
+            .map(crate::notices::pages::Line::new)
+            .collect(),
+        overview: crate::filings::pages::overview(&app, &member).await?,
     })
 }
 

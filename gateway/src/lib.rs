@@ -1,0 +1,20 @@
+//! The gateway: the part of Renkei that faces the internet.
+//!
+//! It holds no database, no calendar and no account, only the grants that the portal gave,
+//! each with a deadline. The rules are in [`grants`], which reads no clock and no socket.
+
+pub mod agent_api;
+pub mod clock;
+pub mod commands;
+pub mod config;
+pub mod event_loop;
+pub mod feed;
+pub mod grants;
+pub mod identity;
+pub mod portal;
+pub mod reports;
+pub mod serve;
+pub mod state;
+
+#[cfg(test)]
+mod stories;

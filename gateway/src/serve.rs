@@ -1,0 +1,287 @@
+//! Puts the gateway's parts together, and takes them apart in order.
+//!
+//! Everything that can be wrong in the configuration is found before anything listens. On
+//! the way down nobody new gets in first, then every session is told that the gateway stops,
+//! then the portal is told what became of them.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::Bytes32;
+use protocol::control::GatewayHello;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use crate::agent_api::AgentApi;
+use crate::clock;
+use crate::commands::{COMMAND_QUEUE, Command, ENDED_QUEUE, Ended};
+use crate::config::Config;
+use crate::event_loop::{DataPath, DataPathConfig, DataPathError};
+use crate::feed::{Feed, FeedState, SILENCE_LIMIT};
+use crate::identity::{Identity, IdentityError};
+use crate::portal::{Portal, PortalError};
+use crate::reports;
+use crate::state::{self, Listening, StateError};
+
+/// Connections to the agent API that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// How long sessions are given to hear that the gateway stops.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long the portal is given to hear what became of them.
+const REPORT_LIMIT: Duration = Duration::from_secs(3);
+
+/// Why the gateway cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The identity folder is not usable.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The state folder is not usable.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The way to the portal cannot be prepared.
+    #[error(transparent)]
+    Portal(#[from] PortalError),
+    /// The data path cannot start or go on.
+    #[error(transparent)]
+    DataPath(#[from] DataPathError),
+    /// The agent API cannot listen.
+    #[error("cannot listen for agents on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A part ended that never should.
+    #[error("{0} ended by itself")]
+    Ended(&'static str),
+}
+
+/// A gateway that listens but admits nobody yet.
+pub struct Gateway {
+    listening: Listening,
+    data_path: DataPath,
+    api: Arc<AgentApi>,
+    api_listener: TcpListener,
+    api_tls: Arc<rustls::ServerConfig>,
+    feed: Feed,
+    portal: Portal,
+    commands: mpsc::Sender<Command>,
+    to_data_path: mpsc::Receiver<Command>,
+    ended: mpsc::Sender<Ended>,
+    reports: mpsc::Receiver<Ended>,
+}
+
+impl Gateway {
+    /// Loads, checks and binds everything that `config` names.
+    ///
+    /// # Errors
+    /// [`ServeError`], which names the file or address.
+    pub async fn bind(config: &Config) -> Result<Self, ServeError> {
+        let identity = Identity::load(&config.identity_dir, &config.name)?;
+        let secret_key = state::wireguard_key(&config.state_dir)?;
+        let wireguard_public_key = Bytes32(*secret_key.public_key().as_bytes());
+        let portal = Portal::new(&config.portal.control_url, identity.towards_portal()?)?;
+        let api_tls = identity.agent_api(config.tls.as_ref())?;
+
+        let data_path = DataPath::bind(DataPathConfig {
+            listen: every_address(config.udp_listen),
+            secret_key,
+            tls: identity.inside_tunnel()?,
+            portal_member: config.portal.member_address,
+        })
+        .await?;
+        let no_listener = |source| ServeError::Listen {
+            address: config.tls_listen,
+            source,
+        };
+        let api_listener = listen(every_address(config.tls_listen)).map_err(no_listener)?;
+        let listening = Listening {
+            udp: data_path.local_addr().map_err(no_listener)?,
+            tls: api_listener.local_addr().map_err(no_listener)?,
+        };
+        state::write_listening(&config.state_dir, listening)?;
+
+        let (commands, to_data_path) = mpsc::channel(COMMAND_QUEUE);
+        let (ended, reports) = mpsc::channel(ENDED_QUEUE);
+        let (state, feed_state) = watch::channel(FeedState::Lost);
+        let api = AgentApi::new(
+            portal.clone(),
+            commands.clone(),
+            ended.clone(),
+            feed_state,
+            clock::now,
+        );
+        let feed = Feed {
+            portal: portal.clone(),
+            hello: hello(config, wireguard_public_key, listening),
+            commands: commands.clone(),
+            reports: ended.clone(),
+            state,
+            clock: clock::now,
+            silence: SILENCE_LIMIT,
+        };
+        Ok(Self {
+            listening,
+            data_path,
+            api: Arc::new(api),
+            api_listener,
+            api_tls,
+            feed,
+            portal,
+            commands,
+            to_data_path,
+            ended,
+            reports,
+        })
+    }
+
+    /// Where it listens.
+    pub fn listening(&self) -> Listening {
+        self.listening
+    }
+
+    /// Serves until `stop` is done, then ends every session.
+    ///
+    /// # Errors
+    /// [`ServeError`] if a part fails for good.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let Listening { udp, tls } = self.listening;
+        info!(%udp, %tls, "gateway listens");
+        let mut data_path = tokio::spawn(self.data_path.run(self.to_data_path, self.ended));
+        let mut api = tokio::spawn(self.api.serve(self.api_listener, self.api_tls));
+        let mut feed = tokio::spawn(self.feed.run());
+        let mut reports = tokio::spawn(reports::run(self.portal, self.reports));
+        let outcome = tokio::select! {
+            () = stop => Ok(()),
+            ended = &mut data_path => Err(why_ended(ended)),
+            _ = &mut api => Err(ServeError::Ended("the agent API")),
+            _ = &mut feed => Err(ServeError::Ended("the feed")),
+            _ = &mut reports => Err(ServeError::Ended("reporting")),
+        };
+        info!("gateway stops");
+        api.abort();
+        feed.abort();
+        // They hold the other senders of reports.
+        let _ = api.await;
+        let _ = feed.await;
+        if outcome.is_ok() {
+            say_farewell(self.commands, data_path).await;
+            if tokio::time::timeout(REPORT_LIMIT, reports).await.is_err() {
+                warn!("the portal was not told of every session's end");
+            }
+        }
+        outcome
+    }
+}
+
+async fn say_farewell(
+    commands: mpsc::Sender<Command>,
+    data_path: JoinHandle<Result<(), DataPathError>>,
+) {
+    let farewell = async {
+        let (done, told) = oneshot::channel();
+        if commands.send(Command::Shutdown { done }).await.is_ok() {
+            // An error is the data path gone, and its sessions with it.
+            let _ = told.await;
+        }
+        let _ = data_path.await;
+    };
+    if tokio::time::timeout(FAREWELL_LIMIT, farewell)
+        .await
+        .is_err()
+    {
+        warn!("not every session heard that the gateway stops");
+    }
+}
+
+fn why_ended(ended: Result<Result<(), DataPathError>, tokio::task::JoinError>) -> ServeError {
+    match ended {
+        Ok(Err(error)) => error.into(),
+        Ok(Ok(())) | Err(_) => ServeError::Ended("the data path"),
+    }
+}
+
+fn hello(config: &Config, wireguard_public_key: Bytes32, listening: Listening) -> GatewayHello {
+    let mut endpoints = config.public_endpoints.clone();
+    if endpoints.is_empty() {
+        endpoints.push(on_loopback(listening.udp));
+    }
+    let url = match &config.public_url {
+        Some(url) => url.as_str().to_owned(),
+        None => format!("https://{}", on_loopback(listening.tls)),
+    };
+    GatewayHello {
+        wireguard_public_key,
+        endpoints,
+        url,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Where a program on this machine reaches what is bound to `address`.
+fn on_loopback(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        // Bound to `[::]` means IPv4 as well.
+        ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// `[::]` means every address, also where there is no IPv6.
+fn every_address(address: SocketAddr) -> SocketAddr {
+    let unspecified = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    if address.ip() == unspecified && std::net::UdpSocket::bind((unspecified, 0)).is_err() {
+        return SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
+    }
+    address
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // A restart must not wait for old connections to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_address_means_both_kinds() {
+        let listener = listen("[::]:0".parse().unwrap()).unwrap();
+        let address = on_loopback(listener.local_addr().unwrap());
+        assert!(address.is_ipv4());
+        tokio::net::TcpStream::connect(address).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_address_in_use_is_an_error() {
+        let taken = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert!(listen(taken.local_addr().unwrap()).is_err());
+    }
+
+    #[test]
+    fn an_address_of_its_own_is_kept() {
+        let own: SocketAddr = "192.0.2.1:443".parse().unwrap();
+        assert_eq!(on_loopback(own), own);
+    }
+}

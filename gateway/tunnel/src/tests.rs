@@ -1,0 +1,6 @@
+//! The tunnel's rules, shown over a simulated internet.
+
+mod admission;
+mod strangers;
+mod transfer;
+mod world;

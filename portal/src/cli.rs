@@ -1,0 +1,270 @@
+//! The command line: what the system administrator does, and `serve`.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to standard output, the log to
+//! standard error by `RUST_LOG`. Secrets are printed only by the command that makes them,
+//! once.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use portal::app::App;
+use portal::clock::Clock;
+use portal::config::Config;
+use portal::db::Db;
+use portal::keys::MasterKey;
+use portal::staff::StaffRole;
+use protocol::GatewayName;
+use tracing_subscriber::EnvFilter;
+
+mod copies;
+mod gateway;
+mod keys;
+mod serve;
+mod staff;
+
+/// Where the configuration lies unless `--config` says otherwise.
+const DEFAULT_CONFIG: &str = "/etc/renkei/portal.toml";
+/// The variable that may hold the master key instead of a file.
+const MASTER_KEY_VARIABLE: &str = "RENKEI_MASTER_KEY";
+/// What is logged unless `RUST_LOG` says otherwise.
+const DEFAULT_LOG: &str = "info,sqlx=warn";
+
+/// Renkei's portal: decides who may connect, and keeps what is exchanged.
+#[derive(Debug, Parser)]
+#[command(name = "portal", version)]
+struct Cli {
+    /// The configuration file.
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves the members', the office's and the gateways' listeners.
+    Serve,
+    /// Brings the database up to date and ends.
+    Migrate,
+    /// Accounts of fund staff.
+    #[command(subcommand)]
+    Staff(StaffCommand),
+    /// Gateways.
+    #[command(subcommand)]
+    Gateway(GatewayCommand),
+    /// The master key.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// The audit log.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Copies everything but the master key into a new folder.
+    Backup {
+        /// The folder; it must be new or empty.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Restores a copy into an empty database and an empty folder.
+    Restore {
+        /// The folder that `backup` made.
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum StaffCommand {
+    /// Adds an account; prints its authenticator's secret once.
+    Add(StaffAdd),
+}
+
+#[derive(Debug, Args)]
+struct StaffAdd {
+    /// What is typed at sign-in.
+    #[arg(long, value_name = "ID")]
+    user_id: String,
+    /// The person's name.
+    #[arg(long)]
+    name: String,
+    /// What the account may do.
+    #[arg(long, value_enum)]
+    role: RoleArgument,
+    /// Reads the password from standard input, in place of making one and printing it.
+    #[arg(long)]
+    password_stdin: bool,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum RoleArgument {
+    /// 業務課: approves PCs, reviews filings, issues notices.
+    Reviewer,
+    /// A reviewer who also releases and decides in doubt.
+    Supervisor,
+    /// Watches and restores; never reads a document.
+    SystemAdmin,
+}
+
+#[derive(Debug, Subcommand)]
+enum GatewayCommand {
+    /// Adds a gateway and writes its certificates and key into a folder.
+    Add(GatewayAdd),
+}
+
+#[derive(Debug, Args)]
+struct GatewayAdd {
+    /// Its name: 1 to 32 of a-z, 0-9 and -.
+    #[arg(long)]
+    name: GatewayName,
+    /// The base URL of its agent API, as agents reach it.
+    #[arg(long)]
+    url: String,
+    /// A name or address for its certificate; may be given several times.
+    #[arg(long = "host", value_name = "HOST", required = true)]
+    hosts: Vec<String>,
+    /// The folder to write; it must be new or empty.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Makes a new master key.
+    New {
+        /// The file to write (mode 0600); it must not exist.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Checks that no row was changed, removed or reordered; names the first bad one.
+    Verify,
+}
+
+impl From<RoleArgument> for StaffRole {
+    fn from(role: RoleArgument) -> Self {
+        match role {
+            RoleArgument::Reviewer => Self::Reviewer,
+            RoleArgument::Supervisor => Self::Supervisor,
+            RoleArgument::SystemAdmin => Self::SystemAdmin,
+        }
+    }
+}
+
+/// Does what the command line says.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| DEFAULT_LOG.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+    // A second provider is an error only if somebody installed one before us.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let done = runtime
+        .context("cannot start")
+        .and_then(|runtime| runtime.block_on(execute(cli)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("portal: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn execute(cli: Cli) -> anyhow::Result<()> {
+    let Cli { config, command } = cli;
+    let prepared = || Prepared::load(config);
+    match command {
+        Command::Keys(KeysCommand::New { out }) => keys::make_new(&out),
+        Command::Serve => serve::serve(prepared()?.app().await?).await,
+        Command::Migrate => {
+            prepared()?.database().await?;
+            Ok(())
+        }
+        Command::Staff(StaffCommand::Add(add)) => staff::add(&prepared()?.app().await?, add).await,
+        Command::Gateway(GatewayCommand::Add(add)) => {
+            gateway::add(&prepared()?.app().await?, &add).await
+        }
+        Command::Audit(AuditCommand::Verify) => copies::verify(prepared()?).await,
+        Command::Backup { out } => copies::backup(prepared()?, &out).await,
+        Command::Restore { from } => copies::restore(prepared()?, &from).await,
+    }
+}
+
+/// Configuration and master key, before the database is opened.
+struct Prepared {
+    config: Config,
+    keys: MasterKey,
+}
+
+impl Prepared {
+    fn load(path: PathBuf) -> anyhow::Result<Self> {
+        let config = Config::load(&path, std::env::vars())?;
+        let keys = match (std::env::var(MASTER_KEY_VARIABLE), &config.master_key_file) {
+            (Ok(key), _) => MasterKey::from_base64(&key)?,
+            (Err(_), Some(file)) => MasterKey::from_file(file)?,
+            (Err(_), None) => anyhow::bail!(
+                "no master key: set master_key_file, or {MASTER_KEY_VARIABLE}; \
+                 `portal keys new --out FILE` makes one"
+            ),
+        };
+        Ok(Self { config, keys })
+    }
+
+    /// Opens the database and brings it up to date.
+    async fn database(&self) -> anyhow::Result<Db> {
+        let db = Db::open(&self.config.database_url).await?;
+        db.migrate().await?;
+        Ok(db)
+    }
+
+    async fn app(self) -> anyhow::Result<App> {
+        let db = self.database().await?;
+        Ok(App::start(db, Clock::System, self.keys, self.config).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn roles_are_written_as_in_the_database() {
+        for role in RoleArgument::value_variants() {
+            let word = role.to_possible_value().unwrap().get_name().to_owned();
+            assert_eq!(StaffRole::from(*role).as_str(), word);
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_exit_code_two() {
+        for line in [
+            "portal",
+            "portal serv",
+            "portal gateway add --name UPPER --url https://x --host x --out /tmp/x",
+            "portal staff add --user-id x --name y --role emperor",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

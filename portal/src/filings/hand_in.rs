@@ -1,0 +1,511 @@
+//! Handing in: from finished uploads to a receipt, all or nothing.
+//!
+//! Each file is put together, opened, checked and sealed in turn, so that never more than a
+//! few files are in memory. Only when every one of them passed are they written down, in one
+//! transaction with receipt number, timeline and audit row. What was sealed before something
+//! was refused is taken back; what the sender must do stands in the answer, and the uploads
+//! stay for the next attempt.
+//!
+//! Who asks again for uploads that were handed in already gets the receipt they led to: an
+//! answer lost on the way must not make two filings out of one.
+
+use std::sync::Arc;
+
+use access::JST;
+use serde_json::json;
+use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use super::archive::{ArchiveError, Password};
+use super::check::{self, CheckedFile, ChosenName, Fault, IsDocument, Problem, Rule, Warning};
+use super::store::{self, FileWarning, NewFiling, NewSubmission, ReceivedFile, SameContent};
+use super::{FilingName, StepError};
+use crate::app::App;
+use crate::audit::{self, Act};
+use crate::custody::{self, CustodyError, Sealed, sha256_hex};
+use crate::db::{Db, StoreError, next_number};
+use crate::ids::{FilingId, SubmissionId, UploadId};
+use crate::uploads::{self, ContentError, Upload};
+use crate::web::principals::Member;
+
+/// How many files can be handed in at one time.
+pub const FILES_LIMIT: usize = 20;
+/// How many files are opened and checked at once; each may take some 300 MiB.
+const CHECKS_AT_ONCE: usize = 2;
+
+static CHECKS: Semaphore = Semaphore::const_new(CHECKS_AT_ONCE);
+
+/// What a member hands in.
+#[derive(Debug)]
+pub struct HandIn {
+    /// The files, at least one.
+    pub files: Vec<HandInFile>,
+    /// The sender knows that the same content was filed before and means it.
+    pub duplicates_confirmed: bool,
+    /// The returned filing that this one replaces.
+    pub replaces: Option<FilingId>,
+}
+
+/// One file of it.
+#[derive(Debug)]
+pub struct HandInFile {
+    /// The finished upload.
+    pub upload: UploadId,
+    /// The zip's password.
+    pub password: Option<Password>,
+    /// Names chosen for what is in it.
+    pub names: Vec<ChosenName>,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Accepted, now or by an earlier request for the same uploads.
+    Accepted(SubmissionId),
+    /// Something is wrong with at least one file. Nothing was kept but the uploads.
+    Refused(Vec<FileProblems>),
+    /// The same content was filed before; the sender has to say that he means it.
+    Duplicates(Vec<Duplicate>),
+    /// The request itself cannot be followed.
+    Impossible(HandInError),
+}
+
+/// All that is wrong with one file.
+#[derive(Debug)]
+pub struct FileProblems {
+    /// Which file.
+    pub upload: UploadId,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+}
+
+/// One filing that was filed before.
+#[derive(Debug)]
+pub struct Duplicate {
+    /// Which file it came in.
+    pub upload: UploadId,
+    /// Its name.
+    pub name: FilingName,
+    /// The earlier one; `None`: it is in this submission twice.
+    pub earlier: Option<SameContent>,
+}
+
+/// Why a request cannot be followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HandInError {
+    /// No file.
+    #[error("no file")]
+    Nothing,
+    /// More than [`FILES_LIMIT`].
+    #[error("more than {FILES_LIMIT} files")]
+    TooMany,
+    /// The same upload twice.
+    #[error("the same upload twice")]
+    Twice,
+    /// Not this member's, expired or taken back.
+    #[error("upload {0} does not exist")]
+    Gone(UploadId),
+    /// Something of it has not arrived yet.
+    #[error("upload {0} is not complete")]
+    Incomplete(UploadId),
+    /// Handed in before, but not together with the others.
+    #[error("upload {0} was handed in before")]
+    HandedIn(UploadId),
+    /// A corrected filing takes the place of one.
+    #[error("a replacement must be one filing")]
+    NotOneReplacement,
+    /// The filing to be replaced may not be.
+    #[error(transparent)]
+    Step(#[from] StepError),
+}
+
+/// A failure of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum HandInFailure {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A document cannot be kept.
+    #[error(transparent)]
+    Custody(#[from] CustodyError),
+    /// An upload cannot be read back.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// The program is stopping.
+    #[error("checking was interrupted")]
+    Interrupted,
+}
+
+/// A file that passed every rule and lies sealed.
+struct Passed {
+    file: ReceivedFile,
+    filings: Vec<NewFiling>,
+}
+
+/// Hands in. Give it a task of its own: cut short it would leave its work to the sweeper.
+pub async fn hand_in(
+    app: &App,
+    member: &Member,
+    request: &HandIn,
+    now: OffsetDateTime,
+) -> Result<Outcome, HandInFailure> {
+    let found = match find_uploads(app, member, request, now).await? {
+        Ok(Found::Open(found)) => found,
+        Ok(Found::HandedIn(submission)) => return Ok(Outcome::Accepted(submission)),
+        Err(error) => return Ok(Outcome::Impossible(error)),
+    };
+    let mut passed = Vec::new();
+    let mut refused = Vec::new();
+    for (file, upload) in request.files.iter().zip(&found) {
+        match check_and_seal(app, member, file, upload, now).await {
+            Ok(Ok(file)) => passed.push(file),
+            Ok(Err(problems)) => refused.push(FileProblems {
+                upload: upload.id,
+                problems,
+            }),
+            Err(failure) => {
+                take_back(app, passed).await;
+                return Err(failure);
+            }
+        }
+    }
+    if !refused.is_empty() {
+        take_back(app, passed).await;
+        record_refusal(app, member, &refused, now).await?;
+        return Ok(Outcome::Refused(refused));
+    }
+    if !request.duplicates_confirmed {
+        let duplicates = find_duplicates(app, member, &found, &passed).await?;
+        if !duplicates.is_empty() {
+            take_back(app, passed).await;
+            // Perhaps it is this very request that a rival for the same uploads has fulfilled.
+            return Ok(match find_uploads(app, member, request, now).await? {
+                Ok(Found::HandedIn(submission)) => Outcome::Accepted(submission),
+                Ok(Found::Open(_)) | Err(_) => Outcome::Duplicates(duplicates),
+            });
+        }
+    }
+    let filings: usize = passed.iter().map(|file| file.filings.len()).sum();
+    if request.replaces.is_some() && filings != 1 {
+        take_back(app, passed).await;
+        return Ok(Outcome::Impossible(HandInError::NotOneReplacement));
+    }
+    write_down(app, member, request, passed, now).await
+}
+
+enum Found {
+    Open(Vec<Upload>),
+    HandedIn(SubmissionId),
+}
+
+async fn find_uploads(
+    app: &App,
+    member: &Member,
+    request: &HandIn,
+    now: OffsetDateTime,
+) -> Result<Result<Found, HandInError>, StoreError> {
+    let files = &request.files;
+    if files.is_empty() {
+        return Ok(Err(HandInError::Nothing));
+    }
+    if files.len() > FILES_LIMIT {
+        return Ok(Err(HandInError::TooMany));
+    }
+    let mut uploads = Vec::new();
+    for (at, file) in files.iter().enumerate() {
+        if files[..at].iter().any(|other| other.upload == file.upload) {
+            return Ok(Err(HandInError::Twice));
+        }
+        match uploads::store::find(&app.db, member, file.upload, now).await? {
+            None => return Ok(Err(HandInError::Gone(file.upload))),
+            Some(upload) if !upload.is_complete() => {
+                return Ok(Err(HandInError::Incomplete(file.upload)));
+            }
+            Some(upload) => uploads.push(upload),
+        }
+    }
+    let first = uploads[0].submission;
+    if let Some(submission) = first
+        && uploads.iter().all(|upload| upload.submission == first)
+    {
+        return Ok(Ok(Found::HandedIn(submission)));
+    }
+    match uploads.iter().find(|upload| upload.submission.is_some()) {
+        Some(upload) => Ok(Err(HandInError::HandedIn(upload.id))),
+        None => Ok(Ok(Found::Open(uploads))),
+    }
+}
+
+/// Opens and checks one file where blocking is allowed, and seals what is in it.
+async fn check_and_seal(
+    app: &App,
+    member: &Member,
+    file: &HandInFile,
+    upload: &Upload,
+    now: OffsetDateTime,
+) -> Result<Result<Passed, Vec<Problem>>, HandInFailure> {
+    let _turn = CHECKS
+        .acquire()
+        .await
+        .map_err(|_| HandInFailure::Interrupted)?;
+    let bytes = Arc::new(uploads::content(app, member, upload).await?);
+    let job = Job {
+        file_name: upload.file_name.clone(),
+        bytes: Arc::clone(&bytes),
+        password: file.password.clone(),
+        names: file.names.clone(),
+        establishment: member.establishment_number(),
+        today: now.to_offset(JST).date(),
+    };
+    let checked = tokio::task::spawn_blocking(move || job.run())
+        .await
+        .map_err(|_| HandInFailure::Interrupted)?;
+    let (accepted, sha256) = match checked {
+        Ok(checked) => checked,
+        Err(refused) => return Ok(Err(refused.problems)),
+    };
+    let file = ReceivedFile {
+        file_name: upload.file_name.clone(),
+        sha256,
+        size_bytes: bytes.len() as u64,
+        warning: accepted.warnings.first().map(|warning| match warning {
+            Warning::WeakEncryption => FileWarning::WeakEncryption,
+        }),
+    };
+    drop(bytes);
+    let mut filings = Vec::new();
+    for checked in accepted.files {
+        match seal(app, member, checked).await {
+            Ok(filing) => filings.push(filing),
+            Err(error) => {
+                take_back(app, vec![Passed { file, filings }]).await;
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(Ok(Passed { file, filings }))
+}
+
+/// What the check needs, on its way to a thread where it may block.
+struct Job {
+    file_name: String,
+    bytes: Arc<Zeroizing<Vec<u8>>>,
+    password: Option<Password>,
+    names: Vec<ChosenName>,
+    establishment: protocol::EstablishmentNumber,
+    today: time::Date,
+}
+
+impl Job {
+    fn run(self) -> Result<(check::Accepted, String), check::Refused> {
+        let rules: [&dyn Rule; 1] = [&IsDocument];
+        let upload = check::Upload {
+            file_name: &self.file_name,
+            bytes: &self.bytes,
+            password: self.password.as_ref(),
+            establishment: self.establishment,
+            chosen: &self.names,
+            today: self.today,
+        };
+        let accepted = check::check_upload(&upload, &rules)?;
+        Ok((accepted, sha256_hex(&self.bytes)))
+    }
+}
+
+async fn seal(app: &App, member: &Member, file: CheckedFile) -> Result<NewFiling, CustodyError> {
+    let file_name = file.name.file_name();
+    let sealed = custody::seal(
+        app,
+        member.establishment(),
+        &file_name,
+        file.bytes,
+        file.pages,
+    );
+    Ok(NewFiling {
+        id: FilingId::new(),
+        name: file.name,
+        original_name: file.original_name,
+        sealed: sealed.await?,
+    })
+}
+
+async fn find_duplicates(
+    app: &App,
+    member: &Member,
+    found: &[Upload],
+    passed: &[Passed],
+) -> Result<Vec<Duplicate>, StoreError> {
+    let mut duplicates = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
+    for (upload, file) in found.iter().zip(passed) {
+        for filing in &file.filings {
+            let sha256 = filing.sealed.document().sha256.as_str();
+            let duplicate = |earlier| Duplicate {
+                upload: upload.id,
+                name: filing.name,
+                earlier,
+            };
+            if seen.contains(&sha256) {
+                duplicates.push(duplicate(None));
+            }
+            seen.push(sha256);
+            let earlier = store::same_content(&app.db, member, sha256).await?;
+            if let Some(earlier) = earlier.into_iter().next() {
+                duplicates.push(duplicate(Some(earlier)));
+            }
+        }
+    }
+    Ok(duplicates)
+}
+
+/// One transaction: everything or nothing.
+async fn write_down(
+    app: &App,
+    member: &Member,
+    request: &HandIn,
+    passed: Vec<Passed>,
+    now: OffsetDateTime,
+) -> Result<Outcome, HandInFailure> {
+    let id = SubmissionId::new();
+    let mut tx = app.db.begin().await?;
+    let mut parts = Vec::new();
+    for file in &request.files {
+        match uploads::store::hand_in(&mut tx, member, file.upload, id, now).await? {
+            Some(objects) => parts.extend(objects),
+            None => {
+                // Another request for the same uploads was faster.
+                drop(tx);
+                take_back(app, passed).await;
+                return Ok(match find_uploads(app, member, request, now).await? {
+                    Ok(Found::HandedIn(submission)) => Outcome::Accepted(submission),
+                    Ok(Found::Open(_)) => Outcome::Impossible(StepError::Moved.into()),
+                    Err(error) => Outcome::Impossible(error),
+                });
+            }
+        }
+    }
+    let (files, filings): (Vec<_>, Vec<_>) = passed
+        .into_iter()
+        .map(|file| (file.file, file.filings))
+        .unzip();
+    let filings: Vec<_> = filings.into_iter().flatten().collect();
+    let objects: Vec<_> = filings
+        .iter()
+        .map(|filing| filing.sealed.document().id)
+        .collect();
+    let day = now.to_offset(JST).date();
+    let day = format!(
+        "{:04}{:02}{:02}",
+        day.year(),
+        u8::from(day.month()),
+        day.day()
+    );
+    let number = next_number(&mut tx, &format!("receipt/{day}")).await?;
+    let details = json!({ "files": files.len(), "filings": filings.len() });
+    let new = NewSubmission {
+        id,
+        receipt_number: format!("{day}-{number:04}"),
+        files,
+        filings,
+        replaces: request.replaces,
+    };
+    if let Err(error) = store::receive(&mut tx, member, new, now).await? {
+        drop(tx);
+        custody::remove_objects(app, objects).await;
+        return Ok(Outcome::Impossible(error.into()));
+    }
+    let act = Act::Submitted(id);
+    audit::record_with(&mut tx, &app.keys, &member.actor(), act, "", &details, now).await?;
+    // If the commit's answer is lost, the submission may stand: its objects stay.
+    Db::commit(tx).await?;
+    custody::remove_objects(app, parts).await;
+    Ok(Outcome::Accepted(id))
+}
+
+/// The audit row of a refusal: what rules were broken, without names.
+async fn record_refusal(
+    app: &App,
+    member: &Member,
+    refused: &[FileProblems],
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let faults: Vec<String> = refused
+        .iter()
+        .flat_map(|file| &file.problems)
+        .map(|problem| fault_word(&problem.fault))
+        .collect();
+    let details = json!({ "files": refused.len(), "faults": faults });
+    let mut tx = app.db.begin().await?;
+    let act = Act::UploadRefused;
+    audit::record_with(&mut tx, &app.keys, &member.actor(), act, "", &details, now).await?;
+    Db::commit(tx).await
+}
+
+/// A fault in words that name no file: what a broken zip's reader says may quote one.
+fn fault_word(fault: &Fault) -> String {
+    match fault {
+        Fault::Archive(ArchiveError::Broken(_)) => "broken zip".to_owned(),
+        fault => fault.to_string(),
+    }
+}
+
+async fn take_back(app: &App, passed: Vec<Passed>) {
+    let sealed: Vec<Sealed> = passed
+        .into_iter()
+        .flat_map(|file| file.filings)
+        .map(|filing| filing.sealed)
+        .collect();
+    custody::discard(app, sealed).await;
+}
+
+impl HandInError {
+    /// What happened and what to do next, for the sender.
+    pub fn page_text(&self) -> String {
+        match self {
+            Self::Nothing => "提出するファイルを選んでください。".into(),
+            Self::TooMany => format!("一度に提出できるファイルは{FILES_LIMIT}個までです。分けて提出してください。"),
+            Self::Twice => "同じファイルが2回選ばれています。画面を再読み込みしてください。".into(),
+            Self::Gone(_) => "送信したファイルの保管期限（24時間）が過ぎています。もう一度ファイルを選んでください。".into(),
+            Self::Incomplete(_) => "まだ送信が終わっていないファイルがあります。終わるまでお待ちください。".into(),
+            Self::HandedIn(_) => "すでに提出されたファイルが含まれています。提出履歴をご確認ください。".into(),
+            Self::NotOneReplacement => "再提出では、訂正した届書を1件だけ選んでください。ほかの届書は「届書を提出する」から提出してください。".into(),
+            Self::Step(error) => error.page_text(),
+        }
+    }
+}
+
+/// What a sender can do about a problem, for the page to offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Type the zip's password (again).
+    Password,
+    /// Choose date and kind in a form, or accept the suggested name.
+    Name,
+    /// Mend the file.
+    File,
+}
+
+impl Remedy {
+    /// What helps against `fault`.
+    pub fn against(fault: &Fault) -> Self {
+        match fault {
+            Fault::Archive(
+                ArchiveError::PasswordMissing
+                | ArchiveError::WrongPassword
+                | ArchiveError::PasswordTooLong,
+            ) => Self::Password,
+            Fault::Name(error) if !error.names_another_establishment() => Self::Name,
+            Fault::Name(_) | Fault::Archive(_) | Fault::Pdf(_) | Fault::Size(_) => Self::File,
+        }
+    }
+
+    /// The word for the page's script.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Password => "password",
+            Self::Name => "name",
+            Self::File => "file",
+        }
+    }
+}

@@ -1,0 +1,555 @@
+//! The name of a filing: `届出年月日_事業所番号4桁_届書名称` (FEATURES S003-45).
+//!
+//! One way to write it is right: eight digits of a western date, the establishment's number
+//! in four digits, the filing's name, joined by `_`. Everything else is refused, but never
+//! without saying what is wrong and, whenever it can be worked out, what the right name is:
+//! the page offers it for one click.
+//!
+//! Nothing here opens a file. [`super::check`] asks for every file that is handed in, the
+//! form asks [`FilingName::build`], the store reads names back with [`FilingName::from_str`].
+
+mod kinds;
+mod repair;
+
+use std::fmt;
+use std::str::FromStr;
+
+use protocol::EstablishmentNumber;
+use time::{Date, Duration, Month};
+use unicode_normalization::UnicodeNormalization;
+
+pub use kinds::Kind;
+
+/// Longer names are not looked at: no file system makes them.
+pub const NAME_LIMIT_CHARS: usize = 255;
+
+/// How far ahead a filing may be dated. Further away it is a slip of the pen.
+pub const DATE_AHEAD_LIMIT: Duration = Duration::days(31);
+
+/// The right name of a filing. There is no other way to have one than by the rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FilingName {
+    date: Date,
+    establishment: EstablishmentNumber,
+    kind: Kind,
+}
+
+impl FilingName {
+    /// The name of a filing whose parts were chosen in a form.
+    pub const fn build(date: Date, establishment: EstablishmentNumber, kind: Kind) -> Self {
+        Self {
+            date,
+            establishment,
+            kind,
+        }
+    }
+
+    /// The date of the filing (届出年月日).
+    pub const fn date(&self) -> Date {
+        self.date
+    }
+
+    /// Whose filing it is.
+    pub const fn establishment(&self) -> EstablishmentNumber {
+        self.establishment
+    }
+
+    /// Which filing it is.
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The name with `.pdf`, as the file is kept and handed out.
+    pub fn file_name(&self) -> String {
+        format!("{self}.pdf")
+    }
+}
+
+impl fmt::Display for FilingName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (year, month, day) = self.date.to_calendar_date();
+        let month = u8::from(month);
+        let (establishment, kind) = (self.establishment, self.kind);
+        write!(f, "{year:04}{month:02}{day:02}_{establishment}_{kind}")
+    }
+}
+
+/// A text that is no filing's name, where only right names can be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not the name of a filing")]
+pub struct NotAFilingName;
+
+impl FromStr for FilingName {
+    type Err = NotAFilingName;
+
+    /// Reads back what `Display` wrote.
+    fn from_str(text: &str) -> Result<Self, NotAFilingName> {
+        let mut parts = text.splitn(3, '_');
+        let (Some(date), Some(number), Some(kind)) = (parts.next(), parts.next(), parts.next())
+        else {
+            return Err(NotAFilingName);
+        };
+        let plain = |text: &str, len| text.len() == len && is_digits(text);
+        if !plain(date, 8) || !plain(number, 4) {
+            return Err(NotAFilingName);
+        }
+        Ok(Self {
+            date: date_from_digits(date).ok_or(NotAFilingName)?,
+            establishment: number.parse().map_err(|_| NotAFilingName)?,
+            kind: Kind::from_name(kind).ok_or(NotAFilingName)?,
+        })
+    }
+}
+
+/// One thing that is wrong with a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameFault {
+    /// No `.pdf` at the end.
+    #[error("the name does not end in .pdf")]
+    Extension,
+    /// Longer than [`NAME_LIMIT_CHARS`].
+    #[error("the name is too long")]
+    TooLong,
+    /// Nothing at the front that is a date.
+    #[error("there is no date")]
+    MissingDate,
+    /// A date that no calendar has.
+    #[error("there is no such date")]
+    NoSuchDate {
+        /// The date as it was written.
+        written: String,
+    },
+    /// A date in a Japanese era.
+    #[error("the date is in a Japanese era")]
+    EraDate {
+        /// The date as it was written.
+        written: String,
+    },
+    /// A western date that is not eight digits.
+    #[error("the date is not eight digits")]
+    DateForm {
+        /// The date as it was written.
+        written: String,
+    },
+    /// A date more than [`DATE_AHEAD_LIMIT`] ahead.
+    #[error("the date {0} is too far ahead")]
+    DateAhead(Date),
+    /// No establishment number after the date.
+    #[error("there is no establishment number")]
+    MissingNumber,
+    /// The establishment's own number, but not in four digits; or no number at all.
+    #[error("the establishment number is not four digits")]
+    NumberForm {
+        /// The number as it was written.
+        written: String,
+    },
+    /// The number of another establishment.
+    #[error("the number of establishment {written} stands in a name for {own}")]
+    OtherEstablishment {
+        /// The number in the name.
+        written: EstablishmentNumber,
+        /// The establishment that files.
+        own: EstablishmentNumber,
+    },
+    /// Something else than one `_` between the parts.
+    #[error("the parts are not joined by one underscore")]
+    Separators,
+    /// Full-width digits or signs.
+    #[error("full-width characters stand for plain ones")]
+    FullWidth,
+    /// What a computer adds to a copy's name.
+    #[error("a copy's mark is at the end")]
+    CopyMark {
+        /// The mark as it was written.
+        written: String,
+    },
+    /// Nothing after the number.
+    #[error("there is no kind of filing")]
+    MissingKind,
+    /// A known filing under another name.
+    #[error("the kind of filing is written differently")]
+    KindSpelling {
+        /// The kind as it was written.
+        written: String,
+        /// The kind that is meant.
+        kind: Kind,
+    },
+    /// No filing that the fund knows.
+    #[error("the kind of filing is unknown")]
+    UnknownKind {
+        /// The kind as it was written.
+        written: String,
+        /// The kind that is probably meant.
+        nearest: Option<Kind>,
+    },
+}
+
+impl NameFault {
+    /// What is wrong, for the person who named the file.
+    pub fn page_text(&self) -> String {
+        match self {
+            Self::Extension => "ファイル名の最後に「.pdf」がありません。".into(),
+            Self::TooLong => format!("ファイル名が長すぎます（{NAME_LIMIT_CHARS}文字まで）。"),
+            Self::MissingDate => {
+                "ファイル名の先頭に届出年月日（西暦8桁、例：20240524）がありません。".into()
+            }
+            Self::NoSuchDate { written } => {
+                format!("届出年月日「{written}」は、暦にない日付です。")
+            }
+            Self::EraDate { written } => format!(
+                "届出年月日「{written}」は和暦です。西暦8桁（例：20240524）で書いてください。"
+            ),
+            Self::DateForm { written } => format!(
+                "届出年月日「{written}」の書き方が違います。西暦8桁の数字（例：20240524）で書いてください。"
+            ),
+            Self::DateAhead(date) => format!(
+                "届出年月日「{}年{}月{}日」は、1か月以上先の日付です。",
+                date.year(),
+                u8::from(date.month()),
+                date.day()
+            ),
+            Self::MissingNumber => "事業所番号（4桁）がありません。".into(),
+            Self::NumberForm { written } => format!(
+                "事業所番号「{written}」の書き方が違います。4桁の数字（前にゼロを付けます）で書いてください。"
+            ),
+            Self::OtherEstablishment { written, own } => format!(
+                "ファイル名の事業所番号「{written}」は、届け出る事業所の番号「{own}」と違います。別の事業所の届書ではないか、中身をご確認ください。"
+            ),
+            Self::Separators => {
+                "届出年月日・事業所番号・届書名称の間は、半角の「_」（アンダーバー）1つで区切ってください。"
+                    .into()
+            }
+            Self::FullWidth => {
+                "全角の数字や記号が使われています。数字と「_」は半角で書いてください。".into()
+            }
+            Self::CopyMark { written } => {
+                format!("コピーしたときに付く「{}」が残っています。", written.trim())
+            }
+            Self::MissingKind => "届書名称（例：資格取得届）がありません。".into(),
+            Self::KindSpelling { written, kind } => {
+                format!("届書名称「{written}」は、「{kind}」と書いてください。")
+            }
+            Self::UnknownKind {
+                written,
+                nearest: Some(kind),
+            } => format!("届書名称「{written}」はありません。「{kind}」のことでしょうか。"),
+            Self::UnknownKind {
+                written,
+                nearest: None,
+            } => format!(
+                "届書名称「{written}」はありません。「資格取得届」など、決められた届書名称を書いてください。"
+            ),
+        }
+    }
+}
+
+/// Why a name is refused: all that is wrong with it, and the right one where it is known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the file's name breaks the rule: {}", join(.faults))]
+pub struct NameError {
+    faults: Vec<NameFault>,
+    suggestion: Option<FilingName>,
+}
+
+impl NameError {
+    /// All that is wrong, in the order of the name. Never empty.
+    pub fn faults(&self) -> &[NameFault] {
+        &self.faults
+    }
+
+    /// The right name, if it can be worked out from the wrong one. A name that carries
+    /// another establishment's number gets none: with one click somebody's filing would land
+    /// in the wrong establishment.
+    pub fn suggestion(&self) -> Option<FilingName> {
+        self.suggestion
+    }
+
+    /// Says whether the name carries another establishment's number. Then no chosen name may
+    /// stand for it: the file has to be looked at.
+    pub fn names_another_establishment(&self) -> bool {
+        self.faults
+            .iter()
+            .any(|fault| matches!(fault, NameFault::OtherEstablishment { .. }))
+    }
+
+    /// What is wrong and what to do, for the person who named the file.
+    pub fn page_text(&self) -> String {
+        let mut text: String = self.faults.iter().map(NameFault::page_text).collect();
+        text.push_str(&match self.suggestion {
+            Some(name) => format!("正しい名前は「{}」です。", name.file_name()),
+            None => {
+                "「届出年月日_事業所番号4桁_届書名称.pdf」（例：20240524_0123_資格取得届.pdf）の形に直してください。"
+                    .into()
+            }
+        });
+        text
+    }
+}
+
+fn join(faults: &[NameFault]) -> String {
+    let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    texts.join("; ")
+}
+
+/// Reads the name of a PDF that `own` hands in. `today` serves to notice slips in the year
+/// and to read years of two digits; without it neither is done.
+///
+/// # Errors
+/// [`NameError`] for every name but the one right form, with the right name where it can be
+/// worked out.
+pub fn parse(
+    file_name: &str,
+    own: EstablishmentNumber,
+    today: Option<Date>,
+) -> Result<FilingName, NameError> {
+    if file_name.chars().nth(NAME_LIMIT_CHARS).is_some() {
+        return Err(NameError {
+            faults: vec![NameFault::TooLong],
+            suggestion: None,
+        });
+    }
+    let name: String = file_name.nfc().collect();
+    if let Some(name) = stem(&name)
+        .and_then(|stem| stem.parse::<FilingName>().ok())
+        .filter(|name| name.establishment == own && !is_ahead(name.date, today))
+    {
+        return Ok(name);
+    }
+    Err(repair::explain(&name, own, today))
+}
+
+/// The name without `.pdf`, if it ends so.
+fn stem(name: &str) -> Option<&str> {
+    let at = name.len().checked_sub(4)?;
+    let extension = name.get(at..)?;
+    extension.eq_ignore_ascii_case(".pdf").then(|| &name[..at])
+}
+
+fn is_ahead(date: Date, today: Option<Date>) -> bool {
+    today.is_some_and(|today| date - today > DATE_AHEAD_LIMIT)
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// `YYYYMMDD`. Filings before 1900 are slips, and years have four digits.
+fn date_from_digits(digits: &str) -> Option<Date> {
+    let number: u32 = digits.parse().ok()?;
+    date(
+        i32::try_from(number / 10_000).ok()?,
+        number / 100 % 100,
+        number % 100,
+    )
+}
+
+fn date(year: i32, month: u32, day: u32) -> Option<Date> {
+    if !(1900..=9999).contains(&year) {
+        return None;
+    }
+    let month = Month::try_from(u8::try_from(month).ok()?).ok()?;
+    Date::from_calendar_date(year, month, u8::try_from(day).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use time::macros::date;
+
+    fn own() -> EstablishmentNumber {
+        "0123".parse().unwrap()
+    }
+
+    fn read(name: &str) -> Result<FilingName, NameError> {
+        parse(name, own(), Some(date!(2026 - 11 - 20)))
+    }
+
+    fn suggested(name: &str) -> Option<String> {
+        let error = read(name).unwrap_err();
+        let text = error.page_text();
+        let suggestion = error.suggestion()?;
+        assert!(text.contains(&suggestion.file_name()), "{text}");
+        Some(suggestion.to_string())
+    }
+
+    #[test]
+    fn the_example_of_the_rule_is_right() {
+        let name = read("20240524_0123_資格取得届.pdf").unwrap();
+        assert_eq!(name.to_string(), "20240524_0123_資格取得届");
+        assert_eq!(name.to_string().parse(), Ok(name));
+        assert_eq!(
+            name,
+            FilingName::build(
+                date!(2024 - 05 - 24),
+                own(),
+                Kind::from_code("acquisition").unwrap()
+            )
+        );
+        assert_eq!(read("20240524_0123_資格取得届.PDF"), Ok(name));
+    }
+
+    #[test]
+    fn names_as_macos_writes_them_are_right() {
+        let decomposed: String = "20240524_0123_適用データ届出総括表.pdf".nfd().collect();
+        assert_ne!(decomposed, "20240524_0123_適用データ届出総括表.pdf");
+        assert!(read(&decomposed).is_ok());
+    }
+
+    #[test]
+    fn what_can_be_repaired_is_refused_with_the_right_name() {
+        let right = Some("20240524_0123_資格取得届".to_owned());
+        for wrong in [
+            "20240524_資格取得届.pdf",
+            "20240524-0123-資格取得届.pdf",
+            "20240524 0123 資格取得届.pdf",
+            "20240524__0123__資格取得届.pdf",
+            "202405240123資格取得届.pdf",
+            "R060524_0123_資格取得届.pdf",
+            "R6.5.24_0123_資格取得届.pdf",
+            "Ｒ６．５．２４_0123_資格取得届.pdf",
+            "令和6年5月24日_0123_資格取得届.pdf",
+            "2024-05-24_0123_資格取得届.pdf",
+            "2024年5月24日_0123_資格取得届.pdf",
+            "2024/5/24_0123_資格取得届.pdf",
+            "240524_0123_資格取得届.pdf",
+            "060524_0123_資格取得届.pdf",
+            "20240524_000123_資格取得届.pdf",
+            "20240524_123_資格取得届.pdf",
+            "２０２４０５２４＿０１２３＿資格取得届.pdf",
+            "20240524_0123_資格取得届 (1).pdf",
+            "20240524_0123_資格取得届（1）.pdf",
+            "20240524_0123_資格取得届 - コピー.pdf",
+            "20240524_0123_資格取得届 - コピー (2).pdf",
+            "20240524_0123_資格取得届のコピー.pdf",
+            "20240524_0123_資格取得届のコピー 2.pdf",
+            "20240524_0123_資格取得届 copy.pdf",
+            "コピー ～ 20240524_0123_資格取得届.pdf",
+            "20240524_0123_加入者資格取得届.pdf",
+            "20240524_0123_取得届.pdf",
+            "20240524_0123_資格取得屆.pdf",
+            "20240524_0123_資格取得届.pdf.pdf",
+            "20240524_0123_資格取得届",
+            " 20240524_0123_資格取得届.pdf",
+            "20240524_0123_資格取得届 .pdf",
+        ] {
+            assert_eq!(suggested(wrong), right, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_repaired_is_refused_without_a_guess() {
+        for wrong in [
+            "20240230_0123_資格取得届.pdf",
+            "20240524_0124_資格取得届.pdf",
+            "20240524_0123_.pdf",
+            "20240524_0123_お知らせ.pdf",
+            "20240524_0123_変更届.pdf",
+            "資格取得届.pdf",
+            "0123_資格取得届.pdf",
+            "R990524_0123_資格取得届.pdf",
+            "20240524_99999_資格取得届.pdf",
+            "",
+            ".pdf",
+            "____.pdf",
+        ] {
+            assert_eq!(suggested(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn each_fault_has_its_own_variant() {
+        let faults = |name: &str| read(name).unwrap_err().faults().to_vec();
+        let written = |text: &str| text.to_owned();
+        assert_eq!(
+            faults("20240524_資格取得届.pdf"),
+            [NameFault::MissingNumber]
+        );
+        assert_eq!(
+            faults("20240230_0123_資格取得届.pdf"),
+            [NameFault::NoSuchDate {
+                written: written("20240230")
+            }]
+        );
+        assert_eq!(
+            faults("20240524_0124_資格取得届.pdf"),
+            [NameFault::OtherEstablishment {
+                written: "0124".parse().unwrap(),
+                own: own()
+            }]
+        );
+        assert_eq!(faults("20240524_0123_.pdf"), [NameFault::MissingKind]);
+        assert_eq!(
+            faults("20240524-0123-資格取得届.pdf"),
+            [NameFault::Separators]
+        );
+        assert_eq!(
+            faults("R060524_0123_資格取得届.pdf"),
+            [NameFault::EraDate {
+                written: written("R060524")
+            }]
+        );
+        assert_eq!(
+            faults("20240524_0123_資格取得届 (1).pdf"),
+            [NameFault::CopyMark {
+                written: written(" (1)")
+            }]
+        );
+        assert_eq!(
+            faults("20240524_000123_資格取得届.pdf"),
+            [NameFault::NumberForm {
+                written: written("000123")
+            }]
+        );
+        assert_eq!(
+            faults("20240524_0123_お知らせ.pdf"),
+            [NameFault::UnknownKind {
+                written: written("お知らせ"),
+                nearest: None
+            }]
+        );
+        assert_eq!(
+            faults("２０２４０５２４_0123_資格取得届.pdf"),
+            [NameFault::FullWidth]
+        );
+        assert_eq!(faults(&"あ".repeat(300)), [NameFault::TooLong]);
+    }
+
+    #[test]
+    fn a_slip_in_the_year_is_noticed_and_next_weeks_filing_is_not() {
+        assert_eq!(
+            read("20620524_0123_資格取得届.pdf").unwrap_err().faults(),
+            [NameFault::DateAhead(date!(2062 - 05 - 24))]
+        );
+        assert!(read("20261127_0123_資格取得届.pdf").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_panics_and_every_suggestion_is_right(name in "\\PC{0,40}") {
+            if let Err(error) = read(&name) {
+                prop_assert!(!error.faults().is_empty());
+                if let Some(right) = error.suggestion() {
+                    prop_assert_eq!(read(&right.file_name()), Ok(right));
+                }
+            }
+        }
+
+        #[test]
+        fn pieces_in_any_order_never_panic(
+            pieces in proptest::collection::vec(prop_oneof![
+                Just("R"), Just("令和"), Just("元年"), Just("6"), Just("20240524"), Just("_"), Just("0123"),
+                Just("資格取得届"), Just(" (1)"), Just("コピー"), Just("."), Just("年"), Just("月"), Just("日"),
+                Just(".pdf"), Just("１２"), Just("-"),
+            ], 0..12),
+        ) {
+            let name: String = pieces.concat();
+            if let Err(error) = read(&name) {
+                prop_assert!(!error.faults().is_empty());
+                if let Some(right) = error.suggestion() {
+                    prop_assert_eq!(read(&right.file_name()), Ok(right));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The members' pages about filings: handing in, history, one filing, its receipt.
+
+mod history;
+mod receipt;
+mod submit;
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::response::{Html, Redirect, Response};
+use http::Method;
+use serde::Deserialize;
+
+use super::Filing;
+use super::store::{self, Search};
+use super::words::{Chip, TimelineLine, chip, size, timeline};
+use crate::app::App;
+use crate::audit::{self, Act};
+use crate::custody::{self, Document};
+use crate::db::Db;
+use crate::notices;
+use crate::web::dates;
+use crate::web::download;
+use crate::web::forms::Verified;
+use crate::web::layout::{Layout, MemberPage, Side};
+use crate::web::page;
+use crate::web::page_error::PageError;
+use crate::web::principals::Member;
+use crate::web::router::Routes;
+pub use history::Line;
+
+/// The routes of the member listener.
+pub fn member_routes(routes: Routes) -> Routes {
+    routes
+        .allow::<Member, _, _>(Method::GET, "/filings/new", submit::new_page)
+        .allow::<Member, _, _>(Method::POST, "/filings", submit::submit)
+        .allow::<Member, _, _>(Method::GET, "/filings", history::list)
+        .allow::<Member, _, _>(Method::GET, "/filings/{id}", filing)
+        .allow::<Member, _, _>(Method::GET, "/filings/{id}/document.pdf", document)
+        .allow::<Member, _, _>(Method::POST, "/filings/{id}/withdraw", withdraw)
+        .allow::<Member, _, _>(Method::GET, "/submissions/{id}", receipt::show)
+        .allow::<Member, _, _>(Method::GET, "/submissions/{id}/receipt.pdf", receipt::pdf)
+}
+
+#[derive(Template)]
+#[template(path = "filing.html")]
+struct FilingPage {
+    layout: Layout,
+    path: String,
+    name: String,
+    kind: String,
+    filed_on: String,
+    chip: Chip,
+    receipt_number: String,
+    receipt_path: String,
+    received: String,
+    sender: String,
+    size: String,
+    pages: u64,
+    sha256: String,
+    returned: Option<Returned>,
+    replaces: Option<String>,
+    may_be_withdrawn: bool,
+    notices: Vec<NoticeLine>,
+    timeline: Vec<TimelineLine>,
+}
+
+struct Returned {
+    label: &'static str,
+    advice: &'static str,
+    words: String,
+    /// Where the corrected filing is, or `None` if it is still to come.
+    replaced_by: Option<String>,
+    resubmit_path: String,
+}
+
+struct NoticeLine {
+    path: String,
+    title: String,
+    number: String,
+    issued: String,
+    unread: bool,
+}
+
+/// `GET /filings/{id}`
+async fn filing(
+    member: Member,
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Html<String>, PageError> {
+    let now = app.clock.now();
+    let id = id.parse().map_err(|_| PageError::NotFound)?;
+    let line = store::find_own_line(&app.db, &member, id)
+        .await?
+        .ok_or(PageError::NotFound)?;
+    let filing = &line.filing;
+    let document = document_of(&app, filing).await?;
+    let notices = notices::store::of_own_filing(&app.db, &member, filing.id).await?;
+    let entries = store::timeline(&app.db, filing).await?;
+    page(&FilingPage {
+        layout: Layout::member(&app, &member, MemberPage::History, now),
+        path: format!("/filings/{id}"),
+        name: filing.name.to_string(),
+        kind: filing.name.kind().name().to_owned(),
+        filed_on: dates::date(filing.name.date()),
+        chip: chip(filing.state.code()),
+        receipt_number: line.receipt_number.clone(),
+        receipt_path: format!("/submissions/{}", filing.submission),
+        received: dates::moment(filing.received),
+        sender: line.sender.clone(),
+        size: size(document.size_bytes),
+        pages: document.pages,
+        sha256: document.sha256,
+        returned: filing.state.return_reason().map(|reason| Returned {
+            label: reason.code().label(),
+            advice: reason.code().advice(),
+            words: reason.text().to_owned(),
+            replaced_by: line.replaced_by.map(|id| format!("/filings/{id}")),
+            resubmit_path: format!("/filings/new?replaces={id}"),
+        }),
+        replaces: filing.replaces.map(|id| format!("/filings/{id}")),
+        may_be_withdrawn: filing.withdraw(now).is_ok(),
+        notices: notices
+            .into_iter()
+            .map(|notice| NoticeLine {
+                path: format!("/notices/{}", notice.id),
+                unread: notice.first_fetched.is_none(),
+                issued: dates::moment(notice.issued),
+                title: notice.title,
+                number: notice.number,
+            })
+            .collect(),
+        timeline: timeline(entries, Side::Member),
+    })
+}
+
+/// `GET /filings/{id}/document.pdf`: the establishment's own filing, as it was accepted.
+async fn document(
+    member: Member,
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Response, PageError> {
+    let id = id.parse().map_err(|_| PageError::NotFound)?;
+    let filing = store::find_own(app.db.pool(), &member, id)
+        .await?
+        .ok_or(PageError::NotFound)?;
+    let document = document_of(&app, &filing).await?;
+    let bytes = read(&app, &document).await?;
+    let mut tx = app.db.begin().await?;
+    let act = Act::FilingRead(filing.id);
+    audit::record(&mut tx, &app.keys, &member.actor(), act, app.clock.now()).await?;
+    Db::commit(tx).await?;
+    Ok(download::attachment(
+        &document.file_name,
+        download::PDF,
+        bytes,
+    ))
+}
+
+/// A form with nothing but its token.
+#[derive(Deserialize)]
+pub struct Confirmed {}
+
+/// `POST /filings/{id}/withdraw`
+async fn withdraw(
+    member: Member,
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Verified(Confirmed {}): Verified<Confirmed>,
+) -> Result<Redirect, PageError> {
+    let now = app.clock.now();
+    let id = id.parse().map_err(|_| PageError::NotFound)?;
+    let mut tx = app.db.begin().await?;
+
+    let filing = store::find_own(&mut *tx, &member, id)
+        .await?
+        .ok_or(PageError::NotFound)?;
+    let step = filing
+        .withdraw(now)
+        .map_err(|error| PageError::Refused(error.page_text()))?;
+    store::save_own(&mut tx, &member, &step)
+        .await?
+        .map_err(|error| PageError::Refused(error.page_text()))?;
+    let act = Act::FilingWithdrawn(id);
+    audit::record(&mut tx, &app.keys, &member.actor(), act, now).await?;
+
+    Db::commit(tx).await?;
+    Ok(Redirect::to(&format!("/filings/{id}")))
+}
+
+/// What the home page says about filings.
+pub struct Overview {
+    /// Returned filings that wait for a corrected one.
+    pub returned: Vec<Line>,
+    /// The latest filings.
+    pub latest: Vec<Line>,
+}
+
+/// Filings on the home page: how many of the latest.
+const LATEST: usize = 5;
+
+/// Looks up what the home page says about filings.
+pub async fn overview(app: &App, member: &Member) -> Result<Overview, PageError> {
+    let latest = store::history(&app.db, member, &Search::default()).await?;
+    let returned = Search {
+        state: Some("returned"),
+        ..Search::default()
+    };
+    let returned = store::history(&app.db, member, &returned).await?;
+    Ok(Overview {
+        latest: latest.lines.iter().take(LATEST).map(Line::new).collect(),
+        returned: returned
+            .lines
+            .iter()
+            .filter(|line| line.replaced_by.is_none())
+            .map(Line::new)
+            .collect(),
+    })
+}
+
+/// The document of a filing that the caller has found through its store.
+pub async fn document_of(app: &App, filing: &Filing) -> Result<Document, PageError> {
+    custody::store::find(&app.db, filing.document)
+        .await?
+        .ok_or(PageError::NotFound)
+}
+
+/// The content of a document that the caller has found through its store.
+pub async fn read(app: &App, document: &Document) -> Result<Vec<u8>, PageError> {
+    custody::read(app, document)
+        .await
+        .map_err(PageError::doing("read a document"))
+}
+
+#[cfg(test)]
+mod tests;

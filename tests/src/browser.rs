@@ -1,0 +1,228 @@
+//! A real browser, driven by WebDriver (Debian's chromium and chromedriver).
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use base64::Engine as _;
+use fantoccini::elements::Element;
+use fantoccini::wd::Capabilities;
+use fantoccini::{Client, ClientBuilder, Locator};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::process::{Process, free_port, wait_for};
+
+/// How long a page may take to show something.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One window of one person.
+#[derive(Debug)]
+pub struct Browser {
+    /// The WebDriver session.
+    pub client: Client,
+    _driver: Process,
+}
+
+impl Browser {
+    /// Opens a window in `folder` that reaches the world through `proxy`, or directly, and
+    /// trusts the service authority in `ca_file` beside the public ones.
+    pub async fn open(
+        folder: &Path,
+        name: &str,
+        proxy: Option<&str>,
+        ca_file: &Path,
+    ) -> Result<Self> {
+        let port = free_port()?;
+        let mut command = Command::new("chromedriver");
+        command.arg(format!("--port={port}"));
+        let driver = Process::start(&format!("chromedriver-{name}"), folder, &mut command)?;
+        let downloads = folder.join(format!("downloads-{name}"));
+        std::fs::create_dir_all(&downloads)?;
+        let mut arguments = vec![
+            "--headless=new".to_owned(),
+            "--no-sandbox".into(),
+            "--disable-gpu".into(),
+            "--disable-quic".into(),
+            "--no-first-run".into(),
+            "--disable-background-networking".into(),
+            "--disable-component-update".into(),
+            "--disable-sync".into(),
+            "--disable-dev-shm-usage".into(),
+            "--lang=ja".into(),
+            format!(
+                "--user-data-dir={}",
+                folder.join(format!("profile-{name}")).display()
+            ),
+            format!(
+                "--ignore-certificate-errors-spki-list={}",
+                spki_hash(ca_file)?
+            ),
+        ];
+        if let Some(proxy) = proxy {
+            arguments.push(format!("--proxy-server=http://{proxy}"));
+        }
+        let mut capabilities = Capabilities::new();
+        capabilities.insert(
+            "goog:chromeOptions".into(),
+            json!({
+                "binary": "/usr/bin/chromium",
+                "args": arguments,
+                "prefs": {"download.default_directory": downloads, "plugins.always_open_pdf_externally": true},
+            }),
+        );
+        let client = wait_for("chromedriver", 30, async || {
+            let mut builder =
+                ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
+            Ok(Some(
+                builder
+                    .capabilities(capabilities.clone())
+                    .connect(&format!("http://127.0.0.1:{port}"))
+                    .await?,
+            ))
+        })
+        .await?;
+        Ok(Self {
+            client,
+            _driver: driver,
+        })
+    }
+
+    /// Goes to a page.
+    pub async fn go(&self, url: &str) -> Result<()> {
+        self.client
+            .goto(url)
+            .await
+            .with_context(|| format!("go to {url}"))
+    }
+
+    /// Waits for the element that `css` finds.
+    pub async fn find(&self, css: &str) -> Result<Element> {
+        match self
+            .client
+            .wait()
+            .at_most(PATIENCE)
+            .for_element(Locator::Css(css))
+            .await
+        {
+            Ok(element) => Ok(element),
+            Err(error) => bail!(
+                "no {css}: {error}; the page says: {}",
+                self.text().await.unwrap_or_default()
+            ),
+        }
+    }
+
+    /// Waits until the page says `words`.
+    pub async fn wait_text(&self, words: &str) -> Result<()> {
+        let squeeze = |text: &str| text.split_whitespace().collect::<String>();
+        let waited = wait_for(words, PATIENCE.as_secs(), async || {
+            Ok(squeeze(&self.text().await?)
+                .contains(&squeeze(words))
+                .then_some(()))
+        })
+        .await;
+        let url = self.client.current_url().await?;
+        let text = self.text().await.unwrap_or_default();
+        waited.with_context(|| format!("{url} says: {text}"))
+    }
+
+    /// What the page shows.
+    pub async fn text(&self) -> Result<String> {
+        Ok(self.client.find(Locator::Css("body")).await?.text().await?)
+    }
+
+    /// Types into the field with this `name`.
+    pub async fn type_into(&self, name: &str, text: &str) -> Result<()> {
+        let field = self.find(&format!("[name='{name}']")).await?;
+        field.clear().await?;
+        field
+            .send_keys(text)
+            .await
+            .with_context(|| format!("type into {name}"))
+    }
+
+    /// Clicks the first button or link whose text contains `words`.
+    pub async fn click(&self, words: &str) -> Result<()> {
+        let path = format!(
+            "//*[self::button or self::a or self::summary][contains(normalize-space(.), '{words}')]"
+        );
+        let element = self
+            .client
+            .wait()
+            .at_most(PATIENCE)
+            .for_element(Locator::XPath(&path))
+            .await;
+        match element {
+            Ok(element) => Ok(element
+                .click()
+                .await
+                .with_context(|| format!("click {words}"))?),
+            Err(error) => bail!(
+                "nothing to click says {words}: {error}; the page says: {}",
+                self.text().await?
+            ),
+        }
+    }
+
+    /// Keeps a picture of the page as `name-WIDTH.png` in `folder`, the whole page high.
+    pub async fn picture(&self, folder: &Path, name: &str, width: u32) -> Result<()> {
+        self.client.set_window_size(width, 900).await?;
+        let height = self
+            .client
+            .execute("return document.documentElement.scrollHeight", vec![])
+            .await?;
+        let height = u32::try_from(height.as_u64().unwrap_or(900))
+            .unwrap_or(900)
+            .clamp(600, 6_000);
+        self.client.set_window_size(width, height + 140).await?;
+        let png = self.client.screenshot().await?;
+        std::fs::create_dir_all(folder)?;
+        std::fs::write(folder.join(format!("{name}-{width}.png")), png)?;
+        self.client.set_window_size(1280, 900).await?;
+        Ok(())
+    }
+
+    /// Runs axe-core (its source is `axe`) and fails with what it finds.
+    pub async fn accessible(&self, axe: &str) -> Result<()> {
+        self.client.execute(axe, vec![]).await?;
+        let script = "const done = arguments[arguments.length - 1];
+            axe.run(document, {resultTypes: ['violations']}).then(found => done(found.violations.map(v =>
+                v.id + ': ' + v.help + ' -> ' + v.nodes.map(n => n.target.join(' ') + ' ' + n.failureSummary).join(' | '))));";
+        let violations = self.client.execute_async(script, vec![]).await?;
+        let url = self.client.current_url().await?;
+        match violations {
+            Value::Array(found) if found.is_empty() => Ok(()),
+            found => bail!("{url}: {found:#}"),
+        }
+    }
+
+    /// Closes the window.
+    pub async fn close(self) -> Result<()> {
+        Ok(self.client.close().await?)
+    }
+}
+
+/// Base64 of the SHA-256 of a certificate's SubjectPublicKeyInfo, as Chromium's
+/// `--ignore-certificate-errors-spki-list` wants it.
+fn spki_hash(ca_file: &Path) -> Result<String> {
+    let pem = std::fs::read_to_string(ca_file)?;
+    let der = pem_to_der(&pem)?;
+    let info = public_key_info(&der)?;
+    Ok(base64::engine::general_purpose::STANDARD.encode(Sha256::digest(info)))
+}
+
+fn pem_to_der(pem: &str) -> Result<Vec<u8>> {
+    use rustls::pki_types::pem::PemObject as _;
+    Ok(
+        rustls::pki_types::CertificateDer::from_pem_slice(pem.as_bytes())
+            .map_err(|e| anyhow::anyhow!("{e}"))?
+            .to_vec(),
+    )
+}
+
+fn public_key_info(der: &[u8]) -> Result<Vec<u8>> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der)?;
+    Ok(certificate.public_key().raw.to_vec())
+}

@@ -1,0 +1,275 @@
+//! The main job, step by step, as the people in it do it over HTTP.
+//!
+//! Each step returns what the person then holds in hand: a code from a letter, a receipt, a
+//! file. The demonstration narrates the steps; the stories begin with them.
+
+use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::pages::{Page, staff_code};
+use crate::stage::{Agent, ESTABLISHMENT_NAME, ESTABLISHMENT_NUMBER, Stage};
+use crate::{MemberPages, OfficePages};
+
+/// The invented admin's user ID.
+pub const ADMIN_USER_ID: &str = "mihon-taro";
+/// The invented admin's name.
+pub const ADMIN_NAME: &str = "見本 太郎";
+/// The invented admin's mail address.
+pub const ADMIN_EMAIL: &str = "taro@mihon-denki.example";
+/// The password that the admin chooses at the first sign-in.
+pub const ADMIN_PASSWORD: &str = "asagao-ga-saku-mado-3";
+/// Size of an upload's parts, in bytes.
+const PART_BYTES: usize = 4 * 1024 * 1024;
+
+/// What the office puts into the letter to a new admin.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    /// For `vpn-agent enrol`.
+    pub registration_code: String,
+    /// For the first sign-in.
+    pub initial_password: String,
+}
+
+impl OfficePages {
+    /// The reviewer signs in with password and authenticator.
+    pub async fn sign_in(&self, stage: &Stage) -> Result<Page> {
+        let page = self.site.open("/sign-in").await?;
+        let form = page
+            .form("/sign-in")?
+            .fill("user_id", &stage.staff.user_id)?
+            .fill("password", &stage.staff.password)?
+            .fill("code", &staff_code(&stage.staff)?)?;
+        let page = self.site.submit(&form).await?;
+        ensure!(
+            page.status == StatusCode::OK && page.path == "/",
+            "office sign-in: {} {}",
+            page.path,
+            page.text()
+        );
+        Ok(page)
+    }
+
+    /// Registers the stage's establishment and its admin; returns what goes into the letter.
+    pub async fn register(&self) -> Result<Letter> {
+        self.register_as(
+            ESTABLISHMENT_NUMBER,
+            ESTABLISHMENT_NAME,
+            ADMIN_USER_ID,
+            ADMIN_NAME,
+            ADMIN_EMAIL,
+        )
+        .await
+    }
+
+    /// Registers an establishment and its admin.
+    pub async fn register_as(
+        &self,
+        number: &str,
+        name: &str,
+        user_id: &str,
+        admin: &str,
+        email: &str,
+    ) -> Result<Letter> {
+        let page = self.site.get("/establishments/new").await?;
+        let form = page
+            .form("/establishments")?
+            .fill("number", number)?
+            .fill("name", name)?
+            .fill("admin_name", admin)?
+            .fill("user_id", user_id)?
+            .fill("email", email)?;
+        let page = self.site.submit(&form).await?;
+        ensure!(page.status == StatusCode::OK, "register: {}", page.text());
+        Ok(Letter {
+            registration_code: page.find("[data-registration-code]")?,
+            initial_password: page.find("[data-initial-password]")?,
+        })
+    }
+
+    /// Compares the matching code with what the clerk reads out and approves the PC.
+    pub async fn approve(&self, matching_code: &str) -> Result<()> {
+        let page = self.site.get("/devices").await?;
+        page.must_say(matching_code)?;
+        let form = page.form("/approve")?.with("matched", "yes");
+        let page = self.site.submit(&form).await?;
+        ensure!(page.status == StatusCode::OK, "approve: {}", page.text());
+        Ok(())
+    }
+
+    /// Takes the oldest filing of the queue into review; returns its page's path.
+    pub async fn take_oldest(&self) -> Result<String> {
+        let queue = self.site.get("/filings").await?;
+        let path = queue
+            .links("/filings/")
+            .into_iter()
+            .next()
+            .with_context(|| format!("a filing in: {}", queue.text()))?;
+        let page = self.site.get(&path).await?;
+        let page = self.site.submit(&page.form("/take")?).await?;
+        ensure!(page.status == StatusCode::OK, "take: {}", page.text());
+        Ok(path)
+    }
+
+    /// Decides the filing and issues a determination notice made from one person's row.
+    pub async fn decide(&self, filing: &str) -> Result<Page> {
+        let page = self.site.get(&format!("{filing}/decide")).await?;
+        let form = page
+            .form("/decide")?
+            .fill("member_number_1", "0001234")?
+            .fill("name_1", "髙﨑 一郎")?
+            .fill("event_1", "acquired")?
+            .fill("event_date_1", "2024-05-01")?
+            .fill("amount_1", "320000")?;
+        let page = self.site.submit(&form).await?;
+        ensure!(page.status == StatusCode::OK, "decide: {}", page.text());
+        Ok(page)
+    }
+}
+
+impl MemberPages {
+    /// Signs in; returns the page that follows.
+    pub async fn sign_in(&self, user_id: &str, password: &str, code: &str) -> Result<Page> {
+        let page = self.site.open("/sign-in").await?;
+        let form = page
+            .form("/sign-in")?
+            .fill("user_id", user_id)?
+            .fill("password", password)?
+            .fill("code", code)?
+            .with("action", "sign_in");
+        self.site.submit(&form).await
+    }
+
+    /// Signs in for the first time: with the letter's password, and chooses one's own.
+    pub async fn first_sign_in(&self, letter: &Letter, code: &str) -> Result<Page> {
+        let page = self
+            .sign_in(ADMIN_USER_ID, &letter.initial_password, code)
+            .await?;
+        let form = page
+            .form("password")
+            .with_context(|| format!("after the first sign-in: {}", page.text()))?
+            .fill("new_password", ADMIN_PASSWORD)?
+            .fill("new_password_again", ADMIN_PASSWORD)?;
+        let page = self.site.submit(&form).await?;
+        ensure!(
+            page.status == StatusCode::OK,
+            "first password: {}",
+            page.text()
+        );
+        Ok(page)
+    }
+
+    /// This session's anti-forgery token, as the page's script reads it.
+    pub async fn csrf(&self) -> Result<String> {
+        self.site
+            .get("/")
+            .await?
+            .attribute("input[name=csrf]", "value")
+    }
+
+    /// Uploads a file in parts; returns the upload's id.
+    pub async fn upload(&self, name: &str, bytes: &[u8]) -> Result<String> {
+        let csrf = self.csrf().await?;
+        let request = self
+            .site
+            .request(Method::POST, "/uploads")
+            .header("renkei-csrf", &csrf)
+            .header("tus-resumable", "1.0.0")
+            .header("upload-length", bytes.len())
+            .header(
+                "upload-metadata",
+                format!("filename {}", STANDARD.encode(name)),
+            );
+        let created = self.site.send(request).await?;
+        let status = created.status();
+        let location = created
+            .headers()
+            .get("location")
+            .map(|path| path.to_str().map(str::to_owned))
+            .transpose()?;
+        let location = match location {
+            Some(location) if status == StatusCode::CREATED => location,
+            _ => anyhow::bail!("upload: {status} {}", created.text().await?),
+        };
+        for (number, part) in bytes.chunks(PART_BYTES).enumerate() {
+            let request = self
+                .site
+                .request(Method::PATCH, &location)
+                .header("renkei-csrf", &csrf)
+                .header("tus-resumable", "1.0.0")
+                .header("content-type", "application/offset+octet-stream")
+                .header("upload-offset", number * PART_BYTES)
+                .body(part.to_vec());
+            let taken = self.site.send(request).await?;
+            ensure!(
+                taken.status() == StatusCode::NO_CONTENT,
+                "part {number}: {}",
+                taken.status()
+            );
+        }
+        Ok(location.rsplit('/').next().unwrap_or_default().to_owned())
+    }
+
+    /// Hands in finished uploads, each with its password; returns status and answer.
+    pub async fn hand_in(&self, uploads: &[(String, Option<&str>)]) -> Result<(StatusCode, Value)> {
+        let files: Vec<Value> = uploads
+            .iter()
+            .map(|(upload, password)| json!({"upload": upload, "password": password}))
+            .collect();
+        let request = self
+            .site
+            .request(Method::POST, "/filings")
+            .header("renkei-csrf", self.csrf().await?)
+            .json(&json!({ "files": files }));
+        let answer = self.site.send(request).await?;
+        let status = answer.status();
+        Ok((status, answer.json().await?))
+    }
+
+    /// Uploads and hands in one file that must be accepted; returns the receipt's path.
+    pub async fn file(&self, name: &str, bytes: &[u8], password: Option<&str>) -> Result<String> {
+        let upload = self.upload(name, bytes).await?;
+        let (status, answer) = self.hand_in(&[(upload, password)]).await?;
+        ensure!(status == StatusCode::CREATED, "{name}: {status} {answer:#}");
+        Ok(answer["receipt"].as_str().context("a receipt")?.to_owned())
+    }
+}
+
+impl MemberPages {
+    /// The establishment's zip password, shown after the password was typed again.
+    pub async fn zip_password(&self, password: &str) -> Result<String> {
+        let page = self.site.get("/settings/zip-password").await?;
+        let form = page
+            .form("/settings/zip-password")?
+            .fill("password", password)?;
+        let page = self.site.submit(&form).await?;
+        page.find("[data-zip-password]")
+            .with_context(|| page.text())
+    }
+}
+
+impl Agent {
+    /// Asks to be registered and returns the matching code that the window shows.
+    pub fn ask_to_enrol(&self, letter: &Letter) -> Result<String> {
+        let printed = self.enrol(ESTABLISHMENT_NUMBER, &letter.registration_code)?;
+        matching_code_in(&printed).with_context(|| format!("a matching code in {printed}"))
+    }
+}
+
+/// `1234-5678` anywhere in a text.
+fn matching_code_in(text: &str) -> Option<String> {
+    text.split(|c: char| !c.is_ascii_digit() && c != '-')
+        .find(|word| {
+            word.len() == 9
+                && word.char_indices().all(|(at, c)| {
+                    if at == 4 {
+                        c == '-'
+                    } else {
+                        c.is_ascii_digit()
+                    }
+                })
+        })
+        .map(str::to_owned)
+}

@@ -1,0 +1,151 @@
+//! A program that runs beside the story and ends with it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+/// How long a program may take to end by itself after SIGTERM.
+const GRACE: Duration = Duration::from_secs(10);
+/// How often a condition is looked at again.
+const POLL: Duration = Duration::from_millis(20);
+
+/// A running program, its log in a file.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command` with its log in `folder/name.log`, appended.
+    pub fn start(name: &str, folder: &Path, command: &mut Command) -> Result<Self> {
+        let log = folder.join(format!("{name}.log"));
+        let file = File::options().create(true).append(true).open(&log)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stderr(Stdio::from(file.try_clone()?))
+            .stdout(Stdio::from(file))
+            .spawn()
+            .with_context(|| format!("start {name}: {command:?}"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log,
+        })
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything the program has logged.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Fails with the end of the log if the program is no longer running.
+    pub fn check_running(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            let log = self.log_text();
+            let tail: Vec<&str> = log.lines().rev().take(20).collect();
+            bail!(
+                "{} ended with {status}:\n{}",
+                self.name,
+                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+            );
+        }
+        Ok(())
+    }
+
+    /// Ends the program at once, as a power cut would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks the program to end (SIGTERM) and returns its exit code.
+    pub fn terminate(&mut self) -> Result<Option<i32>> {
+        signal(self.pid(), "TERM")?;
+        let mut waited = Duration::ZERO;
+        while waited < GRACE {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status.code());
+            }
+            std::thread::sleep(POLL);
+            waited += POLL;
+        }
+        self.kill();
+        bail!("{} did not end within {GRACE:?} of SIGTERM", self.name)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) && self.terminate().is_err() {
+            self.kill();
+        }
+    }
+}
+
+/// Sends a signal by name (`TERM`, `STOP`, `CONT`, `INT`).
+pub fn signal(pid: u32, name: &str) -> Result<()> {
+    let status = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(pid.to_string())
+        .status()?;
+    if !status.success() {
+        bail!("kill -{name} {pid}: {status}");
+    }
+    Ok(())
+}
+
+/// Runs a program to its end and returns what it printed.
+pub fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("run {command:?}"))?;
+    if !output.status.success() {
+        bail!(
+            "{command:?}: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Waits until `look` finds something, `seconds` at most. `what` says what for.
+pub async fn wait_for<T>(
+    what: &str,
+    seconds: u64,
+    mut look: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let mut waited = Duration::ZERO;
+    let mut last = None;
+    while waited < Duration::from_secs(seconds) {
+        match look().await {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => {}
+            Err(error) => last = Some(error),
+        }
+        tokio::time::sleep(POLL).await;
+        waited += POLL;
+    }
+    match last {
+        Some(error) => Err(error.context(format!("waited {seconds} s for {what}"))),
+        None => bail!("waited {seconds} s for {what}"),
+    }
+}
+
+/// Returns a TCP port of 127.0.0.1 that is free now.
+pub fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?
+        .local_addr()?
+        .port())
+}

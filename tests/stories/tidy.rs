@@ -1,0 +1,175 @@
+//! What the workspace promises about itself: who may depend on whom, and that documents point
+//! at things that exist.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use renkei_tests::process::output;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .expect("the workspace")
+}
+
+/// The names under `[dependencies]` of a crate.
+fn dependencies(krate: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(root().join(krate).join("Cargo.toml")).expect("a manifest");
+    text.lines()
+        .skip_while(|line| line.trim() != "[dependencies]")
+        .skip(1)
+        .take_while(|line| !line.starts_with('['))
+        .filter_map(|line| line.split(['.', ' ', '=']).next())
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn tracked_files() -> Vec<PathBuf> {
+    output(
+        Command::new("git")
+            .args(["ls-files", "-z"])
+            .current_dir(root()),
+    )
+    .expect("git lists the files")
+    .split('\0')
+    .filter(|name| !name.is_empty())
+    .map(PathBuf::from)
+    .collect()
+}
+
+#[test]
+fn the_rules_of_access_depend_on_nothing_but_errors_and_time() {
+    let allowed: BTreeSet<String> = ["thiserror", "time"].map(str::to_owned).into();
+    assert_eq!(dependencies("gateway/access"), allowed);
+}
+
+#[test]
+fn dependencies_between_our_crates_go_one_way() {
+    let ours = [
+        "access",
+        "protocol",
+        "tunnel",
+        "udp",
+        "gateway",
+        "portal",
+        "vpn-agent",
+    ];
+    let allowed: [(&str, &[&str]); 7] = [
+        ("gateway/access", &[]),
+        ("gateway/protocol", &["access"]),
+        ("gateway/tunnel", &[]),
+        ("gateway/udp", &[]),
+        ("gateway", &["access", "protocol", "tunnel", "udp"]),
+        ("portal", &["access", "protocol"]),
+        ("vpn-agent", &["access", "protocol", "tunnel", "udp"]),
+    ];
+    for (krate, allowed) in allowed {
+        for dependency in dependencies(krate)
+            .iter()
+            .filter(|name| ours.contains(&name.as_str()))
+        {
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{krate} must not depend on {dependency}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_tunnel_owns_no_socket_and_the_protocol_sends_nothing() {
+    for krate in ["gateway/tunnel", "gateway/protocol", "gateway/access"] {
+        for forbidden in ["tokio", "socket2", "quinn-udp", "reqwest", "hyper"] {
+            assert!(
+                !dependencies(krate).contains(forbidden),
+                "{krate} depends on {forbidden}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_source_file_says_its_duty_in_its_first_line() {
+    for file in tracked_files() {
+        if file.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(root().join(&file)).expect("a source file");
+            assert!(
+                text.starts_with("//!"),
+                "{} does not say its duty",
+                file.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn no_module_file_is_called_mod() {
+    for file in tracked_files() {
+        assert_ne!(
+            file.file_name().and_then(|name| name.to_str()),
+            Some("mod.rs"),
+            "{}",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn every_link_in_the_documents_leads_somewhere() {
+    for file in tracked_files() {
+        if file.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let text = std::fs::read_to_string(root().join(&file)).expect("a document");
+        for target in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            if target.starts_with("http") || target.starts_with('#') {
+                continue;
+            }
+            let path = target.split('#').next().unwrap_or(target);
+            let folder = root().join(file.parent().expect("a folder"));
+            assert!(
+                folder.join(path).exists(),
+                "{}: {target} does not exist",
+                file.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn every_test_that_the_security_document_names_exists() {
+    let document =
+        std::fs::read_to_string(root().join("docs/SECURITY.md")).expect("docs/SECURITY.md");
+    let sources: String = tracked_files()
+        .iter()
+        .filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
+        .map(|file| std::fs::read_to_string(root().join(file)).expect("a source file"))
+        .collect();
+    let names: Vec<&str> = document
+        .split('`')
+        .filter(|word| {
+            word.matches('_').count() >= 2
+                && word
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        })
+        .collect();
+    assert!(
+        names.len() >= 10,
+        "docs/SECURITY.md names only {} tests",
+        names.len()
+    );
+    for name in names {
+        assert!(
+            sources.contains(&format!("fn {name}(")),
+            "docs/SECURITY.md names {name}, which does not exist"
+        );
+    }
+}

@@ -1,0 +1,153 @@
+//! The running agent as the page, the proxy and the control channel see it.
+//!
+//! A handle: it passes wishes on to [`crate::event_loop`] and shows what came of them. It
+//! decides nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::enrolment::{self, Application, EnrolError};
+use crate::event_loop::{EventLoop, Settings};
+use crate::link::{Link, Patience};
+use crate::status::{StatusReport, View};
+use crate::store::Store;
+use crate::urls::{GatewayUrl, PortalUrl};
+
+/// Wishes that may wait for the event loop; more make the asker wait.
+const MAX_WAITING_COMMANDS: usize = 16;
+
+/// What the event loop can be asked for.
+#[derive(Debug)]
+pub enum Command {
+    /// Ask the fund to register this PC. The answer is the sentence why not.
+    Enrol(Application, oneshot::Sender<Result<(), String>>),
+    /// Ask for a session.
+    Connect,
+    /// End the session.
+    Disconnect,
+    /// Take the warning off the page.
+    DismissNotice,
+    /// Take note of where the proxy listens.
+    ProxyListens(SocketAddr),
+    /// The window is there: keep a warm connection and the service's state at hand.
+    WatchService,
+    /// End everything.
+    ShutDown,
+}
+
+/// The way to the portal while a session lasts.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The tunnel.
+    pub link: Link,
+    /// The one place it leads to.
+    pub portal: PortalUrl,
+}
+
+/// The running agent.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    commands: mpsc::Sender<Command>,
+    view: watch::Receiver<View>,
+    route: watch::Receiver<Option<Route>>,
+    clock: Arc<Clock>,
+    suggested_gateway: Option<GatewayUrl>,
+}
+
+impl Agent {
+    /// Starts the event loop. The caller holds the instance lock of `store`.
+    pub fn start(config: &Config, store: Store) -> Result<(Self, JoinHandle<()>), EnrolError> {
+        let clock = Arc::new(Clock::system(store.time_floor()));
+        Self::start_with(config, store, clock, Patience::default())
+    }
+
+    /// Starts the event loop with a clock that may be wrong and with another patience.
+    pub fn start_with(
+        config: &Config,
+        store: Store,
+        clock: Arc<Clock>,
+        patience: Patience,
+    ) -> Result<(Self, JoinHandle<()>), EnrolError> {
+        let roots = enrolment::roots(config.gateway_ca_file.as_deref())?;
+        let (command_sender, commands) = mpsc::channel(MAX_WAITING_COMMANDS);
+        let (route_sender, route) = watch::channel(None);
+        let event_loop = EventLoop::new(Settings {
+            store,
+            roots,
+            clock: clock.clone(),
+            commands,
+            route: route_sender,
+            patience,
+        })?;
+        let agent = Self {
+            commands: command_sender,
+            view: event_loop.view(),
+            route,
+            clock,
+            suggested_gateway: config.gateway_url.clone(),
+        };
+        Ok((agent, tokio::spawn(event_loop.run())))
+    }
+
+    /// Passes a wish on. False if the agent is ending.
+    pub async fn tell(&self, command: Command) -> bool {
+        self.commands.send(command).await.is_ok()
+    }
+
+    /// Asks the fund to register this PC; waits until the request is there.
+    ///
+    /// # Errors
+    /// The sentence for the user.
+    pub async fn enrol(&self, application: Application) -> Result<(), String> {
+        let (sender, receiver) = oneshot::channel();
+        self.tell(Command::Enrol(application, sender)).await;
+        receiver
+            .await
+            .unwrap_or_else(|_| Err("終了処理中のため、登録を申請できませんでした。".to_owned()))
+    }
+
+    /// The picture of this moment.
+    pub fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+
+    /// The picture of this moment in the words of the contract.
+    pub fn report(&self) -> StatusReport {
+        let now = self.clock.now();
+        self.view.borrow().report(now)
+    }
+
+    /// The agent's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Waits until the picture is as wished, at most `timeout`. False if it did not become so.
+    pub async fn wait_for(&self, timeout: Duration, wish: impl Fn(&View) -> bool) -> bool {
+        let mut view = self.view.clone();
+        tokio::time::timeout(timeout, view.wait_for(|view| wish(view)))
+            .await
+            .is_ok_and(|found| found.is_ok())
+    }
+
+    /// Waits until the picture changes. False if the agent has ended.
+    pub async fn changed(&mut self) -> bool {
+        self.view.changed().await.is_ok()
+    }
+
+    /// The way to the portal, if there is one now.
+    pub fn route(&self) -> Option<Route> {
+        self.route.borrow().clone()
+    }
+
+    /// The gateway that the enrolment form suggests.
+    pub fn suggested_gateway(&self) -> Option<&GatewayUrl> {
+        self.suggested_gateway.as_ref()
+    }
+}

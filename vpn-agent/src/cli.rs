@@ -1,0 +1,60 @@
+//! The command line: what may be typed, and what `--help` says about it.
+//!
+//! Parses only; [`crate::commands`] acts. Wrong usage ends with exit code 2 (clap's own).
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use protocol::EstablishmentNumber;
+
+use crate::urls::GatewayUrl;
+
+/// Connects this PC to the fund's document exchange (連携).
+#[derive(Debug, Parser)]
+#[command(name = "vpn-agent", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// Settings (TOML). Default: vpn-agent.toml in the user's configuration folder, if there.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Ask the fund to register this PC, show the matching code, wait for the approval.
+    Enrol {
+        /// Base URL of the fund's gateway. Default: `gateway_url` of the settings.
+        #[arg(long, value_name = "URL")]
+        gateway: Option<GatewayUrl>,
+        /// The establishment's number (事業所番号).
+        #[arg(long, value_name = "NUMBER")]
+        establishment: EstablishmentNumber,
+        /// The registration code (登録コード) that the fund sent.
+        #[arg(long, value_name = "CODE")]
+        code: String,
+        /// Return after the request; `status`, `open` and `connect` go on asking.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Connect, and stay in the foreground until the session ends.
+    Connect,
+    /// Open the agent's window.
+    Open {
+        /// Print the window's address instead of opening a browser.
+        #[arg(long)]
+        no_browser: bool,
+    },
+    /// Say how things stand.
+    Status {
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End the session of the running agent.
+    Disconnect,
+    /// Check everything that connecting needs, step by step.
+    Diagnose,
+}

@@ -1,0 +1,423 @@
+//! What the commands of the command line do.
+//!
+//! Each either speaks to the agent that runs already, over the control channel, or becomes
+//! that agent itself. Standard output carries what was asked for, standard error the rest.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::EstablishmentNumber;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::agent::{Agent, Command};
+use crate::cli;
+use crate::config::Config;
+use crate::control::{self, Claim, Client, Instance, Reply, Request, WindowRequest};
+use crate::diagnose;
+use crate::enrolment::{Application, EnrolError};
+use crate::os;
+use crate::page::Page;
+use crate::proxy::Proxy;
+use crate::session_state::State;
+use crate::status::{StateName, StatusReport, View, at_rest};
+use crate::store::{Store, StoreError};
+use crate::urls::GatewayUrl;
+
+mod window;
+
+/// How long `connect` waits for the tunnel.
+const CONNECT_LIMIT: Duration = Duration::from_secs(40);
+
+/// How long one question about staff's decision may take.
+const POLL_LIMIT: Duration = Duration::from_secs(15);
+
+/// How often another run's status is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// The same while staff have to decide.
+const LOOK_AGAIN_PENDING: Duration = Duration::from_secs(1);
+
+/// How long the event loop may take to end.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// Wishes for the window that may wait.
+const MAX_WINDOW_REQUESTS: usize = 4;
+
+/// Why a command failed. The program ends with exit code 1.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The sentence for the user says it all.
+    #[error("{0}")]
+    Told(String),
+    /// The disk.
+    #[error("{}", .0.page_text())]
+    Store(#[from] StoreError),
+    /// The enrolment.
+    #[error("{}", .0.page_text())]
+    Enrol(#[from] EnrolError),
+    /// The system refused something.
+    #[error("{what}: {source}")]
+    System {
+        /// What could not be done, for the user.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> CommandError {
+    move |source| CommandError::System { what, source }
+}
+
+/// Runs one command.
+pub async fn run(command: cli::Command, config: &Config) -> Result<(), CommandError> {
+    let store = Store::open(&config.data_dir)?;
+    match command {
+        cli::Command::Enrol {
+            gateway,
+            establishment,
+            code,
+            no_wait,
+        } => enrol(config, store, gateway, establishment, code, no_wait).await,
+        cli::Command::Connect => connect(config, store).await,
+        cli::Command::Open { no_browser } => window::open(config, store, no_browser).await,
+        cli::Command::Status { json } => status(config, store, json).await,
+        cli::Command::Disconnect => disconnect(store).await,
+        cli::Command::Diagnose => diagnose(config, store).await,
+    }
+}
+
+/// An agent in this process, with its control channel.
+struct Running {
+    agent: Agent,
+    event_loop: JoinHandle<()>,
+    control: JoinHandle<()>,
+    windows: mpsc::Receiver<WindowRequest>,
+}
+
+impl Running {
+    fn start(config: &Config, store: Store, instance: Instance) -> Result<Self, CommandError> {
+        let (agent, event_loop) = Agent::start(config, store)?;
+        let (sender, windows) = mpsc::channel(MAX_WINDOW_REQUESTS);
+        let control = tokio::spawn(instance.serve(agent.clone(), sender));
+        Ok(Self {
+            agent,
+            event_loop,
+            control,
+            windows,
+        })
+    }
+
+    /// Starts proxy and page.
+    async fn serve_proxy(&self, config: &Config) -> Result<Arc<Page>, CommandError> {
+        let proxy = Proxy::bind(config.proxy_port)
+            .await
+            .map_err(system("このパソコンの中の中継を始められませんでした"))?;
+        let page = Page::new()
+            .map(Arc::new)
+            .map_err(|error| CommandError::Told(error.to_string()))?;
+        self.agent
+            .tell(Command::ProxyListens(proxy.address()))
+            .await;
+        tokio::spawn(proxy.serve(self.agent.clone(), page.clone()));
+        Ok(page)
+    }
+
+    /// Ends cleanly: the gateway and the portal are told.
+    async fn end(self) {
+        self.agent.tell(Command::ShutDown).await;
+        if tokio::time::timeout(END_LIMIT, self.event_loop)
+            .await
+            .is_err()
+        {
+            tracing::warn!("the agent did not end in time");
+        }
+        self.control.abort();
+    }
+}
+
+fn claim(store: &Store) -> Result<Claim, CommandError> {
+    control::claim(store).map_err(system("実行中の連携を確認できませんでした"))
+}
+
+/// Standard output may be a closed pipe; that is no reason to fail.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+async fn enrol(
+    config: &Config,
+    store: Store,
+    gateway: Option<GatewayUrl>,
+    establishment: EstablishmentNumber,
+    code: String,
+    no_wait: bool,
+) -> Result<(), CommandError> {
+    let gateway = gateway
+        .or_else(|| config.gateway_url.clone())
+        .ok_or_else(|| CommandError::Told("接続先を --gateway で指定してください。".to_owned()))?;
+    let application = Application {
+        gateway,
+        establishment,
+        code,
+    };
+    match claim(&store)? {
+        Claim::Theirs(client) => enrol_through(&client, application, no_wait).await,
+        Claim::Ours(instance) => {
+            let mut running = Running::start(config, store, instance)?;
+            let result = enrol_here(&mut running.agent, application, no_wait).await;
+            running.end().await;
+            result
+        }
+    }
+}
+
+async fn enrol_here(
+    agent: &mut Agent,
+    application: Application,
+    no_wait: bool,
+) -> Result<(), CommandError> {
+    agent.enrol(application).await.map_err(CommandError::Told)?;
+    show_matching_code(&agent.report());
+    if no_wait {
+        return Ok(());
+    }
+    let report = loop {
+        let report = agent.report();
+        if report.state != StateName::Pending {
+            break report;
+        }
+        tokio::select! {
+            alive = agent.changed() => if !alive { break agent.report() },
+            signal = os::shutdown_signal() => {
+                signal.map_err(system("終了の合図を待てませんでした"))?;
+                return Ok(());
+            }
+        }
+    };
+    enrolled(&report)
+}
+
+async fn enrol_through(
+    client: &Client,
+    application: Application,
+    no_wait: bool,
+) -> Result<(), CommandError> {
+    let request = Request::Enrol {
+        gateway: application.gateway,
+        establishment: application.establishment,
+        code: application.code,
+    };
+    let mut report = expect_status(ask(client, &request).await?)?;
+    show_matching_code(&report);
+    if no_wait {
+        return Ok(());
+    }
+    while report.state == StateName::Pending {
+        tokio::time::sleep(LOOK_AGAIN_PENDING).await;
+        report = expect_status(ask(client, &Request::Status).await?)?;
+    }
+    enrolled(&report)
+}
+
+fn show_matching_code(report: &StatusReport) {
+    if let Some(code) = &report.matching_code {
+        say(&format!("照合番号: {code}"));
+        eprintln!(
+            "基金事務局へお電話のうえ、この照合番号をお伝えください。承認されるまでお待ちください。"
+        );
+    }
+}
+
+fn enrolled(report: &StatusReport) -> Result<(), CommandError> {
+    match report.state {
+        StateName::Ready => {
+            say(
+                "登録が承認されました。「vpn-agent open」または「vpn-agent connect」で接続できます。",
+            );
+            Ok(())
+        }
+        StateName::Unenrolled
+        | StateName::Pending
+        | StateName::Connecting
+        | StateName::Connected
+        | StateName::Refused
+        | StateName::Ended => Err(CommandError::Told(
+            report
+                .reason
+                .clone()
+                .unwrap_or_else(|| "登録は完了していません。".to_owned()),
+        )),
+    }
+}
+
+async fn connect(config: &Config, store: Store) -> Result<(), CommandError> {
+    match claim(&store)? {
+        Claim::Theirs(client) => connect_through(&client).await,
+        Claim::Ours(instance) => {
+            let mut running = Running::start(config, store, instance)?;
+            let result = connect_here(&mut running, config).await;
+            running.end().await;
+            result
+        }
+    }
+}
+
+async fn connect_through(client: &Client) -> Result<(), CommandError> {
+    let mut report = expect_status(ask(client, &Request::Connect).await?)?;
+    let mut waited = Duration::ZERO;
+    // The wish may not have been taken up yet: rest states are believed after one look.
+    while waited < CONNECT_LIMIT
+        && (waited < LOOK_AGAIN * 2 || report.state == StateName::Connecting)
+        && report.state != StateName::Connected
+    {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        waited += LOOK_AGAIN;
+        report = expect_status(ask(client, &Request::Status).await?)?;
+    }
+    connected(&report)
+}
+
+async fn connect_here(running: &mut Running, config: &Config) -> Result<(), CommandError> {
+    running.serve_proxy(config).await?;
+    let agent = &mut running.agent;
+    wait_for_decision(agent).await;
+    if !agent.view().state.may_connect() {
+        return Err(CommandError::Told(match agent.report().reason {
+            Some(reason) => reason,
+            None => cannot_connect(agent.report().state).to_owned(),
+        }));
+    }
+    let before = agent.view().state;
+    agent.tell(Command::Connect).await;
+    let settled = |view: &View| {
+        view.state != before && !matches!(view.state, State::Asking | State::Linking(_))
+    };
+    tokio::select! {
+        _ = agent.wait_for(CONNECT_LIMIT, settled) => {}
+        signal = os::shutdown_signal() => {
+            return signal.map_err(system("終了の合図を待てませんでした"));
+        }
+    }
+    connected(&agent.report())?;
+    loop {
+        tokio::select! {
+            alive = agent.changed() => {
+                if !alive || agent.view().session().is_none() {
+                    eprintln!("{}", agent.report().reason.unwrap_or_default());
+                    return Ok(());
+                }
+                if let Some(notice) = agent.view().notice {
+                    eprintln!("{}", notice.page_text());
+                    agent.tell(Command::DismissNotice).await;
+                }
+            }
+            _ = running.windows.recv() => {}
+            signal = os::shutdown_signal() => {
+                return signal.map_err(system("終了の合図を待てませんでした"));
+            }
+        }
+    }
+}
+
+fn connected(report: &StatusReport) -> Result<(), CommandError> {
+    if report.state != StateName::Connected {
+        return Err(CommandError::Told(report.reason.clone().unwrap_or_else(
+            || "接続できませんでした。しばらくしてからもう一度お試しください。".to_owned(),
+        )));
+    }
+    say(&report.to_text());
+    Ok(())
+}
+
+/// Asks once what staff have decided, if that is open.
+async fn wait_for_decision(agent: &Agent) {
+    if matches!(agent.view().state, State::Pending { .. }) {
+        agent.wait_for(POLL_LIMIT, |view| view.polls > 0).await;
+    }
+}
+
+async fn status(config: &Config, store: Store, json: bool) -> Result<(), CommandError> {
+    let report = match claim(&store)? {
+        Claim::Theirs(client) => expect_status(ask(&client, &Request::Status).await?)?,
+        Claim::Ours(instance) => {
+            let running = Running::start(config, store, instance)?;
+            wait_for_decision(&running.agent).await;
+            let now = running.agent.clock().now();
+            let report = at_rest(&running.agent.view(), now);
+            running.end().await;
+            report
+        }
+    };
+    if json {
+        say(&serde_json::to_string(&report).expect("a report has a JSON form"));
+    } else {
+        say(&report.to_text());
+    }
+    Ok(())
+}
+
+async fn disconnect(store: Store) -> Result<(), CommandError> {
+    match claim(&store)? {
+        Claim::Theirs(client) => {
+            let report = expect_status(ask(&client, &Request::Disconnect).await?)?;
+            say(&report.to_text());
+        }
+        Claim::Ours(_) => say("接続していません。"),
+    }
+    Ok(())
+}
+
+async fn diagnose(config: &Config, store: Store) -> Result<(), CommandError> {
+    let running = match claim(&store)? {
+        Claim::Theirs(client) => Some(expect_status(ask(&client, &Request::Status).await?)?),
+        Claim::Ours(_) => None,
+    };
+    let findings = diagnose::run(config, &store, running.as_ref()).await;
+    let mut well = true;
+    for finding in &findings {
+        say(&finding.to_string());
+        well &= !finding.is_bad();
+    }
+    if well {
+        Ok(())
+    } else {
+        Err(CommandError::Told(
+            "問題が見つかりました。上の「NG」の項目をご確認ください。".to_owned(),
+        ))
+    }
+}
+
+async fn ask(client: &Client, request: &Request) -> Result<Reply, CommandError> {
+    client
+        .ask(request)
+        .await
+        .map_err(system("実行中の連携と通信できませんでした"))
+}
+
+fn expect_status(reply: Reply) -> Result<StatusReport, CommandError> {
+    match reply {
+        Reply::Status(report) => Ok(*report),
+        Reply::Failed { sentence } => Err(CommandError::Told(sentence)),
+        Reply::Window { .. } => Err(CommandError::Told(
+            "実行中の連携から正しい応答がありませんでした。".to_owned(),
+        )),
+    }
+}
+
+/// Why 接続 is not possible in this state.
+pub fn cannot_connect(state: StateName) -> &'static str {
+    match state {
+        StateName::Unenrolled => {
+            "このパソコンはまだ登録されていません。「vpn-agent enrol」または「vpn-agent open」で登録してください。"
+        }
+        StateName::Pending => "基金事務局の承認を待っています。承認されると接続できます。",
+        StateName::Refused => {
+            "このパソコンの登録は認められていません。基金事務局へお問い合わせください。"
+        }
+        StateName::Connecting | StateName::Connected => "すでに接続しています。",
+        StateName::Ready | StateName::Ended => "もう一度お試しください。",
+    }
+}

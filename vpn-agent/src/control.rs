@@ -1,0 +1,316 @@
+//! The channel between two runs of the agent: `status`, `connect`, `disconnect`, `open` and
+//! `enrol` typed while an agent is running go to that one.
+//!
+//! One JSON object a line, each way, over a channel that only this user can open (see
+//! [`crate::os`]). There is no such channel over TCP.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::EstablishmentNumber;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::agent::{Agent, Command};
+use crate::enrolment::Application;
+use crate::os::{self, ControlListener, ControlStream};
+use crate::status::StatusReport;
+use crate::store::Store;
+use crate::urls::GatewayUrl;
+
+/// Longest line, in bytes.
+const LINE_LIMIT_BYTES: u64 = 64 * 1024;
+
+/// How long the other side may take for a line.
+const LINE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often, and after which pause, a channel that is not there yet is tried again.
+const CONNECT_TRIES: u32 = 20;
+const CONNECT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Runs of the agent that are served at a time.
+const MAX_CONNECTIONS: usize = 16;
+
+/// Lines in one connection.
+const MAX_LINES: usize = 1000;
+
+/// What can be asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// How things stand.
+    Status,
+    /// Ask for a session.
+    Connect,
+    /// End the session.
+    Disconnect,
+    /// Bring the window up.
+    Open {
+        /// Only tell its address.
+        no_browser: bool,
+    },
+    /// Ask the fund to register this PC.
+    Enrol {
+        /// Where.
+        gateway: GatewayUrl,
+        /// For which establishment.
+        establishment: EstablishmentNumber,
+        /// The registration code.
+        code: String,
+    },
+}
+
+/// What is answered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Reply {
+    /// Done, or under way; this is how things stand now.
+    Status(Box<StatusReport>),
+    /// The window's address.
+    Window {
+        /// With the launch token.
+        url: String,
+    },
+    /// Not done.
+    Failed {
+        /// Why, for the user.
+        sentence: String,
+    },
+}
+
+/// A wish to bring the window up, answered with its address.
+pub type WindowRequest = (
+    /* no_browser */ bool,
+    tokio::sync::oneshot::Sender<Option<String>>,
+);
+
+/// This run is the one that holds the data folder.
+#[derive(Debug)]
+pub struct Instance {
+    listener: ControlListener,
+    _lock: File,
+}
+
+/// What became of the try to hold the data folder.
+#[derive(Debug)]
+pub enum Claim {
+    /// This run holds it.
+    Ours(Instance),
+    /// Another run does, and this is the channel to it.
+    Theirs(Client),
+}
+
+/// A channel to the running agent.
+#[derive(Debug)]
+pub struct Client {
+    path: PathBuf,
+}
+
+/// Makes this run the one that holds the data folder, or finds the one that does.
+pub fn claim(store: &Store) -> io::Result<Claim> {
+    let path = store.run_dir().join("control");
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(store.run_dir().join("lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Claim::Ours(Instance {
+            listener: ControlListener::bind(&path)?,
+            _lock: lock,
+        })),
+        Err(TryLockError::WouldBlock) => Ok(Claim::Theirs(Client { path })),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+impl Client {
+    /// Asks the running agent.
+    pub async fn ask(&self, request: &Request) -> io::Result<Reply> {
+        let exchange = async {
+            let mut stream = self.connect().await?;
+            let mut line = serde_json::to_vec(request)?;
+            line.push(b'\n');
+            stream.write_all(&line).await?;
+            let answer = read_line(&mut BufReader::new(stream)).await?;
+            Ok(serde_json::from_slice(&answer)?)
+        };
+        tokio::time::timeout(LINE_TIMEOUT, exchange).await?
+    }
+
+    /// Connects; an agent that has just started may not listen yet.
+    async fn connect(&self) -> io::Result<ControlStream> {
+        let mut tries = 0;
+        loop {
+            match os::connect_control(&self.path).await {
+                Err(error)
+                    if tries < CONNECT_TRIES
+                        && matches!(
+                            error.kind(),
+                            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                        ) =>
+                {
+                    tries += 1;
+                    tokio::time::sleep(CONNECT_PAUSE).await;
+                }
+                connected => return connected,
+            }
+        }
+    }
+}
+
+impl Instance {
+    /// Serves other runs until dropped. Wishes for the window go to `windows`; without a
+    /// receiver there, this run has no window.
+    pub async fn serve(self, agent: Agent, windows: mpsc::Sender<WindowRequest>) {
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            let Ok(slot) = slots.clone().acquire_owned().await else {
+                return;
+            };
+            let stream = match self.listener.accept().await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a control connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let (agent, windows) = (agent.clone(), windows.clone());
+            tokio::spawn(async move {
+                if let Err(error) = serve_stream(stream, agent, windows).await {
+                    tracing::debug!(%error, "control connection ended");
+                }
+                drop(slot);
+            });
+        }
+    }
+}
+
+async fn serve_stream(
+    stream: ControlStream,
+    agent: Agent,
+    windows: mpsc::Sender<WindowRequest>,
+) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    for _ in 0..MAX_LINES {
+        let line = tokio::time::timeout(LINE_TIMEOUT, read_line(&mut stream)).await??;
+        if line.is_empty() {
+            return Ok(());
+        }
+        let reply = match serde_json::from_slice(&line) {
+            Ok(request) => answer(request, &agent, &windows).await,
+            Err(error) => Reply::Failed {
+                sentence: format!("not a request: {error}"),
+            },
+        };
+        let mut line = serde_json::to_vec(&reply)?;
+        line.push(b'\n');
+        stream.write_all(&line).await?;
+    }
+    Ok(())
+}
+
+async fn answer(request: Request, agent: &Agent, windows: &mpsc::Sender<WindowRequest>) -> Reply {
+    let status = || Reply::Status(Box::new(agent.report()));
+    let failed = |sentence: &str| Reply::Failed {
+        sentence: sentence.to_owned(),
+    };
+    match request {
+        Request::Status => status(),
+        Request::Connect => {
+            if !agent.view().state.may_connect() && agent.view().session().is_none() {
+                return failed(crate::commands::cannot_connect(agent.report().state));
+            }
+            agent.tell(Command::Connect).await;
+            status()
+        }
+        Request::Disconnect => {
+            agent.tell(Command::Disconnect).await;
+            agent
+                .wait_for(Duration::from_secs(5), |view| view.session().is_none())
+                .await;
+            status()
+        }
+        Request::Open { no_browser } => {
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            let asked = windows.send((no_browser, sender)).await.is_ok();
+            match receiver.await {
+                Ok(Some(url)) if asked => Reply::Window { url },
+                Ok(_) | Err(_) => failed("実行中の連携には画面がありません。"),
+            }
+        }
+        Request::Enrol {
+            gateway,
+            establishment,
+            code,
+        } => {
+            let application = Application {
+                gateway,
+                establishment,
+                code,
+            };
+            match agent.enrol(application).await {
+                Ok(()) => status(),
+                Err(sentence) => Reply::Failed { sentence },
+            }
+        }
+    }
+}
+
+/// Reads one line without its end. Empty at the end of the stream.
+async fn read_line(stream: &mut BufReader<ControlStream>) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut bounded = (&mut *stream).take(LINE_LIMIT_BYTES);
+    bounded.read_until(b'\n', &mut line).await?;
+    match line.pop() {
+        None | Some(b'\n') => Ok(line),
+        Some(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "line is cut or too long",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("data")).unwrap();
+        (folder, store)
+    }
+
+    #[tokio::test]
+    async fn one_run_holds_the_folder_and_its_end_frees_it() {
+        let (_folder, store) = store();
+        let first = claim(&store).unwrap();
+        assert!(matches!(first, Claim::Ours(_)));
+        assert!(matches!(claim(&store).unwrap(), Claim::Theirs(_)));
+        drop(first);
+        assert!(matches!(claim(&store).unwrap(), Claim::Ours(_)));
+    }
+
+    #[tokio::test]
+    async fn a_line_is_bounded_and_must_be_whole() {
+        let (a, mut b) = ControlStream::pair().unwrap();
+        let mut reader = BufReader::new(a);
+        b.write_all(b"{}\n").await.unwrap();
+        assert_eq!(read_line(&mut reader).await.unwrap(), b"{}");
+        let writer = tokio::spawn(async move {
+            b.write_all(&vec![b'x'; 70_000]).await.unwrap();
+        });
+        assert!(read_line(&mut reader).await.is_err());
+        drop(reader);
+        let _ = writer.await;
+        let (a, mut b) = ControlStream::pair().unwrap();
+        b.write_all(b"cut").await.unwrap();
+        drop(b);
+        assert!(read_line(&mut BufReader::new(a)).await.is_err());
+    }
+}

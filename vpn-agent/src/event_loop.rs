@@ -1,0 +1,589 @@
+//! The one loop of the running agent: wishes, answers and time come in, jobs go out.
+//!
+//! All waiting happens here or in the jobs it starts; what anything means is decided by
+//! [`SessionState`]. After each event [`EventLoop::settle`] starts the jobs that the state
+//! asks for and shows the new picture. A slow tick goes on always, so that no missed signal
+//! can leave it asleep.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use access::EndReason;
+use protocol::agent_api::{EnrolmentState, RefusalCode, ServiceStatus};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::agent::{Command, Route};
+use crate::clock::{Clock, from_unix_ms};
+use crate::enrolment::{self, Application, Approval, EnrolError};
+use crate::gateway_client::trust::Roots;
+use crate::gateway_client::{ApiError, GatewayClient};
+use crate::link::{Link, LinkEnd, LinkError, Patience};
+use crate::session_state::{Refused, Service, SessionState, State};
+use crate::status::{Approved, Pc, View};
+use crate::store::{Enrolment, Progress, Store, damaged_text};
+
+mod session;
+
+use session::{Active, Granted};
+
+/// The slow tick.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A longer gap between two ticks means that the PC slept.
+const SLEEP_GAP: Duration = Duration::from_secs(5);
+
+/// How often staff's decision is asked for.
+const ENROLMENT_POLL: Duration = Duration::from_millis(1500);
+
+/// How often the service is asked about while the window is open. Keeps the connection warm.
+const SERVICE_POLL: Duration = Duration::from_secs(20);
+
+/// How often the latest server time is written down.
+const FLOOR_STEP: time::Duration = time::Duration::hours(1);
+
+/// How long a clean end may take.
+const SHUT_DOWN_LIMIT: Duration = Duration::from_secs(3);
+
+/// What a loop is made from.
+pub struct Settings {
+    /// The disk.
+    pub store: Store,
+    /// Whom to believe before the enrolment.
+    pub roots: Roots,
+    /// The clocks.
+    pub clock: Arc<Clock>,
+    /// Wishes.
+    pub commands: mpsc::Receiver<Command>,
+    /// Where the proxy looks for the way to the portal.
+    pub route: watch::Sender<Option<Route>>,
+    /// How long a silent tunnel is borne.
+    pub patience: Patience,
+}
+
+/// The loop with all that it holds.
+pub struct EventLoop {
+    store: Store,
+    roots: Roots,
+    clock: Arc<Clock>,
+    commands: mpsc::Receiver<Command>,
+    route: watch::Sender<Option<Route>>,
+    patience: Patience,
+    view: watch::Sender<View>,
+    state: SessionState,
+    enrolment: Option<Enrolment>,
+    fund: Option<Fund>,
+    /// Asks for staff's decision.
+    poller: Option<Arc<GatewayClient>>,
+    /// How often the portal was asked for it.
+    polls: u64,
+    active: Option<Active>,
+    jobs: JoinSet<Outcome>,
+    /// Counts the wishes for a session; an answer to an earlier one is stale.
+    attempt: u64,
+    busy: Busy,
+    next_enrolment_poll: Instant,
+    next_service_poll: Instant,
+    watches_service: bool,
+    last_tick: Instant,
+    proxy: Option<SocketAddr>,
+    damage: Option<String>,
+}
+
+/// An approved enrolment, ready to be used.
+struct Fund {
+    client: Arc<GatewayClient>,
+    approval: Approval,
+}
+
+/// Jobs of which one at a time is enough.
+#[derive(Debug, Default)]
+struct Busy {
+    polling: bool,
+    asking_service: bool,
+    linking: bool,
+    /// Who waits for the answer to the enrolment.
+    applicant: Option<oneshot::Sender<Result<(), String>>>,
+}
+
+/// What a job came back with.
+enum Outcome {
+    Applied(Box<Result<Enrolment, EnrolError>>),
+    Polled(Result<EnrolmentState, ApiError>),
+    Service(Result<ServiceStatus, ApiError>),
+    Granted {
+        attempt: u64,
+        result: Box<Result<Granted, ApiError>>,
+    },
+    Linked {
+        attempt: u64,
+        result: Result<Link, LinkError>,
+    },
+    SessionEnded,
+}
+
+impl EventLoop {
+    /// Reads the disk and starts with what is found there.
+    pub fn new(settings: Settings) -> Result<Self, EnrolError> {
+        let found = settings.store.find()?;
+        let damage = found.damaged.first().map(|path| damaged_text(path));
+        let now = settings.clock.now().mono;
+        let (view, _) = watch::channel(View {
+            state: State::Unenrolled { problem: None },
+            service: None,
+            notice: None,
+            pc: None,
+            proxy: None,
+            skew_s: None,
+            damage: None,
+            polls: 0,
+        });
+        let mut event_loop = Self {
+            store: settings.store,
+            roots: settings.roots,
+            clock: settings.clock,
+            commands: settings.commands,
+            route: settings.route,
+            patience: settings.patience,
+            view,
+            state: SessionState::new(State::Unenrolled { problem: None }),
+            enrolment: None,
+            fund: None,
+            poller: None,
+            polls: 0,
+            active: None,
+            jobs: JoinSet::new(),
+            attempt: 0,
+            busy: Busy::default(),
+            next_enrolment_poll: now,
+            next_service_poll: now,
+            watches_service: false,
+            last_tick: now,
+            proxy: None,
+            damage,
+        };
+        event_loop.enrolment = found.into_current();
+        event_loop.state = SessionState::new(event_loop.state_on_disk());
+        event_loop.show();
+        Ok(event_loop)
+    }
+
+    /// Where the picture appears.
+    pub fn view(&self) -> watch::Receiver<View> {
+        self.view.subscribe()
+    }
+
+    /// Runs until told to end, or until nobody is left to tell.
+    pub async fn run(mut self) {
+        loop {
+            self.settle();
+            let wake = self.next_wake();
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(Command::ShutDown) | None => break,
+                    Some(command) => self.handle_command(command),
+                },
+                Some(outcome) = self.jobs.join_next() => match outcome {
+                    Ok(outcome) => self.handle_outcome(outcome),
+                    Err(error) => self.handle_lost_job(&error),
+                },
+                end = link_end(self.active.as_ref()) => self.handle_link_end(end),
+                () = tokio::time::sleep(wake) => self.handle_tick(),
+            }
+        }
+        self.shut_down().await;
+    }
+
+    /// How long to wait when nothing happens.
+    fn next_wake(&self) -> Duration {
+        let now = self.clock.now().mono;
+        let mut wake = now + TICK;
+        if let Some(due) = self.state.poll_timeout() {
+            wake = wake.min(due);
+        }
+        if matches!(self.state.state(), State::Pending { .. }) && !self.busy.polling {
+            wake = wake.min(self.next_enrolment_poll);
+        }
+        wake.saturating_duration_since(now)
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Enrol(application, applicant) => self.enrol(application, applicant),
+            Command::Connect => self.connect(),
+            Command::Disconnect => self.state.disconnect(),
+            Command::DismissNotice => self.state.dismiss_notice(),
+            Command::ProxyListens(address) => self.proxy = Some(address),
+            Command::WatchService => self.watches_service = true,
+            Command::ShutDown => {}
+        }
+    }
+
+    fn enrol(&mut self, application: Application, applicant: oneshot::Sender<Result<(), String>>) {
+        if !self.state.enrol() {
+            // The asker may have gone; then there is nobody to tell.
+            let _ = applicant.send(Err(
+                "ただいまは登録を申請できません。接続を終了してからお試しください。".to_owned(),
+            ));
+            return;
+        }
+        self.busy.applicant = Some(applicant);
+        let (store, roots, clock) = (self.store.clone(), self.roots.clone(), self.clock.clone());
+        self.jobs.spawn(async move {
+            let result = enrolment::apply(&store, application, roots, clock).await;
+            Outcome::Applied(Box::new(result))
+        });
+    }
+
+    fn handle_outcome(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Applied(result) => self.handle_applied(*result),
+            Outcome::Polled(result) => {
+                self.busy.polling = false;
+                self.polls += 1;
+                self.next_enrolment_poll = self.clock.now().mono + ENROLMENT_POLL;
+                self.handle_polled(result);
+            }
+            Outcome::Service(result) => {
+                self.busy.asking_service = false;
+                self.next_service_poll = self.clock.now().mono + SERVICE_POLL;
+                self.handle_service(result);
+            }
+            Outcome::Granted { attempt, result } => self.handle_granted(attempt, *result),
+            Outcome::Linked { attempt, result } => self.handle_linked(attempt, result),
+            Outcome::SessionEnded => {}
+        }
+    }
+
+    /// A job died without an outcome; what waited for it must not wait for ever.
+    fn handle_lost_job(&mut self, error: &tokio::task::JoinError) {
+        tracing::error!(%error, "a job was lost");
+        let sentence = "プログラムの内部で問題が起きました。もう一度お試しください。".to_owned();
+        self.busy.polling = false;
+        self.busy.asking_service = false;
+        self.busy.linking = false;
+        self.answer_applicant(Err(sentence.clone()));
+        self.state.handle_enrolment_failed(sentence.clone());
+        self.state.handle_connect_failed(sentence);
+    }
+
+    fn answer_applicant(&mut self, answer: Result<(), String>) {
+        if let Some(applicant) = self.busy.applicant.take() {
+            // The asker may have gone; the state shows the outcome as well.
+            let _ = applicant.send(answer);
+        }
+    }
+
+    fn handle_applied(&mut self, result: Result<Enrolment, EnrolError>) {
+        match result {
+            Ok(enrolment) => {
+                tracing::info!(code = %enrolment.key.matching_code(), "registration asked for");
+                self.enrolment = Some(enrolment);
+                self.fund = None;
+                self.poller = None;
+                self.damage = None;
+                self.state.handle_enrolment_opened();
+                self.next_enrolment_poll = self.clock.now().mono;
+                self.answer_applicant(Ok(()));
+            }
+            Err(error) => {
+                let cause = match &error {
+                    EnrolError::Api(error) => error.chain(),
+                    error => error.to_string(),
+                };
+                tracing::warn!(error = %cause, "registration failed");
+                self.state.handle_enrolment_failed(error.page_text());
+                self.answer_applicant(Err(error.page_text()));
+            }
+        }
+    }
+
+    fn handle_polled(&mut self, result: Result<EnrolmentState, ApiError>) {
+        let Some(enrolment) = &mut self.enrolment else {
+            return;
+        };
+        match result {
+            Ok(EnrolmentState::Pending) => self.state.handle_still_pending(None),
+            Ok(EnrolmentState::Approved(enrolled)) => {
+                match enrolment::accept(enrolment, enrolled) {
+                    Ok(()) => {
+                        tracing::info!("registration approved");
+                        self.state.handle_approved();
+                        self.next_service_poll = self.clock.now().mono;
+                    }
+                    Err(error @ EnrolError::Store(_)) => {
+                        // The approval is still there when the disk has room again.
+                        tracing::error!(%error, "approval could not be kept");
+                        self.state.handle_still_pending(Some(error.page_text()));
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "approval cannot be used");
+                        self.state.handle_enrolment_refused(error.page_text());
+                    }
+                }
+            }
+            Ok(EnrolmentState::Refused { sentence }) => self.give_up_enrolment(sentence),
+            Err(ApiError::Refused(refusal)) => match refusal.code {
+                RefusalCode::NotFound | RefusalCode::Revoked | RefusalCode::NoDevice => {
+                    self.give_up_enrolment(refusal.sentence);
+                }
+                RefusalCode::Closed
+                | RefusalCode::WrongCode
+                | RefusalCode::TooManyDevices
+                | RefusalCode::TooManyRequests
+                | RefusalCode::BadRequest
+                | RefusalCode::Unavailable => {
+                    self.state.handle_still_pending(Some(refusal.sentence));
+                }
+            },
+            Err(error) => {
+                tracing::info!(error = %error.chain(), "cannot ask for the decision");
+                self.state.handle_still_pending(Some(error.page_text()));
+            }
+        }
+    }
+
+    fn give_up_enrolment(&mut self, sentence: String) {
+        if let Some(enrolment) = &mut self.enrolment {
+            let refused = Progress::Refused {
+                sentence: sentence.clone(),
+            };
+            if let Err(error) = enrolment.save(refused) {
+                tracing::error!(%error, "refusal could not be kept");
+            }
+        }
+        self.state.handle_enrolment_refused(sentence);
+    }
+
+    fn handle_service(&mut self, result: Result<ServiceStatus, ApiError>) {
+        match result {
+            Ok(status) => self.state.handle_service(Service {
+                open: status.open,
+                sentence: status.sentence,
+                next_opening: status.next_opening_ms.and_then(from_unix_ms),
+                rehearsal: status.rehearsal,
+            }),
+            Err(ApiError::Refused(refusal)) => match refusal.code {
+                RefusalCode::Revoked | RefusalCode::NoDevice => {
+                    self.state.handle_ended(EndReason::Revoked);
+                    self.state.handle_refused(refusal.sentence, None);
+                }
+                RefusalCode::Closed
+                | RefusalCode::WrongCode
+                | RefusalCode::TooManyDevices
+                | RefusalCode::TooManyRequests
+                | RefusalCode::BadRequest
+                | RefusalCode::NotFound
+                | RefusalCode::Unavailable => {
+                    self.state.handle_service_unknown(refusal.sentence);
+                }
+            },
+            Err(error) => {
+                tracing::info!(error = %error.chain(), "cannot ask about the service");
+                self.state.handle_service_unknown(error.page_text());
+            }
+        }
+    }
+
+    fn handle_tick(&mut self) {
+        let now = self.clock.now();
+        let slept = now.mono.saturating_duration_since(self.last_tick) > SLEEP_GAP;
+        self.last_tick = now.mono;
+        self.watch_link(now.mono, slept);
+        let floor = self.clock.floor();
+        if self
+            .store
+            .time_floor()
+            .is_none_or(|saved| floor > saved + FLOOR_STEP)
+            && let Err(error) = self.store.save_time_floor(floor)
+        {
+            tracing::warn!(%error, "latest server time not kept");
+        }
+    }
+
+    /// Starts what the state asks for, ends what it no longer wants, shows the picture.
+    fn settle(&mut self) {
+        let now = self.clock.now().mono;
+        self.state.handle_timeout(now);
+        self.open_fund();
+        match self.state.state() {
+            State::Pending { .. } => self.poll_enrolment(now),
+            State::Ready { .. } | State::Ended { .. } if self.watches_service => {
+                self.ask_service(now);
+            }
+            State::Refused { what, .. } if *what == Refused::Session && self.watches_service => {
+                self.ask_service(now);
+            }
+            State::Linking(_) => self.make_link(),
+            State::Reconnecting(_) => {
+                self.make_link();
+                // The portal may know why nothing comes through any more.
+                self.ask_service(now);
+            }
+            State::Unenrolled { .. }
+            | State::Enrolling { .. }
+            | State::Ready { .. }
+            | State::Ended { .. }
+            | State::Refused { .. }
+            | State::Asking
+            | State::Connected(_) => {}
+        }
+        if self.state.state().session().is_none() {
+            self.leave_session();
+        }
+        self.show();
+    }
+
+    fn poll_enrolment(&mut self, now: Instant) {
+        if self.busy.polling || now < self.next_enrolment_poll {
+            return;
+        }
+        let Some(enrolment) = &self.enrolment else {
+            return;
+        };
+        let Progress::Pending {
+            enrolment: id,
+            poll_token,
+        } = &enrolment.record.progress
+        else {
+            return;
+        };
+        let client = match &self.poller {
+            Some(client) => client.clone(),
+            None => {
+                let gateway = enrolment.record.gateway.clone();
+                match GatewayClient::anonymous(gateway, self.roots.clone(), self.clock.clone()) {
+                    Ok(client) => self.poller.insert(Arc::new(client)).clone(),
+                    Err(error) => {
+                        self.state.handle_still_pending(Some(error.page_text()));
+                        self.next_enrolment_poll = now + ENROLMENT_POLL;
+                        return;
+                    }
+                }
+            }
+        };
+        self.busy.polling = true;
+        let (id, token) = (*id, poll_token.clone());
+        self.jobs
+            .spawn(async move { Outcome::Polled(client.enrolment(&id, &token).await) });
+    }
+
+    /// Makes the device's client once there is an approval.
+    fn open_fund(&mut self) {
+        let Some(enrolment) = self.enrolment.as_ref().filter(|_| self.fund.is_none()) else {
+            return;
+        };
+        let Some(enrolled) = enrolment.enrolled() else {
+            return;
+        };
+        let opened = Approval::check(enrolment, enrolled).and_then(|approval| {
+            let roots = self
+                .roots
+                .clone()
+                .and_service_authority(&enrolled.service_authority.0)?;
+            let client = GatewayClient::device(
+                approval.gateways.clone(),
+                roots,
+                approval.identity.clone(),
+                self.clock.clone(),
+            )?;
+            Ok(Fund {
+                client: Arc::new(client),
+                approval,
+            })
+        });
+        match opened {
+            Ok(fund) => self.fund = Some(fund),
+            Err(error) => {
+                tracing::error!(%error, "the stored approval cannot be used");
+                self.state.handle_service_unknown(error.page_text());
+            }
+        }
+    }
+
+    fn ask_service(&mut self, now: Instant) {
+        if self.busy.asking_service || now < self.next_service_poll {
+            return;
+        }
+        let Some(fund) = &self.fund else {
+            return;
+        };
+        self.busy.asking_service = true;
+        let client = fund.client.clone();
+        self.jobs
+            .spawn(async move { Outcome::Service(client.status().await) });
+    }
+
+    fn state_on_disk(&self) -> State {
+        match self.enrolment.as_ref().map(|e| &e.record.progress) {
+            None | Some(Progress::Prepared) => State::Unenrolled { problem: None },
+            Some(Progress::Pending { .. }) => State::Pending { problem: None },
+            Some(Progress::Approved(_)) => State::Ready { problem: None },
+            Some(Progress::Refused { sentence }) => State::Refused {
+                sentence: sentence.clone(),
+                next_opening: None,
+                what: Refused::Enrolment,
+            },
+        }
+    }
+
+    fn show(&self) {
+        let now = self.clock.now();
+        let view = View {
+            state: self.state.state().clone(),
+            service: self.state.service().cloned(),
+            notice: self.state.notice(),
+            pc: self.enrolment.as_ref().map(pc),
+            proxy: self.proxy,
+            skew_s: self.clock.skew(now).map(time::Duration::whole_seconds),
+            damage: self.damage.clone(),
+            polls: self.polls,
+        };
+        self.view.send_if_modified(|shown| {
+            let changed = *shown != view;
+            if changed {
+                *shown = view;
+            }
+            changed
+        });
+    }
+
+    async fn shut_down(&mut self) {
+        self.state.disconnect();
+        self.leave_session();
+        self.show();
+        let finish = async {
+            while let Some(outcome) = self.jobs.join_next().await {
+                // A session that is granted while the agent ends is given back.
+                if let Ok(outcome @ Outcome::Granted { .. }) = outcome {
+                    self.handle_outcome(outcome);
+                }
+            }
+        };
+        if tokio::time::timeout(SHUT_DOWN_LIMIT, finish).await.is_err() {
+            tracing::warn!("ended before everybody was told");
+        }
+    }
+}
+
+/// The end of the running link; never, if there is none.
+async fn link_end(active: Option<&Active>) -> LinkEnd {
+    match active.and_then(Active::link) {
+        Some(link) => link.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn pc(enrolment: &Enrolment) -> Pc {
+    Pc {
+        matching_code: enrolment.key.matching_code(),
+        establishment: enrolment.record.establishment.to_string(),
+        device_name: enrolment.record.device_name.clone(),
+        approved: enrolment.enrolled().map(|enrolled| Approved {
+            fund_name: enrolled.fund_name.clone(),
+            establishment_name: enrolled.establishment_name.clone(),
+            portal_url: enrolled.portal_url.clone(),
+        }),
+    }
+}

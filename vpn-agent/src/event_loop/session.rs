@@ -1,0 +1,359 @@
+//! The part of the loop that holds a session: asking, linking, losing, leaving.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use protocol::agent_api::{AgentGrant, EndCode, SessionRequest, TunnelMessage, session_message};
+use protocol::{Bytes32, SessionId};
+use tunnel::keys::SecretKey;
+
+use super::{EventLoop, Outcome};
+use crate::agent::Route;
+use crate::clock::from_unix_ms;
+use crate::device_key::DeviceKey;
+use crate::gateway_client::{ApiError, GatewayClient};
+use crate::link::{Link, LinkConfig, LinkEnd, LinkError, Patience};
+use crate::os;
+use crate::session_state::{Session, State};
+use crate::urls::GatewayUrl;
+
+/// Endpoints of a gateway that are tried.
+const MAX_ENDPOINTS: usize = 8;
+
+/// Pause between tries to make a lost tunnel anew.
+const REBUILD_PAUSE: Duration = Duration::from_secs(2);
+
+/// A granted session with all its keys. Dropping it forgets them.
+pub(super) struct Active {
+    config: Arc<LinkConfig>,
+    session: SessionId,
+    gateway: GatewayUrl,
+    link: Option<Link>,
+    /// The network that the link was last seen on.
+    source: Option<std::net::IpAddr>,
+    next_build: Instant,
+    /// Whether the portal is to be told of the end: not if the word came from there.
+    tell_portal: bool,
+}
+
+/// What the portal granted, with what the agent made for it.
+pub(super) struct Granted {
+    grant: AgentGrant,
+    secret_key: SecretKey,
+    gateway: GatewayUrl,
+}
+
+impl Active {
+    /// The tunnel, while it stands.
+    pub(super) fn link(&self) -> Option<&Link> {
+        self.link.as_ref()
+    }
+
+    fn endpoint(&self) -> Option<SocketAddr> {
+        self.link.as_ref().map(Link::endpoint)
+    }
+}
+
+impl EventLoop {
+    pub(super) fn connect(&mut self) {
+        let (Some(fund), Some(enrolment)) = (&self.fund, &self.enrolment) else {
+            return;
+        };
+        let Some(enrolled) = enrolment.enrolled() else {
+            return;
+        };
+        // A copy, for the job outlives this call.
+        let key = match DeviceKey::from_pkcs8(&enrolment.key.to_pkcs8()) {
+            Ok(key) => key,
+            Err(error) => {
+                self.state
+                    .handle_service_unknown(ApiError::from(error).page_text());
+                return;
+            }
+        };
+        if !self.state.connect() {
+            return;
+        }
+        self.attempt += 1;
+        let (attempt, client, device) = (self.attempt, fund.client.clone(), enrolled.device);
+        self.jobs.spawn(async move {
+            let result = ask(&client, &key, &device).await;
+            Outcome::Granted {
+                attempt,
+                result: Box::new(result),
+            }
+        });
+    }
+
+    pub(super) fn handle_granted(&mut self, attempt: u64, result: Result<Granted, ApiError>) {
+        let stale = attempt != self.attempt;
+        match result {
+            Ok(granted) => {
+                let now = self.clock.now().mono;
+                let (id, gateway) = (granted.grant.session, granted.gateway.clone());
+                let taken = !stale && self.take_grant(granted, now);
+                if !taken {
+                    tracing::info!(session = %id, "granted too late; giving it back");
+                    self.tell_end(gateway, id);
+                }
+            }
+            Err(_) if stale => {}
+            Err(ApiError::Refused(refusal)) => {
+                tracing::info!(code = ?refusal.code, "session refused");
+                let next_opening = refusal.next_opening_ms.and_then(from_unix_ms);
+                self.state.handle_refused(refusal.sentence, next_opening);
+            }
+            Err(error) => {
+                tracing::warn!(error = %error.chain(), "no session");
+                self.state.handle_connect_failed(error.page_text());
+            }
+        }
+    }
+
+    /// Takes a grant up. False if it cannot be used or nobody wants it.
+    fn take_grant(&mut self, granted: Granted, now: Instant) -> bool {
+        let Some(fund) = &self.fund else {
+            return false;
+        };
+        let Granted {
+            grant,
+            secret_key,
+            gateway,
+        } = granted;
+        let times = (
+            from_unix_ms(grant.deadline_ms),
+            from_unix_ms(grant.server_time_ms),
+        );
+        let (Some(deadline), Some(server_time)) = times else {
+            self.state
+                .handle_connect_failed(ApiError::BadAnswer(String::new()).page_text());
+            return false;
+        };
+        let session = Session {
+            id: grant.session,
+            ends_at: Session::ends(deadline, server_time, now),
+            ends_at_wall: deadline,
+            will_end: grant.deadline_reason.into(),
+            portal_url: grant.portal_url.clone(),
+            code_mailed_to: grant.code_mailed_to.clone(),
+        };
+        if !self.state.handle_granted(session, now) {
+            return false;
+        }
+        let (session, mut endpoints) = (grant.session, grant.endpoints.clone());
+        endpoints.truncate(MAX_ENDPOINTS);
+        let identity = fund.approval.identity.clone();
+        let authority = fund.approval.service_authority.clone();
+        self.active = Some(Active {
+            config: Arc::new(LinkConfig {
+                secret_key,
+                grant,
+                endpoints,
+                identity,
+                authority,
+                clock: self.clock.clone(),
+                patience: self.patience,
+            }),
+            session,
+            gateway,
+            link: None,
+            source: None,
+            next_build: now,
+            tell_portal: true,
+        });
+        true
+    }
+
+    /// Starts to make the tunnel, if it is time and nobody does already.
+    pub(super) fn make_link(&mut self) {
+        let now = self.clock.now().mono;
+        let Some(active) = &self.active else {
+            return;
+        };
+        if self.busy.linking || active.link.is_some() || now < active.next_build {
+            return;
+        }
+        self.busy.linking = true;
+        let (attempt, config) = (self.attempt, active.config.clone());
+        self.jobs.spawn(async move {
+            let result = Link::connect(&config).await;
+            Outcome::Linked { attempt, result }
+        });
+    }
+
+    pub(super) fn handle_linked(&mut self, attempt: u64, result: Result<Link, LinkError>) {
+        let now = self.clock.now().mono;
+        if attempt == self.attempt {
+            self.busy.linking = false;
+        }
+        let current = attempt == self.attempt && self.state.state().session().is_some();
+        match (result, &mut self.active) {
+            (Ok(link), Some(active)) if current => {
+                tracing::info!(endpoint = %link.endpoint(), "connected");
+                active.source = os::source_address(link.endpoint());
+                active.link = Some(link.clone());
+                self.state.handle_linked(now);
+                if let Some(fund) = &self.fund {
+                    self.route.send_replace(Some(Route {
+                        link,
+                        portal: fund.approval.portal.clone(),
+                    }));
+                }
+            }
+            (Ok(link), _) => link.close(EndCode::Disconnected),
+            (Err(error), Some(active)) if current => {
+                tracing::warn!(%error, "no tunnel");
+                active.next_build = now + REBUILD_PAUSE;
+                match error {
+                    LinkError::Ended(end) => self.handle_link_end(end),
+                    LinkError::NoAnswer | LinkError::Socket(_) | LinkError::Setup(_) => {
+                        // While reconnecting, the next try follows until the deadline.
+                        self.state.handle_connect_failed(error.page_text());
+                    }
+                }
+            }
+            (Err(_), _) => {}
+        }
+    }
+
+    /// The gateway, or the tunnel itself, said that it is over.
+    pub(super) fn handle_link_end(&mut self, end: LinkEnd) {
+        tracing::info!(?end, "tunnel ended");
+        self.route.send_replace(None);
+        let now = self.clock.now().mono;
+        let Some(active) = &mut self.active else {
+            return;
+        };
+        active.link = None;
+        match end {
+            LinkEnd::Told(code) => {
+                active.tell_portal = false;
+                self.state.handle_ended(code.into());
+            }
+            LinkEnd::Ours => {}
+            LinkEnd::Lost => {
+                active.next_build = now;
+                self.state.handle_link_lost();
+            }
+            LinkEnd::Failed => self
+                .state
+                .handle_broken(LinkError::Ended(LinkEnd::Failed).page_text()),
+        }
+    }
+
+    /// Looks after the tunnel once a tick: has the PC slept, moved, or lost the gateway?
+    pub(super) fn watch_link(&mut self, now: Instant, slept: bool) {
+        let Some(active) = &mut self.active else {
+            return;
+        };
+        let source = active.endpoint().map(os::source_address);
+        let Some(link) = &active.link else {
+            return;
+        };
+        if let Some(source) = source
+            && (slept || (source.is_some() && source != active.source))
+        {
+            tracing::info!(slept, "network changed");
+            active.source = source.or(active.source);
+            link.network_changed();
+        }
+        let silence = link.silence();
+        let Patience {
+            lost_after,
+            rebuild_after,
+            probe: _,
+        } = self.patience;
+        if let Some(TunnelMessage::Deadline {
+            deadline_ms,
+            reason,
+        }) = link.message()
+            && let Some(deadline) = from_unix_ms(deadline_ms)
+        {
+            self.state.handle_deadline(deadline, reason.into(), now);
+        }
+        match self.state.state() {
+            State::Connected(_) if silence > lost_after => {
+                tracing::warn!("nothing comes from the gateway any more");
+                link.network_changed();
+                self.state.handle_link_lost();
+            }
+            State::Reconnecting(_) if silence <= lost_after => self.state.handle_linked(now),
+            State::Reconnecting(_) if silence > rebuild_after => {
+                tracing::info!("making the tunnel anew");
+                link.abandon();
+                active.link = None;
+                active.next_build = now;
+                self.route.send_replace(None);
+            }
+            State::Reconnecting(_) => link.network_changed(),
+            State::Unenrolled { .. }
+            | State::Enrolling { .. }
+            | State::Pending { .. }
+            | State::Ready { .. }
+            | State::Asking
+            | State::Linking(_)
+            | State::Connected(_)
+            | State::Refused { .. }
+            | State::Ended { .. } => {}
+        }
+    }
+
+    /// Forgets the session's keys, closes its tunnel, tells the portal.
+    pub(super) fn leave_session(&mut self) {
+        let Some(active) = self.active.take() else {
+            return;
+        };
+        self.attempt += 1;
+        self.busy.linking = false;
+        self.route.send_replace(None);
+        if let Some(link) = &active.link {
+            link.close(EndCode::Disconnected);
+        }
+        if active.tell_portal {
+            self.tell_end(active.gateway, active.session);
+        }
+    }
+
+    fn tell_end(&mut self, gateway: GatewayUrl, session: SessionId) {
+        let Some(fund) = &self.fund else {
+            return;
+        };
+        let client = fund.client.clone();
+        self.jobs.spawn(async move {
+            if let Err(error) = client.end_session(&gateway, &session).await {
+                tracing::info!(error = %error.chain(), "could not tell the end of the session");
+            }
+            Outcome::SessionEnded
+        });
+    }
+}
+
+/// Asks for a session, with a key pair made for each gateway that is tried.
+async fn ask(
+    client: &GatewayClient,
+    key: &DeviceKey,
+    device: &protocol::DeviceId,
+) -> Result<Granted, ApiError> {
+    let mut last_key = None;
+    let answered = client
+        .open_session(|| {
+            let secret_key =
+                SecretKey::generate().map_err(|error| ApiError::Trust(error.to_string()))?;
+            let wireguard_public_key = Bytes32(*secret_key.public_key().as_bytes());
+            let message = session_message(device, &wireguard_public_key);
+            let signature = key.sign(&message)?;
+            last_key = Some(secret_key);
+            Ok(SessionRequest {
+                wireguard_public_key,
+                signature,
+            })
+        })
+        .await?;
+    let secret_key = last_key.ok_or(ApiError::NoGateway)?;
+    Ok(Granted {
+        grant: answered.answer,
+        secret_key,
+        gateway: answered.gateway,
+    })
+}

@@ -1,0 +1,504 @@
+//! A fund for tests: its authorities, a gateway with the agent API over real TLS, and the
+//! gateway's end of real tunnels, whose streams answer with what they are sent.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use protocol::agent_api::{
+    AgentGrant, EndCode, Enrolled, EnrolmentOpened, EnrolmentRequest, EnrolmentState,
+    GATEWAY_INNER_ADDRESS, GATEWAY_INNER_PORT, Refusal, RefusalCode, ServiceStatus, SessionRequest,
+    TUNNEL_ALPN, session_message,
+};
+use protocol::{Bytes32, Der, DeviceId, EnrolmentId, SessionId};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType,
+    IsCa, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _,
+};
+use ring::digest::{SHA256, digest};
+use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tunnel::keys::{PresharedKey, PublicKey, SecretKey};
+use tunnel::server::{Event, PeerConfig, PeerId, ServerConfig, ServerTunnels};
+use tunnel::{MAX_SEGMENTS, Read, StreamId};
+use udp::{Batch, Socket};
+use uuid::Uuid;
+
+use crate::clock::{Clock, to_unix_ms};
+use crate::secret::random_bytes;
+
+pub const CODE: &str = "GOOD-CODE";
+pub const PORTAL: &str = "https://portal.fund.example.jp/";
+const POLL_TOKEN: &str = "poll-token";
+const GATEWAY_NAME: &str = "test.gateway.renkei.internal";
+
+type Issuer = CertifiedIssuer<'static, KeyPair>;
+
+/// What staff and the calendar would decide.
+#[derive(Default)]
+pub struct Decisions {
+    pub approve: bool,
+    pub turn_down: Option<String>,
+    pub refuse_sessions: Option<Refusal>,
+    /// Make approvals for some other key.
+    pub foreign_certificate: bool,
+    pub session_length: Option<Duration>,
+    pub ended: Vec<SessionId>,
+    pub sessions_granted: usize,
+    certificate_request: Option<Der>,
+    device_public_key: Vec<u8>,
+}
+
+pub struct FakeFund {
+    pub url: String,
+    pub decisions: Arc<Mutex<Decisions>>,
+    service: Arc<Issuer>,
+    tunnels: mpsc::UnboundedSender<TunnelCommand>,
+}
+
+enum TunnelCommand {
+    Add(PeerId, PeerConfig),
+    Remove(PeerId, EndCode),
+    Mute(bool),
+    Forget,
+}
+
+fn authority(name: &str) -> Issuer {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    CertifiedIssuer::self_signed(params, key).unwrap()
+}
+
+/// The gateway's certificate is valid from yesterday for 60 days.
+fn gateway_identity(
+    issuer: &Issuer,
+    now: OffsetDateTime,
+) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    let names = vec!["localhost".into(), "127.0.0.1".into(), GATEWAY_NAME.into()];
+    let mut params = CertificateParams::new(names).unwrap();
+    params.not_before = now - Duration::from_secs(86_400);
+    params.not_after = now + Duration::from_secs(60 * 86_400);
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let certificate = params.signed_by(&key, issuer).unwrap();
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    (certificate.der().clone(), key)
+}
+
+impl FakeFund {
+    pub async fn start() -> Self {
+        let now = Clock::system(None).now().wall;
+        let (service, device) = (authority("service"), Arc::new(authority("device")));
+        let service = Arc::new(service);
+        let (certificate, key) = gateway_identity(&service, now);
+        let mut device_roots = RootCertStore::empty();
+        device_roots.add(device.der().clone()).unwrap();
+        let device_roots = Arc::new(device_roots);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(device_roots.clone(), provider.clone())
+                .allow_unauthenticated()
+                .build()
+                .unwrap();
+        let server = |alpn: Option<&[u8]>| {
+            let mut config = rustls::ServerConfig::builder_with_provider(provider.clone())
+                .with_protocol_versions(&[&rustls::version::TLS13])
+                .unwrap()
+                .with_client_cert_verifier(verifier.clone())
+                .with_single_cert(vec![certificate.clone()], key.clone_key())
+                .unwrap();
+            config.alpn_protocols = alpn.map(<[u8]>::to_vec).into_iter().collect();
+            Arc::new(config)
+        };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!(
+            "https://localhost:{}",
+            listener.local_addr().unwrap().port()
+        );
+        let socket = Socket::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let udp = socket.local_addr().unwrap();
+        let secret_key = SecretKey::generate().unwrap();
+        let gateway_key = secret_key.public_key();
+        let tls = server(Some(TUNNEL_ALPN));
+        let make = move || {
+            let config = ServerConfig {
+                secret_key: secret_key.clone(),
+                inner_address: SocketAddrV6::new(GATEWAY_INNER_ADDRESS, GATEWAY_INNER_PORT, 0, 0),
+                tls: tls.clone(),
+            };
+            ServerTunnels::new(config, instant()).unwrap()
+        };
+        let (sender, commands) = mpsc::unbounded_channel();
+        tokio::spawn(serve_tunnels(socket, make, commands));
+        let decisions = Arc::new(Mutex::new(Decisions::default()));
+        let api = Api {
+            url: url.clone(),
+            decisions: decisions.clone(),
+            device,
+            service: service.clone(),
+            gateway_key,
+            udp,
+            tunnels: sender.clone(),
+        };
+        tokio::spawn(serve_api(
+            listener,
+            TlsAcceptor::from(server(None)),
+            Arc::new(api),
+        ));
+        Self {
+            url,
+            decisions,
+            service,
+            tunnels: sender,
+        }
+    }
+
+    /// The service authority as the settings' `gateway_ca_file` has it.
+    pub fn ca_pem(&self) -> String {
+        self.service.pem()
+    }
+
+    pub fn end_session(&self, session: SessionId, code: EndCode) {
+        let peer = PeerId(session.as_uuid().as_u128());
+        self.tunnels
+            .send(TunnelCommand::Remove(peer, code))
+            .unwrap();
+    }
+
+    /// Nothing comes through the network in either direction.
+    pub fn mute(&self, mute: bool) {
+        self.tunnels.send(TunnelCommand::Mute(mute)).unwrap();
+    }
+
+    /// The gateway is killed, started again, and has its grants from the portal.
+    pub fn forget_connections(&self) {
+        self.tunnels.send(TunnelCommand::Forget).unwrap();
+    }
+
+    pub fn decide(&self, change: impl FnOnce(&mut Decisions)) {
+        change(&mut self.decisions.lock().unwrap());
+    }
+}
+
+struct Api {
+    url: String,
+    decisions: Arc<Mutex<Decisions>>,
+    device: Arc<Issuer>,
+    service: Arc<Issuer>,
+    gateway_key: PublicKey,
+    udp: SocketAddr,
+    tunnels: mpsc::UnboundedSender<TunnelCommand>,
+}
+
+async fn serve_api(listener: TcpListener, acceptor: TlsAcceptor, api: Arc<Api>) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (acceptor, api) = (acceptor.clone(), api.clone());
+        tokio::spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else {
+                return;
+            };
+            let certificate = stream
+                .get_ref()
+                .1
+                .peer_certificates()
+                .map(|chain| chain[0].to_vec());
+            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+                let (api, certificate) = (api.clone(), certificate.clone());
+                async move {
+                    let (head, body) = request.into_parts();
+                    let body = body.collect().await.unwrap().to_bytes();
+                    let token = head
+                        .headers
+                        .get("authorization")
+                        .map(|value| value.to_str().unwrap().to_owned());
+                    let (status, json) =
+                        api.answer(&head.method, head.uri.path(), token, &body, certificate);
+                    let mut response = Response::new(Full::new(Bytes::from(json)));
+                    *response.status_mut() = status;
+                    Ok::<_, std::convert::Infallible>(response)
+                }
+            });
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap()
+}
+
+pub fn refusal(code: RefusalCode, sentence: &str) -> Refusal {
+    Refusal {
+        code,
+        sentence: sentence.into(),
+        next_opening_ms: None,
+        server_time_ms: None,
+    }
+}
+
+impl Api {
+    fn answer(
+        &self,
+        method: &Method,
+        path: &str,
+        token: Option<String>,
+        body: &[u8],
+        certificate: Option<Vec<u8>>,
+    ) -> (StatusCode, String) {
+        let server_time_ms = to_unix_ms(Clock::system(None).now().wall);
+        let no = |refusal: Refusal| (StatusCode::FORBIDDEN, json(&refusal));
+        if method == Method::POST && path == "/v1/enrolments" {
+            let request: EnrolmentRequest = serde_json::from_slice(body).unwrap();
+            if request.code != CODE {
+                return no(refusal(RefusalCode::WrongCode, "登録コードが違います。"));
+            }
+            self.decisions.lock().unwrap().certificate_request = Some(request.certificate_request);
+            return (
+                StatusCode::OK,
+                json(&EnrolmentOpened {
+                    enrolment: EnrolmentId::from_uuid(Uuid::from_u128(5)),
+                    poll_token: POLL_TOKEN.into(),
+                    server_time_ms,
+                }),
+            );
+        }
+        if path.starts_with("/v1/enrolments/") {
+            assert_eq!(token.as_deref(), Some("Bearer poll-token"));
+            return (StatusCode::OK, json(&self.decision()));
+        }
+        let Some(certificate) = certificate else {
+            return no(refusal(RefusalCode::NoDevice, "登録されていません。"));
+        };
+        if path == "/v1/status" {
+            let status = ServiceStatus {
+                server_time_ms,
+                open: true,
+                sentence: None,
+                next_opening_ms: None,
+                rehearsal: true,
+            };
+            return (StatusCode::OK, json(&status));
+        }
+        if let Some(id) = path
+            .strip_prefix("/v1/sessions/")
+            .and_then(|rest| rest.strip_suffix("/end"))
+        {
+            let id: SessionId = id.parse().unwrap();
+            self.decisions.lock().unwrap().ended.push(id);
+            let peer = PeerId(id.as_uuid().as_u128());
+            let _ = self
+                .tunnels
+                .send(TunnelCommand::Remove(peer, EndCode::Disconnected));
+            return (StatusCode::NO_CONTENT, String::new());
+        }
+        assert_eq!(path, "/v1/sessions");
+        if let Some(refusal) = self.decisions.lock().unwrap().refuse_sessions.clone() {
+            return no(refusal);
+        }
+        let request: SessionRequest = serde_json::from_slice(body).unwrap();
+        (
+            StatusCode::OK,
+            json(&self.grant(&request, &certificate, server_time_ms)),
+        )
+    }
+
+    fn decision(&self) -> EnrolmentState {
+        let mut decisions = self.decisions.lock().unwrap();
+        if let Some(sentence) = decisions.turn_down.clone() {
+            return EnrolmentState::Refused { sentence };
+        }
+        if !decisions.approve {
+            return EnrolmentState::Pending;
+        }
+        let request = decisions.certificate_request.clone().unwrap();
+        let request = CertificateSigningRequestParams::from_der(&request.0.into()).unwrap();
+        decisions.device_public_key = request.public_key.der_bytes().to_vec();
+        let certificate = if decisions.foreign_certificate {
+            let other = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+            CertificateParams::default()
+                .signed_by(&other, &self.device)
+                .unwrap()
+        } else {
+            request.signed_by(&self.device).unwrap()
+        };
+        EnrolmentState::Approved(Box::new(Enrolled {
+            device: device_id(),
+            certificate: Der(certificate.der().to_vec()),
+            service_authority: Der(self.service.der().to_vec()),
+            fund_name: "見本企業年金基金".into(),
+            establishment: "0123".parse().unwrap(),
+            establishment_name: "株式会社見本".into(),
+            portal_url: PORTAL.into(),
+            portal_key_sha256: None,
+            gateways: vec![self.url.clone()],
+        }))
+    }
+
+    fn grant(
+        &self,
+        request: &SessionRequest,
+        certificate: &[u8],
+        server_time_ms: i64,
+    ) -> AgentGrant {
+        let mut decisions = self.decisions.lock().unwrap();
+        let message = session_message(&device_id(), &request.wireguard_public_key);
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &decisions.device_public_key)
+            .verify(&message, &request.signature.0)
+            .expect("the request is signed by the device");
+        decisions.sessions_granted += 1;
+        let session = SessionId::from_uuid(Uuid::new_v4());
+        let preshared_key = Bytes32(random_bytes().unwrap());
+        let inner_address = "fd72:656e:6b65:6900::5".parse().unwrap();
+        let hash = digest(&SHA256, certificate).as_ref().try_into().unwrap();
+        let peer = PeerConfig {
+            public_key: PublicKey::from_bytes(request.wireguard_public_key.0),
+            preshared_key: PresharedKey::from_bytes(preshared_key.0),
+            inner_address,
+            device_certificate_sha256: hash,
+        };
+        let id = PeerId(session.as_uuid().as_u128());
+        self.tunnels.send(TunnelCommand::Add(id, peer)).unwrap();
+        let length = decisions.session_length.unwrap_or(access::SESSION_LIMIT);
+        AgentGrant {
+            session,
+            gateway_public_key: Bytes32(*self.gateway_key.as_bytes()),
+            preshared_key,
+            inner_address,
+            endpoints: vec![self.udp],
+            gateway_certificate_name: GATEWAY_NAME.into(),
+            deadline_ms: server_time_ms + i64::try_from(length.as_millis()).unwrap(),
+            deadline_reason: EndCode::TimeLimit,
+            server_time_ms,
+            portal_url: PORTAL.into(),
+            code_mailed_to: Some("t***@example.jp".into()),
+        }
+    }
+}
+
+fn device_id() -> DeviceId {
+    DeviceId::from_uuid(Uuid::from_u128(9))
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is a test's event loop")]
+fn instant() -> Instant {
+    Instant::now()
+}
+
+type Streams = HashMap<(PeerId, StreamId), (VecDeque<Bytes>, bool)>;
+
+/// Answers each stream with what it is sent, and finishes when the other side has.
+async fn serve_tunnels(
+    socket: Socket,
+    make: impl Fn() -> ServerTunnels,
+    mut commands: mpsc::UnboundedReceiver<TunnelCommand>,
+) {
+    let (mut batch, mut buffer) = (Batch::new(), Vec::new());
+    let mut streams = Streams::new();
+    let (mut tunnels, mut peers, mut mute) = (make(), HashMap::new(), false);
+    loop {
+        while let Some(event) = tunnels.poll_event(instant()) {
+            match event {
+                Event::StreamOpened(peer, stream)
+                | Event::StreamReadable(peer, stream)
+                | Event::StreamWritable(peer, stream) => {
+                    echo(&mut tunnels, &mut streams, peer, stream);
+                }
+                Event::Connected(_) | Event::StreamStopped { .. } | Event::Disconnected { .. } => {}
+            }
+        }
+        while let Some(out) = tunnels.poll_transmit(instant(), MAX_SEGMENTS, &mut buffer, |_| true)
+        {
+            let bytes = &buffer[..out.transmit.len];
+            if !mute {
+                socket
+                    .send(out.to, bytes, out.transmit.segment_size)
+                    .await
+                    .unwrap();
+            }
+        }
+        let wait = tunnels
+            .poll_timeout()
+            .map_or(Duration::from_secs(1), |due| {
+                due.saturating_duration_since(instant())
+            });
+        tokio::select! {
+            received = socket.recv(&mut batch) => {
+                received.unwrap();
+                for (from, datagram) in batch.datagrams().filter(|_| !mute) {
+                    tunnels.handle_datagram(instant(), from, datagram, |_| true);
+                }
+            }
+            command = commands.recv() => match command {
+                Some(TunnelCommand::Add(id, peer)) => {
+                    tunnels.add_peer(id, copy(&peer), instant()).unwrap();
+                    peers.insert(id, peer);
+                }
+                Some(TunnelCommand::Mute(wanted)) => mute = wanted,
+                Some(TunnelCommand::Forget) => {
+                    tunnels = make();
+                    streams.clear();
+                    for (id, peer) in &peers {
+                        tunnels.add_peer(*id, copy(peer), instant()).unwrap();
+                    }
+                }
+                Some(TunnelCommand::Remove(id, code)) => {
+                    tunnels.remove_peer(id, code as u64, instant());
+                    peers.remove(&id);
+                }
+                None => return,
+            },
+            () = tokio::time::sleep(wait) => {}
+        }
+        tunnels.handle_timeout(instant());
+    }
+}
+
+fn copy(peer: &PeerConfig) -> PeerConfig {
+    PeerConfig {
+        public_key: peer.public_key,
+        preshared_key: peer.preshared_key.clone(),
+        inner_address: peer.inner_address,
+        device_certificate_sha256: peer.device_certificate_sha256,
+    }
+}
+
+fn echo(tunnels: &mut ServerTunnels, streams: &mut Streams, peer: PeerId, stream: StreamId) {
+    let (waiting, finished) = streams.entry((peer, stream)).or_default();
+    loop {
+        // Reads on only when all was written: back-pressure reaches the sender.
+        while let Some(data) = waiting.front_mut() {
+            match tunnels.write(peer, stream, data) {
+                Ok(0) | Err(_) => return,
+                Ok(_) if data.is_empty() => {
+                    waiting.pop_front();
+                }
+                Ok(_) => {}
+            }
+        }
+        if *finished {
+            let _ = tunnels.finish(peer, stream);
+            return;
+        }
+        match tunnels.read(peer, stream, 64 * 1024) {
+            Ok(Read::Data(data)) => waiting.push_back(data),
+            Ok(Read::Finished) => *finished = true,
+            Ok(Read::Blocked) | Err(_) => return,
+        }
+    }
+}

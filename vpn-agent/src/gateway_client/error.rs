@@ -1,0 +1,111 @@
+//! What can go wrong between agent and gateway, for the log and for the user.
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+
+use protocol::agent_api::Refusal;
+use rustls::CertificateError;
+
+use crate::device_key::KeyError;
+
+/// Why a request got no good answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The portal, or the gateway for it, said no. Its sentence is for the user.
+    #[error("refused: {:?}", .0.code)]
+    Refused(Refusal),
+    /// The certificate's dates do not fit the time that the PC goes by.
+    #[error("the server's certificate is not valid at the time of this PC's clock")]
+    WrongDates,
+    /// The certificate is not one that this PC believes.
+    #[error("the server's certificate is not trusted")]
+    Untrusted(#[source] reqwest::Error),
+    /// No connection, or none that lasted.
+    #[error("the gateway cannot be reached")]
+    Unreachable(#[source] reqwest::Error),
+    /// The other end does not speak the agent API.
+    #[error("not an answer of the agent API: {0}")]
+    BadAnswer(String),
+    /// The list of gateways is empty.
+    #[error("no gateway is known")]
+    NoGateway,
+    /// The roots or certificates of this PC cannot be used.
+    #[error("cannot set up TLS: {0}")]
+    Trust(String),
+    /// The PC's own key failed.
+    #[error(transparent)]
+    Own(#[from] KeyError),
+}
+
+impl ApiError {
+    /// Sorts out what the HTTP client says.
+    pub(super) fn from_reqwest(error: reqwest::Error) -> Self {
+        match certificate_error(&error) {
+            Some(
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. },
+            ) => Self::WrongDates,
+            Some(_) => Self::Untrusted(error),
+            None if error.is_builder() => Self::Trust(error.to_string()),
+            None => Self::Unreachable(error),
+        }
+    }
+
+    /// The error with all its causes, for the log.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            // Writing to a String cannot fail.
+            let _ = write!(text, ": {error}");
+            cause = error.source();
+        }
+        text
+    }
+
+    /// What the user is told.
+    pub fn page_text(&self) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.sentence.clone(),
+            Self::WrongDates => {
+                "このパソコンの日付または時刻が正しくないため、接続先を確認できませんでした。パソコンの日付と時刻を合わせてから、もう一度お試しください。".to_owned()
+            }
+            Self::Untrusted(_) => {
+                "接続先が基金のものであることを確認できませんでした。会社のネットワーク機器が通信を検査している場合があります。社内のシステム担当者または基金事務局へお問い合わせください。".to_owned()
+            }
+            Self::Unreachable(_) => {
+                "基金の接続口に届きませんでした。インターネットにつながっていることを確認し、しばらくしてからもう一度お試しください。".to_owned()
+            }
+            Self::BadAnswer(_) => {
+                "接続先から正しい応答がありませんでした。接続先のアドレスをご確認のうえ、しばらくしてからもう一度お試しください。".to_owned()
+            }
+            Self::NoGateway => {
+                "接続先が登録されていません。もう一度パソコンを登録してください。".to_owned()
+            }
+            Self::Trust(_) | Self::Own(_) => {
+                "このパソコンの鍵または証明書を利用できませんでした。もう一度パソコンを登録してください。".to_owned()
+            }
+        }
+    }
+}
+
+/// Finds what TLS said about the server's certificate. An `io::Error` hides the error it
+/// carries from `source()`, so it is opened by hand.
+fn certificate_error(error: &reqwest::Error) -> Option<&CertificateError> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(rustls::Error::InvalidCertificate(found)) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = match error
+            .downcast_ref::<std::io::Error>()
+            .map(|io| io.get_ref())
+        {
+            Some(carried) => carried.map(|carried| carried as &(dyn std::error::Error + 'static)),
+            None => error.source(),
+        };
+    }
+    None
+}

@@ -1,0 +1,301 @@
+//! The agent's own page, under a host name that only its own proxy knows.
+//!
+//! Who may see it: whoever carries this launch's token, first in the address that the agent
+//! opened the window with, then in a cookie. What changes something must also come from the
+//! page itself (`Origin`) and carry its anti-forgery token. The page shows a [`View`] and
+//! passes wishes on; it decides nothing.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName,
+    HeaderValue, LOCATION, ORIGIN, REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Method, Request, Response, StatusCode};
+
+use crate::agent::{Agent, Command};
+use crate::enrolment::Application;
+use crate::proxy::PAGE_HOST;
+use crate::secret::{NoRandomness, Secret};
+use crate::status::View;
+use crate::urls::PortalUrl;
+
+mod views;
+
+pub use views::picture_of;
+use views::{EnrolForm, Shown, render, stranger};
+
+/// Largest form, in bytes.
+const FORM_LIMIT_BYTES: usize = 16 * 1024;
+
+/// How long a form may take to arrive.
+const FORM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long 接続 waits for the tunnel before it shows the page that waits.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+
+const COOKIE_NAME: &str = "renkei_launch";
+
+const CSS: &str = include_str!("../assets/agent.css");
+const JS: &str = include_str!("../assets/agent.js");
+
+/// The page of one launch.
+#[derive(Debug)]
+pub struct Page {
+    launch: Secret,
+    csrf: Secret,
+}
+
+impl Page {
+    /// Makes the secrets of this launch.
+    pub fn new() -> Result<Self, NoRandomness> {
+        Ok(Self {
+            launch: Secret::random()?,
+            csrf: Secret::random()?,
+        })
+    }
+
+    /// The address to open the window with.
+    pub fn url(&self) -> String {
+        format!("http://{PAGE_HOST}/?token={}", self.launch.expose())
+    }
+
+    /// Answers one request that [`crate::proxy::guard`] let through.
+    pub async fn answer(&self, request: Request<Incoming>, agent: &Agent) -> Response<Full<Bytes>> {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let path = request.uri().path().to_owned();
+        if let Some(token) = field(query.as_bytes(), "token") {
+            return self.enter(&path, &token);
+        }
+        if !self.has_cookie(request.headers()) {
+            let again = field(query.as_bytes(), "again").is_some();
+            return html(StatusCode::FORBIDDEN, stranger(again), None);
+        }
+        if request.method() == Method::POST {
+            return self.handle_post(&path, request, agent).await;
+        }
+        match path.as_str() {
+            "/" => {
+                let go = field(query.as_bytes(), "go").is_some();
+                self.show(
+                    agent,
+                    go,
+                    EnrolForm::suggested(agent.suggested_gateway()),
+                    StatusCode::OK,
+                )
+            }
+            "/status.json" => status_json(agent),
+            "/assets/agent.css" => asset("text/css; charset=utf-8", CSS),
+            "/assets/agent.js" => asset("text/javascript; charset=utf-8", JS),
+            _ => see("/"),
+        }
+    }
+
+    /// Turns the token of the address into a cookie, so that no address holds it any longer.
+    fn enter(&self, path: &str, token: &str) -> Response<Full<Bytes>> {
+        if path != "/" || !self.launch.is(token) {
+            return html(StatusCode::FORBIDDEN, stranger(true), None);
+        }
+        let mut response = see("/");
+        let cookie = format!(
+            "{COOKIE_NAME}={}; Path=/; HttpOnly; SameSite=Strict",
+            self.launch.expose()
+        );
+        insert(&mut response, SET_COOKIE, &cookie);
+        response
+    }
+
+    fn has_cookie(&self, headers: &HeaderMap) -> bool {
+        headers
+            .get_all(COOKIE)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|text| text.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='))
+            .any(|(name, value)| name == COOKIE_NAME && self.launch.is(value))
+    }
+
+    async fn handle_post(
+        &self,
+        path: &str,
+        request: Request<Incoming>,
+        agent: &Agent,
+    ) -> Response<Full<Bytes>> {
+        let own_origin = format!("http://{PAGE_HOST}");
+        let origin_fits = request
+            .headers()
+            .get(ORIGIN)
+            .is_some_and(|origin| origin.as_bytes() == own_origin.as_bytes());
+        if !origin_fits {
+            return html(StatusCode::FORBIDDEN, stranger(true), None);
+        }
+        let body = Limited::new(request.into_body(), FORM_LIMIT_BYTES).collect();
+        let body = match tokio::time::timeout(FORM_TIMEOUT, body).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(_)) => return html(StatusCode::PAYLOAD_TOO_LARGE, stranger(true), None),
+            Err(_) => return html(StatusCode::REQUEST_TIMEOUT, stranger(true), None),
+        };
+        if !field(&body, "csrf").is_some_and(|token| self.csrf.is(&token)) {
+            return html(StatusCode::FORBIDDEN, stranger(true), None);
+        }
+        match path {
+            "/enrol" => self.enrol(&body, agent).await,
+            "/connect" => connect(agent).await,
+            "/disconnect" => {
+                agent.tell(Command::Disconnect).await;
+                agent
+                    .wait_for(CONNECT_PATIENCE, |view| view.session().is_none())
+                    .await;
+                see("/")
+            }
+            "/dismiss" => {
+                agent.tell(Command::DismissNotice).await;
+                agent
+                    .wait_for(CONNECT_PATIENCE, |view| view.notice.is_none())
+                    .await;
+                see("/")
+            }
+            _ => html(StatusCode::NOT_FOUND, stranger(true), None),
+        }
+    }
+
+    async fn enrol(&self, body: &[u8], agent: &Agent) -> Response<Full<Bytes>> {
+        let typed = |name| field(body, name).unwrap_or_default();
+        let (form, application) =
+            EnrolForm::read(typed("gateway"), typed("establishment"), &typed("code"));
+        let Some(application) = application else {
+            return self.show(agent, false, form, StatusCode::UNPROCESSABLE_ENTITY);
+        };
+        let application: Application = application;
+        match agent.enrol(application).await {
+            Ok(()) => see("/"),
+            Err(_) => {
+                // The sentence is part of the picture already; what was typed stays.
+                self.show(agent, false, form, StatusCode::UNPROCESSABLE_ENTITY)
+            }
+        }
+    }
+
+    fn show(
+        &self,
+        agent: &Agent,
+        go: bool,
+        form: EnrolForm,
+        status: StatusCode,
+    ) -> Response<Full<Bytes>> {
+        let view = agent.view();
+        if go && let Some(url) = connected_portal(&view) {
+            return see(&url);
+        }
+        let portal = portal_of(&view);
+        let shown = Shown {
+            now: agent.clock().now(),
+            csrf: self.csrf.expose(),
+            go,
+            form,
+            view: &view,
+        };
+        html(status, render(&shown), portal.as_ref())
+    }
+}
+
+/// Asks for a session and, if it comes about at once, goes straight to the portal.
+async fn connect(agent: &Agent) -> Response<Full<Bytes>> {
+    let before = agent.view();
+    if before.state.may_connect() {
+        agent.tell(Command::Connect).await;
+        // First away from where things stood, then to a new rest.
+        agent
+            .wait_for(CONNECT_PATIENCE, |view| view.state != before.state)
+            .await;
+    }
+    agent
+        .wait_for(CONNECT_PATIENCE, |view| !views::is_connecting(view))
+        .await;
+    let view = agent.view();
+    match connected_portal(&view) {
+        Some(url) => see(&url),
+        None if views::is_connecting(&view) => see("/?go=1"),
+        None => see("/"),
+    }
+}
+
+fn connected_portal(view: &View) -> Option<String> {
+    match &view.state {
+        crate::session_state::State::Connected(session) => Some(session.portal_url.clone()),
+        _ => None,
+    }
+}
+
+fn portal_of(view: &View) -> Option<PortalUrl> {
+    let approved = view.pc.as_ref()?.approved.as_ref()?;
+    approved.portal_url.parse().ok()
+}
+
+/// The report, with the mark by which the page knows that it shows something else.
+fn status_json(agent: &Agent) -> Response<Full<Bytes>> {
+    let view = agent.view();
+    let mut json =
+        serde_json::to_value(view.report(agent.clock().now())).expect("a report has a JSON form");
+    json["picture"] = picture_of(&view).into();
+    let mut response = Response::new(Full::from(json.to_string()));
+    insert(&mut response, CONTENT_TYPE, "application/json");
+    protect(&mut response, None);
+    response
+}
+
+fn asset(kind: &'static str, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text));
+    insert(&mut response, CONTENT_TYPE, kind);
+    protect(&mut response, None);
+    response
+}
+
+fn see(location: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    insert(&mut response, LOCATION, location);
+    protect(&mut response, None);
+    response
+}
+
+fn html(status: StatusCode, text: String, portal: Option<&PortalUrl>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    insert(&mut response, CONTENT_TYPE, "text/html; charset=utf-8");
+    protect(&mut response, portal);
+    response
+}
+
+/// What every answer carries. A form may lead on to the portal: 接続 ends there.
+fn protect(response: &mut Response<Full<Bytes>>, portal: Option<&PortalUrl>) {
+    let portal = portal.map(|url| format!(" {}", url.origin()));
+    let policy = format!(
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'{}",
+        portal.unwrap_or_default()
+    );
+    insert(response, CONTENT_SECURITY_POLICY, &policy);
+    insert(response, CACHE_CONTROL, "no-store");
+    insert(response, X_CONTENT_TYPE_OPTIONS, "nosniff");
+    // Not no-referrer: the browser would then send "Origin: null" with our own forms.
+    insert(response, REFERRER_POLICY, "same-origin");
+}
+
+fn insert(response: &mut Response<Full<Bytes>>, name: HeaderName, value: &str) {
+    match HeaderValue::from_str(value) {
+        Ok(value) => {
+            response.headers_mut().insert(name, value);
+        }
+        Err(error) => tracing::error!(%error, %name, "header left out"),
+    }
+}
+
+/// A field of a form or query.
+fn field(encoded: &[u8], name: &str) -> Option<String> {
+    form_urlencoded::parse(encoded)
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
+}

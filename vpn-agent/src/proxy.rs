@@ -1,0 +1,209 @@
+//! The loopback proxy of the agent's window: the only way from the browser to the fund.
+//!
+//! Listens on 127.0.0.1 only and serves programs of this user only. `CONNECT` to the portal
+//! becomes one stream of the tunnel, bytes passed on as they are (TLS runs between browser
+//! and portal); proxy-form requests for [`PAGE_HOST`] get the agent's own page; everything
+//! else is refused. What may pass is decided in [`guard`].
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::copy_bidirectional_with_sizes;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::agent::{Agent, Route};
+use crate::os;
+use crate::page::Page;
+use crate::secret::random_bytes;
+
+pub mod guard;
+
+pub use guard::PAGE_HOST;
+use guard::Verdict;
+
+/// Connections at a time. A browser uses some ten; one session allows 128 streams.
+const MAX_CONNECTIONS: usize = 256;
+
+/// Longest request head, in bytes.
+const HEAD_LIMIT_BYTES: usize = 16 * 1024;
+
+/// Most header fields in a request.
+const MAX_HEADERS: usize = 64;
+
+/// How long a client may take for its request head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Ports are chosen from here: below the range that systems give out for their own
+/// connections, and from which some keep parts for themselves.
+const PORTS: std::ops::Range<u16> = 20_000..49_152;
+
+/// Random ports that are tried before giving up.
+const PORT_TRIES: usize = 50;
+
+/// Bytes that are under way between browser and tunnel, in each direction and connection.
+const COPY_BUFFER_BYTES: usize = 64 * 1024;
+
+/// The listening proxy.
+#[derive(Debug)]
+pub struct Proxy {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Proxy {
+    /// Listens on `port`, or on a free one of [`PORTS`] if that is 0.
+    pub async fn bind(port: u16) -> io::Result<Self> {
+        let listener = if port == 0 {
+            bind_some_port().await?
+        } else {
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?
+        };
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until dropped.
+    pub async fn serve(self, agent: Agent, page: Arc<Page>) {
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            let Ok(slot) = slots.clone().acquire_owned().await else {
+                return;
+            };
+            let (stream, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            if !os::is_same_user(peer, self.address) {
+                tracing::warn!(%peer, "connection of another user refused");
+                continue;
+            }
+            let (agent, page) = (agent.clone(), page.clone());
+            tokio::spawn(async move {
+                serve_connection(stream, agent, page).await;
+                drop(slot);
+            });
+        }
+    }
+}
+
+async fn bind_some_port() -> io::Result<TcpListener> {
+    let mut last_error = io::Error::other("no port was tried");
+    for _ in 0..PORT_TRIES {
+        let random: [u8; 2] = random_bytes().map_err(io::Error::other)?;
+        let span = PORTS.end - PORTS.start;
+        let port = PORTS.start + u16::from_le_bytes(random) % span;
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last_error = error,
+        }
+    }
+    Err(last_error)
+}
+
+async fn serve_connection(stream: TcpStream, agent: Agent, page: Arc<Page>) {
+    // Small writes must not wait for each other; a socket that refuses still works.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| {
+        let (agent, page) = (agent.clone(), page.clone());
+        async move { Ok::<_, Infallible>(answer(request, agent, page).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(HEAD_LIMIT_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "proxy connection ended");
+    }
+}
+
+async fn answer(
+    mut request: Request<Incoming>,
+    agent: Agent,
+    page: Arc<Page>,
+) -> Response<Full<Bytes>> {
+    let route = agent.route();
+    let portal = route.as_ref().map(|route| &route.portal);
+    let host = request.headers().get(HOST).map(|value| value.as_bytes());
+    match guard::judge(request.method(), request.uri(), host, portal) {
+        Verdict::Portal => match route {
+            Some(route) => connect(&mut request, route).await,
+            None => plain(StatusCode::SERVICE_UNAVAILABLE),
+        },
+        Verdict::NotConnected => plain(StatusCode::SERVICE_UNAVAILABLE),
+        Verdict::Page => page.answer(request, &agent).await,
+        Verdict::Refused => {
+            tracing::debug!(method = %request.method(), uri = %request.uri(), "refused");
+            plain(StatusCode::FORBIDDEN)
+        }
+    }
+}
+
+/// Opens a stream and, once the answer is out, passes bytes until both sides have finished.
+async fn connect(request: &mut Request<Incoming>, route: Route) -> Response<Full<Bytes>> {
+    let mut stream = match route.link.open_stream().await {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::info!(%error, "no stream to the portal");
+            return plain(StatusCode::BAD_GATEWAY);
+        }
+    };
+    let upgrade: OnUpgrade = hyper::upgrade::on(request);
+    tokio::spawn(async move {
+        let upgraded = match upgrade.await {
+            Ok(upgraded) => upgraded,
+            Err(error) => {
+                tracing::debug!(%error, "browser went away");
+                return;
+            }
+        };
+        let mut browser = TokioIo::new(upgraded);
+        let copied = copy_bidirectional_with_sizes(
+            &mut browser,
+            &mut stream,
+            COPY_BUFFER_BYTES,
+            COPY_BUFFER_BYTES,
+        );
+        match copied.await {
+            Ok((up, down)) => tracing::debug!(up, down, "stream finished"),
+            Err(error) => tracing::debug!(%error, "stream broke"),
+        }
+    });
+    Response::new(Full::default())
+}
+
+fn plain(status: StatusCode) -> Response<Full<Bytes>> {
+    let text = status.canonical_reason().unwrap_or("refused");
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        hyper::header::HeaderValue::from_static("text/plain"),
+    );
+    response
+}

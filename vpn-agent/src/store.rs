@@ -1,0 +1,487 @@
+//! What the agent keeps on disk: keys, enrolments, the latest server time.
+//!
+//! ```text
+//! <data_dir>/enrolments/<id>/device-key     the PC's key, protected by the system
+//!                            enrolment.json how far the enrolment came
+//!            time.json                      the latest server time ever seen
+//!            browser/                       the window's own profile
+//!            run/                           lock and control channel of the running agent
+//! ```
+//!
+//! The key is written before anything is sent, and nothing is ever half written: a crash at
+//! any moment leaves the old state or the new. What cannot be read is left where it is,
+//! named, and does not stand in the way of a new enrolment.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use protocol::agent_api::Enrolled;
+use protocol::{EnrolmentId, EstablishmentNumber};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::clock::{from_unix_ms, to_unix_ms};
+use crate::device_key::{DeviceKey, KeyError};
+use crate::os;
+use crate::urls::GatewayUrl;
+
+mod files;
+
+use files::{read_bounded, write_atomically};
+
+/// The version that this program writes and the only one that it reads.
+const FORMAT_VERSION: u32 = 1;
+
+/// Enrolments that are looked at; a PC has one, a sharoushi's some tens.
+const MAX_ENROLMENTS: usize = 1000;
+
+const KEY_FILE: &str = "device-key";
+const ENROLMENT_FILE: &str = "enrolment.json";
+const TIME_FILE: &str = "time.json";
+
+/// The folder that everything lies in.
+#[derive(Debug, Clone)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+/// One enrolment with its key.
+#[derive(Debug)]
+pub struct Enrolment {
+    dir: PathBuf,
+    /// The PC's key for this fund.
+    pub key: DeviceKey,
+    /// What was asked for and how far it came.
+    pub record: Record,
+}
+
+/// What is written about an enrolment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    version: u32,
+    /// Orders the enrolments of this PC; clocks may be wrong.
+    sequence: u64,
+    /// Where the request was sent.
+    pub gateway: GatewayUrl,
+    /// For which establishment.
+    pub establishment: EstablishmentNumber,
+    /// What the PC was called.
+    pub device_name: String,
+    /// How far it came.
+    pub progress: Progress,
+}
+
+/// How far an enrolment came.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Progress {
+    /// The key is made; the request may or may not have reached the portal.
+    Prepared,
+    /// The portal has the request; staff have not decided.
+    Pending {
+        /// Names the request.
+        enrolment: EnrolmentId,
+        /// Proves that this PC may ask about it.
+        poll_token: String,
+    },
+    /// Approved.
+    Approved(Box<Enrolled>),
+    /// Turned down.
+    Refused {
+        /// What the user was told.
+        sentence: String,
+    },
+}
+
+/// What was found on disk.
+#[derive(Debug)]
+pub struct Found {
+    /// All that can be read, oldest first.
+    pub enrolments: Vec<Enrolment>,
+    /// Folders that could not be read.
+    pub damaged: Vec<PathBuf>,
+}
+
+/// Why something could not be kept or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk refused.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is there but makes no sense.
+    #[error("{} is damaged: {reason}", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The key itself failed.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+impl StoreError {
+    /// What the user is told.
+    pub fn page_text(&self) -> String {
+        match self {
+            Self::Io { path, .. } => format!(
+                "このパソコンに登録情報を保存または読み取りできませんでした（{}）。空き容量とアクセス権をご確認ください。",
+                path.display()
+            ),
+            Self::Damaged { path, .. } => damaged_text(path),
+            Self::Key(_) => {
+                "このパソコンの鍵を利用できませんでした。もう一度パソコンを登録してください。"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+/// What the user is told about a folder that cannot be read: the way on is a new enrolment.
+pub fn damaged_text(path: &Path) -> String {
+    format!(
+        "このパソコンの登録情報が壊れているため読み取れません（{}）。登録コードを基金事務局に依頼し、もう一度パソコンを登録してください。",
+        path.display()
+    )
+}
+
+fn doing(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io {
+        doing,
+        path,
+        source,
+    }
+}
+
+impl Store {
+    /// Opens the folder, making it if need be.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        let store = Self {
+            dir: dir.to_owned(),
+        };
+        // A folder that was there already keeps its mode: it may be somebody else's too.
+        if !dir.is_dir() {
+            os::create_private_dir(dir).map_err(doing("make folder", dir))?;
+        }
+        for folder in [store.enrolments(), store.run_dir()] {
+            os::create_private_dir(&folder).map_err(doing("make folder", &folder))?;
+        }
+        Ok(store)
+    }
+
+    /// Where lock and control channel of the running agent lie.
+    pub fn run_dir(&self) -> PathBuf {
+        self.dir.join("run")
+    }
+
+    /// The window's own profile.
+    pub fn browser_dir(&self) -> PathBuf {
+        self.dir.join("browser")
+    }
+
+    fn enrolments(&self) -> PathBuf {
+        self.dir.join("enrolments")
+    }
+
+    /// Reads all enrolments.
+    pub fn find(&self) -> Result<Found, StoreError> {
+        let folder = self.enrolments();
+        let entries = fs::read_dir(&folder).map_err(doing("list", &folder))?;
+        let mut damaged = Vec::new();
+        let mut enrolments = Vec::new();
+        for entry in entries.take(MAX_ENROLMENTS) {
+            let path = entry.map_err(doing("list", &folder))?.path();
+            if !path.is_dir() {
+                continue;
+            }
+            match Enrolment::read(&path) {
+                Ok(Some(enrolment)) => enrolments.push(enrolment),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(%error, "enrolment cannot be read");
+                    damaged.push(path);
+                }
+            }
+        }
+        enrolments.sort_by_key(|enrolment: &Enrolment| enrolment.record.sequence);
+        Ok(Found {
+            enrolments,
+            damaged,
+        })
+    }
+
+    /// Makes a key and writes it down, before anybody hears of it. An earlier try for the
+    /// same establishment whose request may have been lost is taken up again, with its key:
+    /// the portal then sees one PC, not two.
+    pub fn prepare(
+        &self,
+        gateway: &GatewayUrl,
+        establishment: EstablishmentNumber,
+        device_name: &str,
+    ) -> Result<Enrolment, StoreError> {
+        let found = self.find()?;
+        let last = found.enrolments.last().map_or(0, |e| e.record.sequence);
+        let lost = found.enrolments.into_iter().rev().find(|enrolment| {
+            matches!(enrolment.record.progress, Progress::Prepared)
+                && enrolment.record.gateway == *gateway
+                && enrolment.record.establishment == establishment
+        });
+        if let Some(enrolment) = lost {
+            return Ok(enrolment);
+        }
+        let dir = self.enrolments().join(Uuid::new_v4().to_string());
+        os::create_private_dir(&dir).map_err(doing("make folder", &dir))?;
+        let key = DeviceKey::generate()?;
+        let key_file = dir.join(KEY_FILE);
+        let wrapped = os::protect(&key.to_pkcs8()).map_err(doing("protect", &key_file))?;
+        write_atomically(&key_file, &wrapped).map_err(doing("write", &key_file))?;
+        let mut enrolment = Enrolment {
+            dir,
+            key,
+            record: Record {
+                version: FORMAT_VERSION,
+                sequence: last + 1,
+                gateway: gateway.clone(),
+                establishment,
+                device_name: device_name.to_owned(),
+                progress: Progress::Prepared,
+            },
+        };
+        enrolment.save(Progress::Prepared)?;
+        let parent = self.enrolments();
+        os::sync_dir(&parent).map_err(doing("sync", &parent))?;
+        Ok(enrolment)
+    }
+
+    /// The latest server time that was written down, if it can be read.
+    pub fn time_floor(&self) -> Option<OffsetDateTime> {
+        let bytes = read_bounded(&self.dir.join(TIME_FILE)).ok()?;
+        let seen: TimeSeen = serde_json::from_slice(&bytes).ok()?;
+        from_unix_ms(seen.server_time_ms)
+    }
+
+    /// Writes down a server time.
+    pub fn save_time_floor(&self, time: OffsetDateTime) -> Result<(), StoreError> {
+        let path = self.dir.join(TIME_FILE);
+        let seen = TimeSeen {
+            server_time_ms: to_unix_ms(time),
+        };
+        let bytes = serde_json::to_vec(&seen).expect("a number has a JSON form");
+        write_atomically(&path, &bytes).map_err(doing("write", &path))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct TimeSeen {
+    server_time_ms: i64,
+}
+
+impl Found {
+    /// The enrolment to work with: the latest of those that staff have or will decide well.
+    /// A request that may have been lost, or was refused, hides no earlier approval.
+    pub fn into_current(self) -> Option<Enrolment> {
+        self.enrolments.into_iter().max_by_key(|enrolment| {
+            let rank = match enrolment.record.progress {
+                Progress::Approved(_) | Progress::Pending { .. } => 2,
+                Progress::Prepared => 1,
+                Progress::Refused { .. } => 0,
+            };
+            (rank, enrolment.record.sequence)
+        })
+    }
+}
+
+impl Enrolment {
+    /// Reads one folder. `None` if it holds no enrolment yet: a crash came before the record.
+    fn read(dir: &Path) -> Result<Option<Self>, StoreError> {
+        let record_file = dir.join(ENROLMENT_FILE);
+        let damaged = |path: &Path, reason: String| StoreError::Damaged {
+            path: path.to_owned(),
+            reason,
+        };
+        let bytes = match read_bounded(&record_file) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(doing("read", &record_file)(error)),
+        };
+        let record: Record = serde_json::from_slice(&bytes)
+            .map_err(|error| damaged(&record_file, error.to_string()))?;
+        if record.version != FORMAT_VERSION {
+            let reason = format!("version {} is not known", record.version);
+            return Err(damaged(&record_file, reason));
+        }
+        let key_file = dir.join(KEY_FILE);
+        if os::tighten(&key_file).map_err(doing("read", &key_file))? {
+            tracing::warn!(path = %key_file.display(), "the device key was readable by others");
+        }
+        let wrapped = read_bounded(&key_file).map_err(doing("read", &key_file))?;
+        let pkcs8 = os::unprotect(&wrapped).map_err(doing("unprotect", &key_file))?;
+        let key =
+            DeviceKey::from_pkcs8(&pkcs8).map_err(|error| damaged(&key_file, error.to_string()))?;
+        Ok(Some(Self {
+            dir: dir.to_owned(),
+            key,
+            record,
+        }))
+    }
+
+    /// Writes down how far the enrolment came.
+    pub fn save(&mut self, progress: Progress) -> Result<(), StoreError> {
+        self.record.progress = progress;
+        let path = self.dir.join(ENROLMENT_FILE);
+        let bytes = serde_json::to_vec_pretty(&self.record).expect("a record has a JSON form");
+        write_atomically(&path, &bytes).map_err(doing("write", &path))
+    }
+
+    /// What an approved PC knows.
+    pub fn enrolled(&self) -> Option<&Enrolled> {
+        match &self.record.progress {
+            Progress::Approved(enrolled) => Some(enrolled),
+            Progress::Prepared | Progress::Pending { .. } | Progress::Refused { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::datetime;
+
+    fn gateway() -> GatewayUrl {
+        "https://gw.example.jp".parse().unwrap()
+    }
+
+    fn number(text: &str) -> EstablishmentNumber {
+        text.parse().unwrap()
+    }
+
+    fn pending() -> Progress {
+        Progress::Pending {
+            enrolment: EnrolmentId::from_uuid(Uuid::from_u128(7)),
+            poll_token: "token".into(),
+        }
+    }
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("data")).unwrap();
+        (folder, store)
+    }
+
+    #[test]
+    fn a_lost_request_is_taken_up_with_the_same_key() {
+        let (_folder, store) = store();
+        let first = store.prepare(&gateway(), number("123"), "PC").unwrap();
+        let again = store.prepare(&gateway(), number("123"), "PC").unwrap();
+        let other = store.prepare(&gateway(), number("124"), "PC").unwrap();
+        assert_eq!(first.key.matching_code(), again.key.matching_code());
+        assert_ne!(first.key.matching_code(), other.key.matching_code());
+    }
+
+    #[test]
+    fn a_pending_request_is_found_after_a_restart() {
+        let (_folder, store) = store();
+        let mut enrolment = store.prepare(&gateway(), number("123"), "PC").unwrap();
+        enrolment.save(pending()).unwrap();
+        let found = store.find().unwrap().into_current().unwrap();
+        assert_eq!(found.key.matching_code(), enrolment.key.matching_code());
+        assert!(matches!(found.record.progress, Progress::Pending { .. }));
+    }
+
+    #[test]
+    fn a_lost_or_refused_request_hides_no_earlier_one() {
+        let (_folder, store) = store();
+        let mut first = store.prepare(&gateway(), number("123"), "PC").unwrap();
+        first.save(pending()).unwrap();
+        store.prepare(&gateway(), number("125"), "PC").unwrap();
+        let mut second = store.prepare(&gateway(), number("124"), "PC").unwrap();
+        let sentence = "お断りします。".to_owned();
+        second.save(Progress::Refused { sentence }).unwrap();
+        let found = store.find().unwrap().into_current().unwrap();
+        assert_eq!(found.record.establishment, number("123"));
+    }
+
+    #[test]
+    fn a_crash_before_the_rename_leaves_the_old_record() {
+        let (_folder, store) = store();
+        let mut enrolment = store.prepare(&gateway(), number("123"), "PC").unwrap();
+        enrolment.save(pending()).unwrap();
+        // What a crash in the middle of the next save leaves behind.
+        let torn = enrolment.dir.join(".enrolment.json.0123456789abcdef.tmp");
+        fs::write(&torn, b"{\"version\":1,\"seq").unwrap();
+        let found = store.find().unwrap();
+        assert!(found.damaged.is_empty());
+        let mut current = found.into_current().unwrap();
+        assert!(matches!(current.record.progress, Progress::Pending { .. }));
+        current.save(Progress::Prepared).unwrap();
+        assert!(!torn.exists(), "what was left over is tidied up");
+    }
+
+    #[test]
+    fn a_crash_between_key_and_record_is_no_damage() {
+        let (_folder, store) = store();
+        let dir = store.enrolments().join("half");
+        os::create_private_dir(&dir).unwrap();
+        write_atomically(&dir.join(KEY_FILE), b"key").unwrap();
+        let found = store.find().unwrap();
+        assert!(found.enrolments.is_empty() && found.damaged.is_empty());
+    }
+
+    #[test]
+    fn what_is_damaged_is_named_kept_and_not_in_the_way() {
+        let (_folder, store) = store();
+        let enrolment = store.prepare(&gateway(), number("123"), "PC").unwrap();
+        let record_file = enrolment.dir.join(ENROLMENT_FILE);
+        for rubbish in [
+            "",
+            "{",
+            "[]",
+            r#"{"version":2,"sequence":1,"gateway":"https://gw.example.jp","establishment":"0123","device_name":"PC","progress":{"state":"prepared"}}"#,
+        ] {
+            fs::write(&record_file, rubbish).unwrap();
+            let found = store.find().unwrap();
+            assert!(found.enrolments.is_empty());
+            assert_eq!(
+                found.damaged,
+                std::slice::from_ref(&enrolment.dir),
+                "{rubbish}"
+            );
+        }
+        let fresh = store.prepare(&gateway(), number("123"), "PC").unwrap();
+        let found = store.find().unwrap();
+        assert_eq!(
+            found.into_current().unwrap().key.matching_code(),
+            fresh.key.matching_code()
+        );
+        assert!(record_file.exists());
+    }
+
+    #[test]
+    fn a_damaged_key_is_damage() {
+        let (_folder, store) = store();
+        let enrolment = store.prepare(&gateway(), number("123"), "PC").unwrap();
+        fs::write(enrolment.dir.join(KEY_FILE), b"rubbish").unwrap();
+        assert_eq!(store.find().unwrap().damaged, [enrolment.dir]);
+    }
+
+    #[test]
+    fn the_latest_server_time_survives() {
+        let (_folder, store) = store();
+        assert_eq!(store.time_floor(), None);
+        let time = datetime!(2026-11-20 12:00 UTC);
+        store.save_time_floor(time).unwrap();
+        assert_eq!(store.time_floor(), Some(time));
+    }
+}
