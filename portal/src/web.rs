@@ -28,7 +28,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::app::App;
 use crate::sign_in::{office, pages};
-use crate::{calendar, devices, establishments, settings};
+use crate::{calendar, devices, establishments, filings, notices, review, settings, uploads};
 use layout::Side;
 use page_error::PageError;
 use principals::{OfficeVisitor, SESSION_COOKIE, VISIT_COOKIE, Visitor};
@@ -56,9 +56,9 @@ fn member_routes(routes: Routes) -> Routes {
         .with(pages::member_routes)
         .with(settings::pages::member_routes)
         .with(home::member_routes)
-        .with(crate::uploads::pages::member_routes)
-        .with(crate::filings::pages::member_routes)
-        .with(crate::notices::pages::member_routes)
+        .with(uploads::pages::member_routes)
+        .with(filings::pages::member_routes)
+        .with(notices::pages::member_routes)
 }
 
 fn office_routes(routes: Routes) -> Routes {
@@ -69,8 +69,8 @@ fn office_routes(routes: Routes) -> Routes {
         .with(devices::pages::office_routes)
         .with(calendar::pages::office_routes)
         .with(home::office_routes)
-        .with(crate::review::pages::office_routes)
-        .with(crate::notices::pages::office_routes)
+        .with(review::pages::office_routes)
+        .with(notices::pages::office_routes)
 }
 
 fn finish(routes: Routes, app: App, side: Side) -> (Router, Vec<Route>) {

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
+use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 use time::{Duration, OffsetDateTime};
@@ -160,7 +161,7 @@ async fn lane<T: Transport>(
     mut queued: watch::Receiver<u64>,
     mut stop: Stopping,
 ) {
-    loop {
+    while stop.wait().now_or_never().is_none() {
         queued.mark_unchanged();
         match send_next(&app, &*transport, app.clock.now()).await {
             Ok(true) => continue,
@@ -172,7 +173,7 @@ async fn lane<T: Transport>(
         tokio::select! {
             _ = queued.changed() => {}
             () = tokio::time::sleep(LOOK_AGAIN) => {}
-            () = stop.wait() => return,
+            () = stop.wait() => {}
         }
     }
 }
