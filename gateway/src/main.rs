@@ -18,6 +18,8 @@ use tracing_subscriber::EnvFilter;
 /// What is logged if `RUST_LOG` does not say.
 const DEFAULT_LOG: &str = "info";
 
+/// Where the settings lie unless `--config` says otherwise.
+const DEFAULT_CONFIG: &str = "/etc/renkei/gateway.toml";
 /// Wrong usage or configuration.
 const USAGE: u8 = 2;
 
@@ -25,6 +27,9 @@ const USAGE: u8 = 2;
 #[derive(Debug, Parser)]
 #[command(name = "gateway", version)]
 struct Arguments {
+    /// The settings (TOML). Each key can be overridden by RENKEI_… in the environment.
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
     #[command(subcommand)]
     command: Command,
 }
@@ -32,16 +37,13 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve until SIGTERM or SIGINT.
-    Serve {
-        /// The settings (TOML). Each key can be overridden by RENKEI_… in the environment.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
+    Serve,
 }
 
 fn main() -> ExitCode {
     let Arguments {
-        command: Command::Serve { config },
+        config,
+        command: Command::Serve,
     } = Arguments::parse();
     if let Err(error) = log_to_stderr() {
         eprintln!("gateway: {error:#}");

@@ -44,7 +44,7 @@ impl OfficePages {
             .fill("code", &staff_code(&stage.staff)?)?;
         let page = self.site.submit(&form).await?;
         ensure!(
-            page.status == StatusCode::OK && page.path == "/",
+            page.status == StatusCode::OK && page.path != "/sign-in",
             "office sign-in: {} {}",
             page.path,
             page.text()
@@ -75,17 +75,17 @@ impl OfficePages {
     ) -> Result<Letter> {
         let page = self.site.get("/establishments/new").await?;
         let form = page
-            .form("/establishments")?
+            .form("/establishments/new")?
             .fill("number", number)?
             .fill("name", name)?
-            .fill("admin_name", admin)?
-            .fill("user_id", user_id)?
+            .fill("user_name", admin)?
+            .fill("login", user_id)?
             .fill("email", email)?;
         let page = self.site.submit(&form).await?;
         ensure!(page.status == StatusCode::OK, "register: {}", page.text());
         Ok(Letter {
-            registration_code: page.find("[data-registration-code]")?,
-            initial_password: page.find("[data-initial-password]")?,
+            registration_code: page.find("#registration-code")?,
+            initial_password: page.find("#initial-password")?,
         })
     }
 
@@ -113,18 +113,22 @@ impl OfficePages {
         Ok(path)
     }
 
-    /// Decides the filing and issues a determination notice made from one person's row.
+    /// Decides the filing and issues a determination notice made from one person's row;
+    /// returns the filing's page.
     pub async fn decide(&self, filing: &str) -> Result<Page> {
-        let page = self.site.get(&format!("{filing}/decide")).await?;
+        let page = self.site.get(&format!("{filing}/determination")).await?;
+        let event = page.attribute("select[name=event] option:nth-child(2)", "value")?;
         let form = page
-            .form("/decide")?
-            .fill("member_number_1", "0001234")?
-            .fill("name_1", "髙﨑 一郎")?
-            .fill("event_1", "acquired")?
-            .fill("event_date_1", "2024-05-01")?
-            .fill("amount_1", "320000")?;
+            .form("/determination")?
+            .fill("member_number", "0001234")?
+            .fill("name", "髙﨑 一郎")?
+            .fill("event", &event)?
+            .fill("event_on", "2024-05-01")?
+            .fill("salary", "320000")?;
         let page = self.site.submit(&form).await?;
-        ensure!(page.status == StatusCode::OK, "decide: {}", page.text());
+        ensure!(page.status == StatusCode::OK, "draft: {}", page.text());
+        let page = self.site.submit(&page.form("/issue")?).await?;
+        ensure!(page.status == StatusCode::OK, "issue: {}", page.text());
         Ok(page)
     }
 }
@@ -245,8 +249,7 @@ impl MemberPages {
             .form("/settings/zip-password")?
             .fill("password", password)?;
         let page = self.site.submit(&form).await?;
-        page.find("[data-zip-password]")
-            .with_context(|| page.text())
+        page.find(".big-code").with_context(|| page.text())
     }
 }
 
