@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use portal::app::App;
 use portal::listeners::{Addresses, Listeners, Routers};
 use portal::mail::{outbox, smtp::Smtp};
-use portal::{tunnel_sessions, web};
+use portal::{housekeeping, tunnel_sessions, web};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How often sessions that nobody reported are closed.
@@ -28,6 +28,7 @@ pub(super) async fn serve(app: App) -> anyhow::Result<()> {
     let workers = [
         tokio::spawn(outbox::run(app.clone(), smtp)),
         tokio::spawn(sweep(app.clone())),
+        tokio::spawn(housekeeping::run(app.clone())),
     ];
     let Addresses {
         member,

@@ -509,3 +509,6 @@ impl Remedy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -204,11 +204,6 @@ impl Browser {
         &self.app
     }
 
-    /// The pages that this browser reaches.
-    pub fn router(&self) -> Router {
-        self.router.clone()
-    }
-
     /// A request with this browser's connection and cookie.
     pub fn request(&self, method: Method, path: &str) -> http::request::Builder {
         let cookie = format!("{SESSION_COOKIE}={}", self.token);
