@@ -21,6 +21,7 @@ pub mod documents;
 pub mod establishments;
 pub mod filings;
 pub mod gateways;
+pub mod housekeeping;
 pub mod ids;
 pub mod keys;
 pub mod listeners;

@@ -7,15 +7,11 @@ use anyhow::Context as _;
 use portal::app::App;
 use portal::listeners::{Addresses, Listeners, Routers};
 use portal::mail::{outbox, smtp::Smtp};
-use portal::{custody, tunnel_sessions, uploads, web};
+use portal::{housekeeping, tunnel_sessions, web};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How often sessions that nobody reported are closed.
-const SESSIONS: Duration = Duration::from_secs(15);
-/// How often uploads that nobody finished are thrown away.
-const UPLOADS: Duration = Duration::from_secs(10 * 60);
-/// How often sealed objects that no row knows are looked for.
-const ORPHANS: Duration = Duration::from_secs(6 * 60 * 60);
+const SWEEP: Duration = Duration::from_secs(15);
 /// How long the workers may take to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -31,17 +27,8 @@ pub(super) async fn serve(app: App) -> anyhow::Result<()> {
     stop_on_signal(&app)?;
     let workers = [
         tokio::spawn(outbox::run(app.clone(), smtp)),
-        tokio::spawn(every(app.clone(), "sessions", SESSIONS, |app| async move {
-            let now = app.clock.now();
-            tunnel_sessions::sweep(&app, now).await.map(drop)
-        })),
-        tokio::spawn(every(app.clone(), "uploads", UPLOADS, |app| async move {
-            uploads::purge(&app, app.clock.now()).await
-        })),
-        tokio::spawn(every(app.clone(), "orphans", ORPHANS, |app| async move {
-            let now = app.clock.now();
-            custody::sweep(&app, now).await.map(drop)
-        })),
+        tokio::spawn(sweep(app.clone())),
+        tokio::spawn(housekeeping::run(app.clone())),
     ];
     let Addresses {
         member,
@@ -83,24 +70,16 @@ fn stop_on_signal(app: &App) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Does `chore` every `period` until the portal stops.
-async fn every<F, E>(
-    app: App,
-    what: &'static str,
-    period: Duration,
-    chore: impl Fn(App) -> F + Send,
-) where
-    F: Future<Output = Result<(), E>> + Send,
-    E: std::error::Error + Send + 'static,
-{
+/// Closes the rows of sessions whose deadline has passed.
+async fn sweep(app: App) {
     let mut stopping = app.signals.stopping();
     loop {
         tokio::select! {
             () = stopping.wait() => return,
-            () = tokio::time::sleep(period) => {}
+            () = tokio::time::sleep(SWEEP) => {}
         }
-        if let Err(error) = chore(app.clone()).await {
-            tracing::error!(what, error = %web::page_error::chain(&error), "chore failed");
+        if let Err(error) = tunnel_sessions::sweep(&app, app.clock.now()).await {
+            tracing::error!(error = %web::page_error::chain(&error), "sessions not swept");
         }
     }
 }

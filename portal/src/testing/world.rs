@@ -54,6 +54,7 @@ pub struct World {
     pub tanaka: Browser,
     /// A system administrator.
     pub admin: Browser,
+    sato_id: StaffId,
     _db: TestDb,
     _folder: TempDir,
 }
@@ -144,9 +145,15 @@ impl World {
             tanaka: Browser::staff(&app, &office, staff[2]).await,
             admin: Browser::staff(&app, &office, staff[3]).await,
             app,
+            sato_id: staff[0],
             _db: db,
             _folder: folder,
         }
+    }
+
+    /// The first reviewer, signed in anew now: a web session of the morning ends when idle.
+    pub async fn sato_again(&self) -> Browser {
+        Browser::staff(&self.app, &self.sato.router, self.sato_id).await
     }
 
     /// A second user of alpha's, on alpha's own second PC.
@@ -202,11 +209,6 @@ impl Browser {
     /// The portal.
     pub fn app(&self) -> &App {
         &self.app
-    }
-
-    /// The pages that this browser reaches.
-    pub fn router(&self) -> Router {
-        self.router.clone()
     }
 
     /// A request with this browser's connection and cookie.

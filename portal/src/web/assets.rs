@@ -39,6 +39,11 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("../../assets/session.js"),
     },
     Asset {
+        name: "sign_in.js",
+        kind: SCRIPT,
+        bytes: include_bytes!("../../assets/sign_in.js"),
+    },
+    Asset {
         name: "upload.js",
         kind: SCRIPT,
         bytes: include_bytes!("../../assets/upload.js"),

@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::audit;
-use crate::testing::world::{Browser, World, ZIP_PASSWORD, corpus};
+use crate::testing::world::{Browser, World, ZIP_PASSWORD, corpus, read};
 use crate::testing::worlds;
 
 async fn objects(world: &World) -> usize {
@@ -414,6 +414,79 @@ async fn issuing_the_same_draft_at_once_issues_one_notice() {
         let decided = "SELECT COUNT(*) AS n FROM filing_events WHERE event = 'decided'";
         assert_eq!(count(&world, decided).await, 1);
     }
+}
+
+#[tokio::test]
+async fn a_determination_of_the_reviewers_own_is_checked_and_issued_as_it_is() {
+    for world in worlds().await {
+        let filing = world.alice.file("20260313_0123_資格喪失届.pdf").await;
+        let path = format!("{filing}/determination");
+        world.sato.post(&format!("{filing}/take"), &[]).await;
+        let send = async |bytes: Vec<u8>| {
+            let request = world
+                .sato
+                .request(http::Method::POST, &format!("{path}/file"))
+                .header(crate::web::forms::CSRF_HEADER, &world.sato.csrf)
+                .body(axum::body::Body::from(bytes));
+            let (status, body) = read(world.sato.send(request.unwrap()).await).await;
+            (status, String::from_utf8(body).unwrap())
+        };
+        let (status, answer) = send(b"no PDF".to_vec()).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(answer.contains("PDF"), "{answer}");
+        let own = corpus("good/20250402_0123_資格取得届.pdf");
+        let (status, answer) = send(own.clone()).await;
+        assert_eq!(status, StatusCode::CREATED, "{answer}");
+        let (_, page) = world.sato.get(&format!("{path}/draft")).await;
+        let at = page.find("name=\"draft\" value=\"").unwrap() + 20;
+        let draft = [("draft", &page[at..at + 36])];
+        let (status, ..) = world.sato.post(&format!("{path}/issue"), &draft).await;
+        assert_eq!(status, StatusCode::SEE_OTHER);
+        let (_, page) = world.alice.get(&filing).await;
+        let at = page.find("/notices/0").unwrap();
+        let notice = format!("{}.pdf", &page[at..at + 45]);
+        assert_eq!(world.alice.download(&notice).await.2, own);
+    }
+}
+
+#[tokio::test]
+async fn a_letter_that_bears_another_day_is_not_issued() {
+    let world = World::new().await;
+    let filing = world.alice.file("20260313_0123_資格喪失届.pdf").await;
+    let path = format!("{filing}/determination");
+    let now = world.app.clock.now();
+    world
+        .app
+        .clock
+        .set(now + time::Duration::hours(13) + time::Duration::minutes(50));
+    let sato = world.sato_again().await;
+    sato.post(&format!("{filing}/take"), &[]).await;
+    let person = [
+        ("member_number", "1"),
+        ("name", "山田 太郎"),
+        ("event", "loss"),
+        ("event_on", "2026-03-01"),
+    ];
+    sato.post(&path, &person).await;
+    let draft_of = |page: &str| {
+        let at = page.find("name=\"draft\" value=\"").unwrap() + 20;
+        page[at..at + 36].to_owned()
+    };
+    let draft = draft_of(&sato.get(&format!("{path}/draft")).await.1);
+    world.app.clock.set(now + time::Duration::hours(14));
+    let (status, ..) = sato
+        .post(&format!("{path}/issue"), &[("draft", &draft)])
+        .await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert_eq!(count(&world, "SELECT COUNT(*) AS n FROM notices").await, 0);
+    // Made anew it keeps its number.
+    sato.post(&path, &person).await;
+    let (_, page) = sato.get(&format!("{path}/draft")).await;
+    assert!(page.contains("決定第2025-00001号"));
+    let draft = [("draft", draft_of(&page))];
+    let draft = [(draft[0].0, draft[0].1.as_str())];
+    let (status, ..) = sato.post(&format!("{path}/issue"), &draft).await;
+    assert_eq!(status, StatusCode::SEE_OTHER);
 }
 
 #[tokio::test]

@@ -1,0 +1,105 @@
+//! Handing in, stopped at every moment: what `kill -9` would leave behind.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::*;
+use crate::testing::NOW;
+use crate::testing::world::{Browser, World, corpus};
+use sqlx::Row as _;
+
+/// A future that is dropped when it is polled once more than it may be.
+struct Cut<F> {
+    inner: Pin<Box<F>>,
+    polls_left: usize,
+}
+
+impl<F: Future> Future for Cut<F> {
+    type Output = Option<F::Output>;
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.polls_left == 0 {
+            return Poll::Ready(None);
+        }
+        self.polls_left -= 1;
+        self.inner.as_mut().poll(context).map(Some)
+    }
+}
+
+async fn count(world: &World, sql: &'static str) -> i64 {
+    let row = sqlx::query(sql).fetch_one(world.app.db.pool()).await;
+    row.unwrap().try_get("n").unwrap()
+}
+
+async fn request(alice: &Browser) -> HandIn {
+    let file = corpus("good/20240524_0123_届書一式.zip");
+    let upload = alice.upload("届書一式.zip", file).await;
+    HandIn {
+        files: vec![HandInFile {
+            upload: upload.parse().unwrap(),
+            password: Some(Password::new("Rene52hsqx3ca4q2".into())),
+            names: Vec::new(),
+        }],
+        duplicates_confirmed: true,
+        replaces: None,
+    }
+}
+
+/// Stops the work after its first, second, third … step, until it gets through. Each time
+/// either everything was written or nothing, and asking again gives a receipt.
+#[tokio::test]
+async fn stopped_at_any_moment_everything_is_accepted_or_nothing() {
+    let world = World::new().await;
+    let member = world.alice.as_member().await;
+    let mut submissions = 0;
+    let mut cut_before_the_end = 0;
+    for polls in (1..).step_by(3) {
+        let request = request(&world.alice).await;
+        let whole = Cut {
+            inner: Box::pin(hand_in(&world.app, &member, &request, NOW)),
+            polls_left: polls,
+        };
+        let ended = whole.await;
+        let written = count(&world, "SELECT COUNT(*) AS n FROM submissions").await;
+        assert!([submissions, submissions + 1].contains(&written));
+        assert_eq!(
+            count(&world, "SELECT COUNT(*) AS n FROM filings").await,
+            6 * written
+        );
+        assert_eq!(
+            count(&world, "SELECT COUNT(*) AS n FROM filing_events").await,
+            6 * written
+        );
+        let audited = "SELECT COUNT(*) AS n FROM audit_log WHERE act = 'submitted'";
+        assert_eq!(count(&world, audited).await, written);
+
+        let again = hand_in(&world.app, &member, &request, NOW).await.unwrap();
+        assert!(matches!(again, Outcome::Accepted(_)), "{again:?}");
+        submissions += 1;
+        let after = count(&world, "SELECT COUNT(*) AS n FROM submissions").await;
+        assert_eq!(after, submissions);
+        if ended.is_some() {
+            break;
+        }
+        cut_before_the_end += 1;
+    }
+    assert!(cut_before_the_end > 3);
+
+    // Every document is there, whole; what the cuts left is swept away; nothing else is left.
+    let rows = sqlx::query("SELECT id FROM documents")
+        .fetch_all(world.app.db.pool())
+        .await
+        .unwrap();
+    for row in &rows {
+        let id: String = row.try_get("id").unwrap();
+        let document = custody::store::find(&world.app.db, id.parse().unwrap()).await;
+        let document = document.unwrap().unwrap();
+        let bytes = custody::read(&world.app, &document).await.unwrap();
+        assert_eq!(sha256_hex(&bytes), document.sha256);
+    }
+    let far = time::macros::datetime!(2100-01-01 0:00 UTC);
+    custody::sweep(&world.app, far).await.unwrap();
+    let objects = world.app.vault.put_before(far).await.unwrap();
+    assert_eq!(objects.len(), rows.len());
+    audit::verify(&world.app.db, &world.app.keys).await.unwrap();
+}
