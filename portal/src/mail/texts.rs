@@ -37,7 +37,7 @@ pub fn one_time_code(config: &Config, to: &str, code: &str, expires: OffsetDateT
         &format!(
             "ワンタイムパスワードは次の6桁の数字です。\n\n\
              \u{3000}\u{3000}{code}\n\n\
-             {}まで、一度だけ使えます。サインインの画面に入力してください。\n\n\
+             {}まで、一度だけ使えます。ログインの画面に入力してください。\n\n\
              お心当たりがないときは、どなたにも知らせずに、基金事務局へご連絡ください。\n\
              基金の職員がこの数字をお尋ねすることはありません。",
             dates::clock(expires)

@@ -71,7 +71,7 @@ async fn overview(
         done: match done.done.as_deref() {
             Some("password") => "パスワードを変更しました。",
             Some("authenticator") => {
-                "認証アプリの登録が完了しました。次のサインインから、認証アプリの数字を入力してください。"
+                "認証アプリの登録が完了しました。次のログインから、認証アプリの数字を入力してください。"
             }
             Some(_) | None => "",
         },

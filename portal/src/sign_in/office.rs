@@ -98,7 +98,7 @@ async fn sign_in(
     Db::commit(tx).await?;
     if let Attempt::Paused { until } = attempt {
         let sentence = format!(
-            "続けて正しく入力されなかったため、サインインを一時的に止めています。約{}分後に、もう一度お試しください。",
+            "続けて正しく入力されなかったため、ログインを一時的に止めています。約{}分後に、もう一度お試しください。",
             super::minutes_until(until, now)
         );
         return answer(

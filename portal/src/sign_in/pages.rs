@@ -171,8 +171,8 @@ pub async fn show_again(app: &App, visitor: &Visitor) -> Result<Response, PageEr
         errors: FieldErrors::default(),
         banner: Some(Banner {
             kind: "info",
-            title: "サインインしてください",
-            text: "サインインしていないか、サインインの状態が終了しています。".to_owned(),
+            title: "ログインしてください",
+            text: "ログインしていないか、ログインの状態が終了しています。".to_owned(),
         }),
         code: CodeLine::of(app, visitor, now).await?,
     };
@@ -245,7 +245,7 @@ const WRONG_PASSWORD: &str = "ユーザーIDまたはパスワードが正しく
 
 fn paused_text(until: OffsetDateTime, now: OffsetDateTime) -> String {
     format!(
-        "続けて正しく入力されなかったため、このパソコンからのサインインを一時的に止めています。約{}分後に、もう一度お試しください。",
+        "続けて正しく入力されなかったため、このパソコンからのログインを一時的に止めています。約{}分後に、もう一度お試しください。",
         super::minutes_until(until, now)
     )
 }

@@ -113,8 +113,8 @@ impl PageError {
                 sign_in: true,
                 ..plain(
                     StatusCode::UNAUTHORIZED,
-                    "サインインしてください",
-                    &["サインインの状態が終了しました。もう一度サインインしてください。"],
+                    "ログインしてください",
+                    &["ログインの状態が終了しました。もう一度ログインしてください。"],
                 )
             },
             Self::SessionOver => plain(
