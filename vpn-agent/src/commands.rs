@@ -36,7 +36,10 @@ const POLL_LIMIT: Duration = Duration::from_secs(15);
 /// How often another run's status is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// The same while staff have to decide.
+/// How long a run that wants to stay waits for one that only asks something.
+const PASSING_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often another run's status is looked at while staff have to decide.
 const LOOK_AGAIN_PENDING: Duration = Duration::from_secs(1);
 
 /// How long the event loop may take to end.
@@ -142,6 +145,29 @@ fn claim(store: &Store) -> Result<Claim, CommandError> {
     control::claim(store).map_err(system("実行中の連携を確認できませんでした"))
 }
 
+/// Like [`claim`], for a run that wants to stay. A run that only asks something (`status`)
+/// holds the folder for a moment; it has no proxy, and is waited for.
+async fn claim_to_stay(store: &Store) -> Result<Claim, CommandError> {
+    let mut waited = Duration::ZERO;
+    loop {
+        let claimed = claim(store)?;
+        if let Claim::Theirs(client) = &claimed
+            && waited < PASSING_LIMIT
+            && !stays(client).await
+        {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            waited += LOOK_AGAIN;
+            continue;
+        }
+        return Ok(claimed);
+    }
+}
+
+async fn stays(client: &Client) -> bool {
+    let answer = ask(client, &Request::Status).await.and_then(expect_status);
+    answer.is_ok_and(|report| report.proxy.is_some())
+}
+
 /// Standard output may be a closed pipe; that is no reason to fail.
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
@@ -180,6 +206,7 @@ async fn enrol_here(
     no_wait: bool,
 ) -> Result<(), CommandError> {
     agent.enrol(application).await.map_err(CommandError::Told)?;
+    agent.wait_for(END_LIMIT, |view| view.pc.is_some()).await;
     show_matching_code(&agent.report());
     if no_wait {
         return Ok(());
@@ -254,7 +281,7 @@ fn enrolled(report: &StatusReport) -> Result<(), CommandError> {
 }
 
 async fn connect(config: &Config, store: Store) -> Result<(), CommandError> {
-    match claim(&store)? {
+    match claim_to_stay(&store).await? {
         Claim::Theirs(client) => connect_through(&client).await,
         Claim::Ours(instance) => {
             let mut running = Running::start(config, store, instance)?;

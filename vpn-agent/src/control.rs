@@ -35,6 +35,9 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(50);
 /// Runs of the agent that are served at a time.
 const MAX_CONNECTIONS: usize = 16;
 
+/// How long the picture may take to show what was just done.
+const PICTURE_LIMIT: Duration = Duration::from_secs(5);
+
 /// Lines in one connection.
 const MAX_LINES: usize = 1000;
 
@@ -255,7 +258,13 @@ async fn answer(request: Request, agent: &Agent, windows: &mpsc::Sender<WindowRe
                 code,
             };
             match agent.enrol(application).await {
-                Ok(()) => status(),
+                Ok(()) => {
+                    // The picture follows the answer by a moment.
+                    agent
+                        .wait_for(PICTURE_LIMIT, |view| view.pc.is_some())
+                        .await;
+                    status()
+                }
                 Err(sentence) => Reply::Failed { sentence },
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::process::Child;
 
-use super::{Claim, CommandError, Running, ask, claim, say, system};
+use super::{Claim, CommandError, Running, ask, claim_to_stay, say, system};
 use crate::agent::{Agent, Command};
 use crate::browser::{self, Window};
 use crate::config::Config;
@@ -26,7 +26,7 @@ pub(super) async fn open(
     store: Store,
     no_browser: bool,
 ) -> Result<(), CommandError> {
-    match claim(&store)? {
+    match claim_to_stay(&store).await? {
         Claim::Theirs(client) => open_through(&client, no_browser).await,
         Claim::Ours(instance) => {
             let mut running = Running::start(config, store.clone(), instance)?;
