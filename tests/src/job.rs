@@ -216,6 +216,22 @@ impl MemberPages {
         Ok(location.rsplit('/').next().unwrap_or_default().to_owned())
     }
 
+    /// Takes an upload back.
+    pub async fn drop_upload(&self, upload: &str) -> Result<()> {
+        let request = self
+            .site
+            .request(Method::DELETE, &format!("/uploads/{upload}"))
+            .header("renkei-csrf", self.csrf().await?)
+            .header("tus-resumable", "1.0.0");
+        let taken_back = self.site.send(request).await?;
+        ensure!(
+            taken_back.status() == StatusCode::NO_CONTENT,
+            "take back: {}",
+            taken_back.status()
+        );
+        Ok(())
+    }
+
     /// Hands in finished uploads, each with its password; returns status and answer.
     pub async fn hand_in(&self, uploads: &[(String, Option<&str>)]) -> Result<(StatusCode, Value)> {
         let files: Vec<Value> = uploads
