@@ -185,7 +185,7 @@ async fn attend(
 /// Waits until this PC is approved.
 async fn approved(agent: &Agent) {
     let mut agent = agent.clone();
-    while !agent.view().pc.is_some_and(|pc| pc.approved.is_some()) {
+    while agent.view().pc.is_none_or(|pc| pc.approved.is_none()) {
         if !agent.changed().await {
             std::future::pending::<()>().await;
         }
