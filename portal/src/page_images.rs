@@ -113,6 +113,7 @@ pub struct PageImages {
     drawer: Drawer,
     drawing: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    limit: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -148,6 +149,7 @@ impl PageImages {
             drawer,
             drawing: Arc::new(Semaphore::new(AT_ONCE)),
             waiting: Arc::new(Semaphore::new(AT_ONCE + WAITING_LIMIT)),
+            limit: TIME_LIMIT,
         }
     }
 
@@ -176,7 +178,7 @@ impl PageImages {
                 Drawer::Test => draw(pdf, page, width),
             }
         };
-        tokio::time::timeout(TIME_LIMIT, work)
+        tokio::time::timeout(self.limit, work)
             .await
             .map_err(|_| PageImageError::TooSlow)?
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hayro::vello_cpu::Pixmap;
 
@@ -214,10 +215,13 @@ async fn a_worker_that_breaks_down_or_talks_rubbish_gives_no_picture() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_worker_that_is_late_is_killed_and_leaves_its_place() {
     let folder = tempfile::tempdir().unwrap();
-    let images = PageImages::by(&program(&folder, "exec sleep 600"));
+    let images = PageImages {
+        limit: Duration::from_millis(100),
+        ..PageImages::by(&program(&folder, "exec sleep 600"))
+    };
     for _ in 0..AT_ONCE + 1 {
         assert_eq!(
             images.draw(b"%PDF-".to_vec(), 1, 200).await,
