@@ -35,12 +35,12 @@ pub struct Browser {
 
 impl Browser {
     /// Opens a window in `folder` that reaches the world through `proxy`, or directly, and
-    /// trusts the service authority in `ca_file` beside the public ones.
+    /// trusts one key beside the public authorities: its hash as [`key_shown_at`] returns it.
     pub async fn open(
         folder: &Path,
         name: &str,
         proxy: Option<&str>,
-        ca_file: &Path,
+        trusted_key: Option<&str>,
     ) -> Result<Self> {
         let port = free_port()?;
         let mut command = Command::new("chromedriver");
@@ -63,11 +63,10 @@ impl Browser {
                 "--user-data-dir={}",
                 folder.join(format!("profile-{name}")).display()
             ),
-            format!(
-                "--ignore-certificate-errors-spki-list={}",
-                spki_hash(ca_file)?
-            ),
         ];
+        if let Some(key) = trusted_key {
+            arguments.push(format!("--ignore-certificate-errors-spki-list={key}"));
+        }
         if let Some(proxy) = proxy {
             arguments.push(format!("--proxy-server=http://{proxy}"));
         }
@@ -281,25 +280,23 @@ impl WebDriverCompatibleCommand for Devtools {
     }
 }
 
-/// Base64 of the SHA-256 of a certificate's SubjectPublicKeyInfo, as Chromium's
-/// `--ignore-certificate-errors-spki-list` wants it.
-fn spki_hash(ca_file: &Path) -> Result<String> {
-    let pem = std::fs::read_to_string(ca_file)?;
-    let der = pem_to_der(&pem)?;
-    let info = public_key_info(&der)?;
-    Ok(base64::engine::general_purpose::STANDARD.encode(Sha256::digest(info)))
-}
-
-fn pem_to_der(pem: &str) -> Result<Vec<u8>> {
-    use rustls::pki_types::pem::PemObject as _;
-    Ok(
-        rustls::pki_types::CertificateDer::from_pem_slice(pem.as_bytes())
-            .map_err(|e| anyhow::anyhow!("{e}"))?
-            .to_vec(),
-    )
-}
-
-fn public_key_info(der: &[u8]) -> Result<Vec<u8>> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(der)?;
-    Ok(certificate.public_key().raw.to_vec())
+/// Base64 of the SHA-256 of the key (SubjectPublicKeyInfo) of the certificate at `url`, which
+/// must be signed by the authority in `ca_file`.
+pub async fn key_shown_at(url: &str, ca_file: &Path) -> Result<String> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let authority = reqwest::Certificate::from_pem_bundle(&std::fs::read(ca_file)?)?;
+    let client = reqwest::Client::builder()
+        .tls_certs_only(authority)
+        .tls_info(true)
+        .no_proxy()
+        .build()?;
+    let response = client.get(url).send().await?;
+    let certificate = response
+        .extensions()
+        .get::<reqwest::tls::TlsInfo>()
+        .and_then(reqwest::tls::TlsInfo::peer_certificate)
+        .context("a certificate")?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate)?;
+    let key = certificate.public_key().raw;
+    Ok(base64::engine::general_purpose::STANDARD.encode(Sha256::digest(key)))
 }

@@ -7,12 +7,13 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, ensure};
 use fantoccini::Locator;
-use renkei_tests::browser::Browser;
+use renkei_tests::browser::{Browser, key_shown_at};
 use renkei_tests::job::{ADMIN_EMAIL, ADMIN_NAME, ADMIN_PASSWORD, ADMIN_USER_ID};
 use renkei_tests::pages::{authenticator_code, staff_code};
 use renkei_tests::process::wait_for;
 use renkei_tests::stage::{ESTABLISHMENT_NAME, ESTABLISHMENT_NUMBER};
 use renkei_tests::{Agent, Stage, StageOptions};
+use serde_json::Value;
 
 /// The agent's page; it exists only behind the agent's proxy.
 const AGENT_PAGE: &str = "http://renkei-agent.invalid/";
@@ -100,6 +101,26 @@ fn corpus(name: &str) -> String {
     path.display().to_string()
 }
 
+/// The `portal_key_sha256` that a PC was given, anywhere in the files of its enrolments.
+fn portal_key(folder: &Path) -> Result<Option<String>> {
+    fn find(value: &Value) -> Option<&str> {
+        match value {
+            Value::Object(members) => match members.get("portal_key_sha256") {
+                Some(key) => key.as_str(),
+                None => members.values().find_map(find),
+            },
+            _ => None,
+        }
+    }
+    for enrolment in std::fs::read_dir(folder)? {
+        let text = std::fs::read_to_string(enrolment?.path().join("enrolment.json"))?;
+        if let Some(key) = find(&serde_json::from_str(&text)?) {
+            return Ok(Some(key.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
 /// Both people at their screens.
 struct Play {
     stage: Stage,
@@ -107,6 +128,9 @@ struct Play {
     office: Browser,
     clerk: Browser,
     inspector: Inspector,
+    folder: PathBuf,
+    proxy: String,
+    launch: String,
 }
 
 impl Play {
@@ -129,9 +153,9 @@ impl Play {
             .to_owned();
         let folder = stage.folder().join("browsers");
         std::fs::create_dir_all(&folder)?;
-        let authority = stage.ca_file();
-        let office = Browser::open(&folder, "office", None, &authority).await?;
-        let clerk = Browser::open(&folder, "clerk", Some(&proxy), &authority).await?;
+        let office_key = key_shown_at(&stage.office_url(), &stage.ca_file()).await?;
+        let office = Browser::open(&folder, "office", None, Some(&office_key)).await?;
+        let clerk = Browser::open(&folder, "new-pc", Some(&proxy), None).await?;
         clerk.go(&launch).await?;
         Ok(Self {
             stage,
@@ -139,7 +163,21 @@ impl Play {
             office,
             clerk,
             inspector,
+            folder,
+            proxy,
+            launch,
         })
+    }
+
+    /// The agent opens its window again once the PC is approved: only now it knows the key
+    /// that the fund's pages show.
+    async fn open_window_again(&mut self) -> Result<()> {
+        let key = portal_key(&self.stage.folder().join("pc1/data/enrolments"))?
+            .context("the PC knows the key of the fund's pages")?;
+        let window = Browser::open(&self.folder, "clerk", Some(&self.proxy), Some(&key)).await?;
+        let old = std::mem::replace(&mut self.clerk, window);
+        old.close().await?;
+        self.clerk.go(&self.launch).await
     }
 
     async fn look_at_office(&self, name: &str) -> Result<()> {
@@ -194,7 +232,7 @@ impl Play {
         clerk.type_into("establishment", "99").await?;
         clerk.type_into("code", code).await?;
         clerk.click("登録を申請する").await?;
-        clerk.wait_text("入力内容をご確認ください").await?;
+        clerk.wait_text("登録を申請できませんでした").await?;
         self.look_at_clerk("agent-unenrolled-error").await?;
         clerk
             .type_into("establishment", ESTABLISHMENT_NUMBER)
@@ -215,17 +253,19 @@ impl Play {
         // Nobody touches the clerk's window: it goes on by itself.
         clerk.wait_text("接続できます").await?;
         clerk.wait_text(ESTABLISHMENT_NAME).await?;
-        self.look_at_clerk("agent-ready").await
+        Ok(())
     }
 
     /// The clerk connects and signs in for the first time.
     async fn sign_in(&self, initial_password: &str) -> Result<()> {
         let Self { stage, clerk, .. } = self;
+        clerk.wait_text("接続できます").await?;
+        self.look_at_clerk("agent-ready").await?;
         clerk.press("form[action='/connect'] button").await?;
         // The window goes on to the fund's pages by itself.
         clerk.wait_text("ユーザーID").await?;
         let code = stage.mailbox().wait_code(ADMIN_EMAIL, 0).await?;
-        clerk.wait_text("お送りしました").await?;
+        clerk.wait_text("ワンタイムパスワードを送りました").await?;
         self.look_at_clerk("member-sign-in").await?;
         clerk.type_into("user_id", ADMIN_USER_ID).await?;
         clerk.type_into("password", "違うパスワード").await?;
@@ -456,10 +496,11 @@ impl Play {
 
 #[tokio::test]
 async fn clicking_through_from_enrolment_to_the_fetched_notice() -> Result<()> {
-    let play = Play::begin().await?;
+    let mut play = Play::begin().await?;
     let told = async {
         let (code, password) = play.register().await?;
         play.enrol(&code).await?;
+        play.open_window_again().await?;
         play.sign_in(&password).await?;
         play.file().await?;
         play.decide().await?;
