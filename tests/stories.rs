@@ -3,5 +3,7 @@
 //! A story starts its own [`renkei_tests::Stage`] in a folder and on ports of its own, tells
 //! one thing a person does or suffers, and ends everything it started.
 
+#[path = "stories/browser.rs"]
+mod browser;
 #[path = "stories/tidy.rs"]
 mod tidy;

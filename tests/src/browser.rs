@@ -1,13 +1,14 @@
 //! A real browser, driven by WebDriver (Debian's chromium and chromedriver).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use fantoccini::elements::Element;
-use fantoccini::wd::Capabilities;
+use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand};
 use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -17,22 +18,29 @@ use crate::process::{Process, free_port, wait_for};
 /// How long a page may take to show something.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How high a page is taken to be at least, in pixels.
+const LOWEST_PX: u32 = 600;
+/// How high a page is taken to be at most, in pixels.
+const HIGHEST_PX: u32 = 8_000;
+
 /// One window of one person.
 #[derive(Debug)]
 pub struct Browser {
     /// The WebDriver session.
     pub client: Client,
+    /// Where downloads land.
+    pub downloads: PathBuf,
     _driver: Process,
 }
 
 impl Browser {
     /// Opens a window in `folder` that reaches the world through `proxy`, or directly, and
-    /// trusts the service authority in `ca_file` beside the public ones.
+    /// trusts one key beside the public authorities: its hash as [`key_shown_at`] returns it.
     pub async fn open(
         folder: &Path,
         name: &str,
         proxy: Option<&str>,
-        ca_file: &Path,
+        trusted_key: Option<&str>,
     ) -> Result<Self> {
         let port = free_port()?;
         let mut command = Command::new("chromedriver");
@@ -55,11 +63,10 @@ impl Browser {
                 "--user-data-dir={}",
                 folder.join(format!("profile-{name}")).display()
             ),
-            format!(
-                "--ignore-certificate-errors-spki-list={}",
-                spki_hash(ca_file)?
-            ),
         ];
+        if let Some(key) = trusted_key {
+            arguments.push(format!("--ignore-certificate-errors-spki-list={key}"));
+        }
         if let Some(proxy) = proxy {
             arguments.push(format!("--proxy-server=http://{proxy}"));
         }
@@ -85,6 +92,7 @@ impl Browser {
         .await?;
         Ok(Self {
             client,
+            downloads,
             _driver: driver,
         })
     }
@@ -166,22 +174,67 @@ impl Browser {
         }
     }
 
-    /// Keeps a picture of the page as `name-WIDTH.png` in `folder`, the whole page high.
-    pub async fn picture(&self, folder: &Path, name: &str, width: u32) -> Result<()> {
-        self.client.set_window_size(width, 900).await?;
+    /// Clicks the element that `css` finds, for words that a page says more than once.
+    pub async fn press(&self, css: &str) -> Result<()> {
+        let element = self.find(css).await?;
+        element
+            .click()
+            .await
+            .with_context(|| format!("press {css}"))
+    }
+
+    /// Makes the page `width` wide, and as high as it then is.
+    pub async fn resize(&self, width: u32) -> Result<()> {
+        self.set_size(width, LOWEST_PX).await?;
         let height = self
             .client
             .execute("return document.documentElement.scrollHeight", vec![])
+            .await?
+            .as_u64()
+            .and_then(|height| u32::try_from(height).ok())
+            .context("a page has a height")?;
+        self.set_size(width, height.clamp(LOWEST_PX, HIGHEST_PX))
+            .await
+    }
+
+    async fn set_size(&self, width: u32, height: u32) -> Result<()> {
+        // A window cannot be as narrow as a phone; the page in it can.
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.devtools("Emulation.setDeviceMetricsOverride", size)
             .await?;
-        let height = u32::try_from(height.as_u64().unwrap_or(900))
-            .unwrap_or(900)
-            .clamp(600, 6_000);
-        self.client.set_window_size(width, height + 140).await?;
+        Ok(())
+    }
+
+    /// Keeps a picture of the page as `name-WIDTH.png` in `folder`, the whole page high.
+    pub async fn picture(&self, folder: &Path, name: &str, width: u32) -> Result<PathBuf> {
+        self.resize(width).await?;
         let png = self.client.screenshot().await?;
         std::fs::create_dir_all(folder)?;
-        std::fs::write(folder.join(format!("{name}-{width}.png")), png)?;
-        self.client.set_window_size(1280, 900).await?;
-        Ok(())
+        let file = folder.join(format!("{name}-{width}.png"));
+        std::fs::write(&file, png)?;
+        Ok(file)
+    }
+
+    /// By how many pixels the page is wider than the window: the reader would have to scroll
+    /// sideways.
+    pub async fn overhang_px(&self) -> Result<u64> {
+        let script = "return Math.max(0, document.documentElement.scrollWidth - window.innerWidth)";
+        self.client
+            .execute(script, vec![])
+            .await?
+            .as_u64()
+            .context("a page has a width")
+    }
+
+    async fn devtools(&self, command: &'static str, parameters: Value) -> Result<Value> {
+        let command = Devtools {
+            command,
+            parameters,
+        };
+        self.client
+            .issue_cmd(command)
+            .await
+            .context("a command to the browser's developer tools")
     }
 
     /// Runs axe-core (its source is `axe`) and fails with what it finds.
@@ -204,25 +257,46 @@ impl Browser {
     }
 }
 
-/// Base64 of the SHA-256 of a certificate's SubjectPublicKeyInfo, as Chromium's
-/// `--ignore-certificate-errors-spki-list` wants it.
-fn spki_hash(ca_file: &Path) -> Result<String> {
-    let pem = std::fs::read_to_string(ca_file)?;
-    let der = pem_to_der(&pem)?;
-    let info = public_key_info(&der)?;
-    Ok(base64::engine::general_purpose::STANDARD.encode(Sha256::digest(info)))
+/// A command that only Chromium's driver knows.
+#[derive(Debug)]
+struct Devtools {
+    command: &'static str,
+    parameters: Value,
 }
 
-fn pem_to_der(pem: &str) -> Result<Vec<u8>> {
-    use rustls::pki_types::pem::PemObject as _;
-    Ok(
-        rustls::pki_types::CertificateDer::from_pem_slice(pem.as_bytes())
-            .map_err(|e| anyhow::anyhow!("{e}"))?
-            .to_vec(),
-    )
+impl WebDriverCompatibleCommand for Devtools {
+    fn endpoint(
+        &self,
+        base: &reqwest::Url,
+        session: Option<&str>,
+    ) -> Result<reqwest::Url, <reqwest::Url as FromStr>::Err> {
+        let session = session.unwrap_or_default();
+        base.join(&format!("session/{session}/goog/cdp/execute"))
+    }
+
+    fn method_and_body(&self, _: &reqwest::Url) -> (reqwest::Method, Option<String>) {
+        let body = json!({"cmd": self.command, "params": self.parameters});
+        (reqwest::Method::POST, Some(body.to_string()))
+    }
 }
 
-fn public_key_info(der: &[u8]) -> Result<Vec<u8>> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(der)?;
-    Ok(certificate.public_key().raw.to_vec())
+/// Base64 of the SHA-256 of the key (SubjectPublicKeyInfo) of the certificate at `url`, which
+/// must be signed by the authority in `ca_file`.
+pub async fn key_shown_at(url: &str, ca_file: &Path) -> Result<String> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let authority = reqwest::Certificate::from_pem_bundle(&std::fs::read(ca_file)?)?;
+    let client = reqwest::Client::builder()
+        .tls_certs_only(authority)
+        .tls_info(true)
+        .no_proxy()
+        .build()?;
+    let response = client.get(url).send().await?;
+    let certificate = response
+        .extensions()
+        .get::<reqwest::tls::TlsInfo>()
+        .and_then(reqwest::tls::TlsInfo::peer_certificate)
+        .context("a certificate")?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate)?;
+    let key = certificate.public_key().raw;
+    Ok(base64::engine::general_purpose::STANDARD.encode(Sha256::digest(key)))
 }
