@@ -22,9 +22,9 @@ use askama::Template;
 use axum::Router;
 use axum::extract::FromRequestParts as _;
 use axum::middleware::{from_fn_with_state, map_response};
-use axum::response::{Html, Response};
+use axum::response::{Html, IntoResponse as _, Response};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::app::App;
 use crate::sign_in::{office, pages};
@@ -141,9 +141,45 @@ async fn protect(mut response: Response) -> Response {
     response
 }
 
+/// Opens the page once more. A link on another site, such as the agent's page, brings a
+/// browser here without the session's cookie, which is `SameSite=Strict`; from a page of
+/// our own the cookie comes along.
+#[derive(Template)]
+#[template(path = "once_more.html")]
+struct OnceMore<'a> {
+    path: &'a str,
+    mark: &'static str,
+}
+
+impl<'a> OnceMore<'a> {
+    /// What the second address carries, so that there is no third.
+    const MARK: &'static str = "again=1";
+
+    fn for_link_from_elsewhere(parts: &'a Parts) -> Option<Self> {
+        let says = |name: &str, value: &str| {
+            let found = parts.headers.get(name);
+            found.is_some_and(|found| found.as_bytes() == value.as_bytes())
+        };
+        let path = parts.uri.path();
+        let opened = parts.method == Method::GET
+            && says("sec-fetch-site", "cross-site")
+            && says("sec-fetch-mode", "navigate");
+        // Two slashes would lead to another host.
+        let ours = !path.starts_with("//") && parts.uri.query() != Some(Self::MARK);
+        (opened && ours).then_some(Self {
+            path,
+            mark: Self::MARK,
+        })
+    }
+}
+
 /// The sign-in page for somebody whose web session has ended, or `None` if there is no
 /// tunnel session to sign in through.
 async fn sign_in_again(app: &App, side: Side, parts: &mut Parts) -> Option<Response> {
+    if let Some(again) = OnceMore::for_link_from_elsewhere(parts) {
+        let page = page_with(StatusCode::UNAUTHORIZED, &again).ok()?;
+        return Some(page.into_response());
+    }
     let page = match side {
         Side::Member => {
             let visitor = Visitor::from_request_parts(parts, app).await.ok()?;

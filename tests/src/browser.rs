@@ -199,7 +199,8 @@ impl Browser {
 
     async fn set_size(&self, width: u32, height: u32) -> Result<()> {
         // A window cannot be as narrow as a phone; the page in it can.
-        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        let size =
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.devtools("Emulation.setDeviceMetricsOverride", size)
             .await?;
         Ok(())

@@ -325,7 +325,10 @@ impl Play {
         clerk.wait_text("届書を受け付けました").await?;
         let receipt = clerk.text().await?;
         for name in [ZIP, PDF, MISNAMED] {
-            ensure!(receipt.contains(name), "the receipt names {name}: {receipt}");
+            ensure!(
+                receipt.contains(name),
+                "the receipt names {name}: {receipt}"
+            );
         }
         self.look_at_clerk("member-receipt").await?;
         clerk.click("提出履歴").await?;
@@ -454,9 +457,7 @@ impl Play {
             .go(&format!("{}settings/zip-password", stage.member_url()))
             .await?;
         self.look_at_clerk("member-zip-password").await?;
-        clerk
-            .go(&format!("{}nowhere", stage.member_url()))
-            .await?;
+        clerk.go(&format!("{}nowhere", stage.member_url())).await?;
         clerk.wait_text("ホームへ").await?;
         self.look_at_clerk("member-not-found").await?;
         office.click("利用日カレンダー").await?;
@@ -466,9 +467,7 @@ impl Play {
         office.press("td a[href^='/devices/']").await?;
         office.wait_text("登録を解除する").await?;
         self.look_at_office("office-device").await?;
-        office
-            .go(&format!("{}nowhere", stage.office_url()))
-            .await?;
+        office.go(&format!("{}nowhere", stage.office_url())).await?;
         office.wait_text("ホームへ").await?;
         self.look_at_office("office-not-found").await
     }

@@ -172,7 +172,7 @@ pub async fn show_again(app: &App, visitor: &Visitor) -> Result<Response, PageEr
         banner: Some(Banner {
             kind: "info",
             title: "ログインしてください",
-            text: "ログインしていないか、ログインの状態が終了しています。".to_owned(),
+            text: "この画面を使うには、ログインが必要です。".to_owned(),
         }),
         code: CodeLine::of(app, visitor, now).await?,
     };

@@ -304,3 +304,24 @@ async fn a_rehearsal_says_so_on_every_page() {
         assert!(answer.text.contains("これは練習用の環境です"), "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_link_on_another_site_is_opened_once_more_from_here_and_not_a_third_time() {
+    let app = app(&sqlite().await).await;
+    let place = people::place(&app, "0123", USER_ID).await;
+    let mut browser = Browser::member(&app, place.session);
+    let link = [
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-mode", "navigate"),
+    ];
+    let mut follow = async |path: &str| {
+        let answer = browser.send(Method::GET, path, &link, Body::empty());
+        answer.await.text
+    };
+    let first = follow("/filings").await;
+    assert!(first.contains("0;url=/filings?again=1"), "{first}");
+    let second = follow("/filings?again=1").await;
+    assert!(second.contains("ユーザーID"), "{second}");
+    let elsewhere = follow("//evil.example").await;
+    assert!(!elsewhere.contains("url="), "{elsewhere}");
+}
