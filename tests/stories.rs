@@ -3,5 +3,11 @@
 //! A story starts its own [`renkei_tests::Stage`] in a folder and on ports of its own, tells
 //! one thing a person does or suffers, and ends everything it started.
 
+#[path = "stories/leaks.rs"]
+mod leaks;
+#[path = "stories/main_job.rs"]
+mod main_job;
+#[path = "stories/misfortune.rs"]
+mod misfortune;
 #[path = "stories/tidy.rs"]
 mod tidy;
