@@ -5,5 +5,11 @@
 
 #[path = "stories/browser.rs"]
 mod browser;
+#[path = "stories/leaks.rs"]
+mod leaks;
+#[path = "stories/main_job.rs"]
+mod main_job;
+#[path = "stories/misfortune.rs"]
+mod misfortune;
 #[path = "stories/tidy.rs"]
 mod tidy;

@@ -3,13 +3,16 @@
 //! Each step returns what the person then holds in hand: a code from a letter, a receipt, a
 //! file. The demonstration narrates the steps; the stories begin with them.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::pages::{Page, staff_code};
+use crate::process::output;
 use crate::stage::{Agent, ESTABLISHMENT_NAME, ESTABLISHMENT_NUMBER, Stage};
 use crate::{MemberPages, OfficePages};
 
@@ -21,8 +24,65 @@ pub const ADMIN_NAME: &str = "見本 太郎";
 pub const ADMIN_EMAIL: &str = "taro@mihon-denki.example";
 /// The password that the admin chooses at the first sign-in.
 pub const ADMIN_PASSWORD: &str = "asagao-ga-saku-mado-3";
+/// The corpus's zip password.
+pub const CORPUS_PASSWORD: &str = "Rene52hsqx3ca4q2";
+/// A password zip of the corpus.
+pub const FILED_ZIP: &str = "20240524_0123_資格取得届.zip";
+/// A bare PDF of the corpus.
+pub const FILED_PDF: &str = "20240229_0123_資格喪失届.pdf";
 /// Size of an upload's parts, in bytes.
 const PART_BYTES: usize = 4 * 1024 * 1024;
+
+/// Everybody at work: staff signed in, one PC connected, the clerk signed in through it.
+#[derive(Debug)]
+pub struct AtWork {
+    /// The reviewer.
+    pub office: OfficePages,
+    /// What the establishment's letter said.
+    pub letter: Letter,
+    /// The PC.
+    pub agent: Agent,
+    /// The one-time password that the clerk signed in with.
+    pub code: String,
+    /// The clerk.
+    pub pages: MemberPages,
+}
+
+impl AtWork {
+    /// Plays everything up to the clerk's first sign-in.
+    pub async fn on(stage: &Stage) -> Result<Self> {
+        let office = OfficePages::open(stage)?;
+        office.sign_in(stage).await?;
+        let letter = office.register().await?;
+        let mut agent = office
+            .enrol(stage, "pc1", &letter.registration_code)
+            .await?;
+        agent.connect().await?;
+        let code = stage.mailbox().wait_code(ADMIN_EMAIL, 0).await?;
+        let pages = MemberPages::through(stage, &agent)?;
+        pages.first_sign_in(&letter, &code).await?;
+        Ok(Self {
+            office,
+            letter,
+            agent,
+            code,
+            pages,
+        })
+    }
+}
+
+/// A file of the corpus.
+pub fn corpus(name: &str) -> Result<Vec<u8>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(name);
+    std::fs::read(&path).with_context(|| path.display().to_string())
+}
+
+/// The id at the end of an upload's path.
+pub fn upload_id(location: &str) -> String {
+    location.rsplit('/').next().unwrap_or_default().to_owned()
+}
 
 /// What the office puts into the letter to a new admin.
 #[derive(Debug, Clone)]
@@ -99,6 +159,45 @@ impl OfficePages {
         Ok(())
     }
 
+    /// Enrols a PC called `name` with a registration code, approves it and starts its window's
+    /// program; it can connect then.
+    pub async fn enrol(&self, stage: &Stage, name: &str, code: &str) -> Result<Agent> {
+        let mut agent = stage.agent(name)?;
+        let printed = agent.enrol(ESTABLISHMENT_NUMBER, code)?;
+        let matching =
+            matching_code_in(&printed).with_context(|| format!("a matching code in {printed}"))?;
+        self.approve(&matching).await?;
+        agent.start(&["open", "--no-browser"])?;
+        agent.wait_state("ready").await?;
+        Ok(agent)
+    }
+
+    /// Issues a further registration code for the first user of the only establishment.
+    pub async fn further_code(&self) -> Result<String> {
+        let list = self.site.get("/establishments").await?;
+        let path = list
+            .links("/establishments/")
+            .into_iter()
+            .find(|path| !path.ends_with("/new"))
+            .context("an establishment")?;
+        let page = self.site.get(&path).await?;
+        let letter = self.site.submit(&page.form("/code")?).await?;
+        letter.find("#registration-code")
+    }
+
+    /// Revokes the first PC of the list; returns the answer.
+    pub async fn revoke_first(&self) -> Result<Page> {
+        let list = self.site.get("/devices").await?;
+        let path = list
+            .links("/devices/")
+            .into_iter()
+            .next()
+            .context("a registered PC")?;
+        let page = self.site.get(&path).await?;
+        let form = page.form("/revoke")?.fill("reason", "入替え")?;
+        self.site.submit(&form).await
+    }
+
     /// Takes the oldest filing of the queue into review; returns its page's path.
     pub async fn take_oldest(&self) -> Result<String> {
         let queue = self.site.get("/filings").await?;
@@ -173,15 +272,14 @@ impl MemberPages {
             .attribute("input[name=csrf]", "value")
     }
 
-    /// Uploads a file in parts; returns the upload's id.
-    pub async fn upload(&self, name: &str, bytes: &[u8]) -> Result<String> {
-        let csrf = self.csrf().await?;
+    /// Begins an upload; returns its path.
+    pub async fn begin_upload(&self, name: &str, length: usize) -> Result<String> {
         let request = self
             .site
             .request(Method::POST, "/uploads")
-            .header("renkei-csrf", &csrf)
+            .header("renkei-csrf", self.csrf().await?)
             .header("tus-resumable", "1.0.0")
-            .header("upload-length", bytes.len())
+            .header("upload-length", length)
             .header(
                 "upload-metadata",
                 format!("filename {}", STANDARD.encode(name)),
@@ -193,27 +291,66 @@ impl MemberPages {
             .get("location")
             .map(|path| path.to_str().map(str::to_owned))
             .transpose()?;
-        let location = match location {
-            Some(location) if status == StatusCode::CREATED => location,
+        match location {
+            Some(location) if status == StatusCode::CREATED => Ok(location),
             _ => anyhow::bail!("upload: {status} {}", created.text().await?),
-        };
-        for (number, part) in bytes.chunks(PART_BYTES).enumerate() {
-            let request = self
-                .site
-                .request(Method::PATCH, &location)
-                .header("renkei-csrf", &csrf)
-                .header("tus-resumable", "1.0.0")
-                .header("content-type", "application/offset+octet-stream")
-                .header("upload-offset", number * PART_BYTES)
-                .body(part.to_vec());
-            let taken = self.site.send(request).await?;
-            ensure!(
-                taken.status() == StatusCode::NO_CONTENT,
-                "part {number}: {}",
-                taken.status()
-            );
         }
-        Ok(location.rsplit('/').next().unwrap_or_default().to_owned())
+    }
+
+    /// Sends one part of the upload at `location`; returns the answer, whatever it is.
+    pub async fn send_part(
+        &self,
+        location: &str,
+        csrf: &str,
+        offset: usize,
+        part: impl Into<reqwest::Body>,
+    ) -> Result<Response> {
+        let request = self
+            .site
+            .request(Method::PATCH, location)
+            .header("renkei-csrf", csrf)
+            .header("tus-resumable", "1.0.0")
+            .header("content-type", "application/offset+octet-stream")
+            .header("upload-offset", offset)
+            .body(part);
+        self.site.send(request).await
+    }
+
+    /// How much of the upload at `location` has arrived, in bytes.
+    pub async fn offset(&self, location: &str) -> Result<usize> {
+        let answer = self
+            .site
+            .send(self.site.request(Method::HEAD, location))
+            .await?;
+        ensure!(answer.status() == StatusCode::OK, "{}", answer.status());
+        let offset = answer.headers().get("upload-offset").context("an offset")?;
+        Ok(offset.to_str()?.parse()?)
+    }
+
+    /// Uploads a file in parts; returns the upload's id.
+    pub async fn upload(&self, name: &str, bytes: &[u8]) -> Result<String> {
+        let location = self.begin_upload(name, bytes.len()).await?;
+        self.finish_upload(&location, bytes, 0).await?;
+        Ok(upload_id(&location))
+    }
+
+    /// Sends what is missing of the upload at `location` from `offset` on, in parts.
+    pub async fn finish_upload(&self, location: &str, bytes: &[u8], offset: usize) -> Result<()> {
+        let csrf = self.csrf().await?;
+        let mut offset = offset;
+        for part in bytes[offset..].chunks(PART_BYTES) {
+            let taken = self
+                .send_part(location, &csrf, offset, part.to_vec())
+                .await?;
+            let status = taken.status();
+            ensure!(
+                status == StatusCode::NO_CONTENT,
+                "part at {offset}: {status} {}",
+                taken.text().await?
+            );
+            offset += part.len();
+        }
+        Ok(())
     }
 
     /// Takes an upload back.
@@ -270,6 +407,12 @@ impl MemberPages {
 }
 
 impl Agent {
+    /// 接続, and waits until the tunnel stands.
+    pub async fn connect(&mut self) -> Result<Value> {
+        output(&mut self.command(&["connect"]))?;
+        self.wait_state("connected").await
+    }
+
     /// Asks to be registered and returns the matching code that the window shows.
     pub fn ask_to_enrol(&self, letter: &Letter) -> Result<String> {
         let printed = self.enrol(ESTABLISHMENT_NUMBER, &letter.registration_code)?;

@@ -10,6 +10,7 @@ pub mod browser;
 pub mod job;
 pub mod mailbox;
 pub mod pages;
+pub mod postgres;
 pub mod process;
 pub mod stage;
 

@@ -236,6 +236,28 @@ impl Page {
         Ok(found.text().collect::<String>().trim().to_owned())
     }
 
+    /// The texts of all elements that `css` finds.
+    pub fn find_all(&self, css: &str) -> Vec<String> {
+        let html = Html::parse_document(&self.html);
+        html.select(&selector(css))
+            .map(|found| found.text().collect::<String>().trim().to_owned())
+            .collect()
+    }
+
+    /// The entries of the page's timeline: when, and what.
+    pub fn timeline(&self) -> Vec<(String, String)> {
+        let who = self.find_all(".timeline__who");
+        let what = self.find_all(".timeline__what");
+        let what = what
+            .iter()
+            .zip(&who)
+            .map(|(what, who)| what.trim_end_matches(who.as_str()).to_owned());
+        self.find_all(".timeline__at")
+            .into_iter()
+            .zip(what)
+            .collect()
+    }
+
     /// An attribute of the first element that `css` finds.
     pub fn attribute(&self, css: &str, name: &str) -> Result<String> {
         let html = Html::parse_document(&self.html);

@@ -231,6 +231,26 @@ impl Stage {
         self.folder.join("portal.toml")
     }
 
+    /// `PROGRAM ARGUMENTS` of the stage's programs, without a configuration.
+    pub fn program(&self, name: &str) -> Command {
+        Command::new(self.programs.join(name))
+    }
+
+    /// The folder in which documents lie.
+    pub fn documents(&self) -> PathBuf {
+        self.folder.join("portal/documents")
+    }
+
+    /// The folder with every program's log.
+    pub fn logs(&self) -> PathBuf {
+        self.folder.join("logs")
+    }
+
+    /// The SQLite database.
+    pub fn sqlite_file(&self) -> PathBuf {
+        self.folder.join("portal/portal.db")
+    }
+
     /// The gateway's configuration.
     pub fn gateway_config(&self) -> PathBuf {
         self.folder.join("gateway.toml")
@@ -298,6 +318,7 @@ impl Stage {
             logs: self.folder.join("logs"),
             log: self.options.log.clone(),
             gateway_url: self.gateway_url(),
+            clock: None,
             running: None,
         })
     }
@@ -312,6 +333,7 @@ pub struct Agent {
     logs: PathBuf,
     log: String,
     gateway_url: String,
+    clock: Option<String>,
     running: Option<Process>,
 }
 
@@ -321,9 +343,25 @@ impl Agent {
         &self.config
     }
 
+    /// Sets the PC's clock wrong by `offset`, as `faketime -f` reads it (`+1y`). It counts
+    /// from the next command on.
+    pub fn set_clock(&mut self, offset: &str) {
+        self.clock = Some(offset.to_owned());
+    }
+
     /// `vpn-agent ARGUMENTS`.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = match &self.clock {
+            None => Command::new(&self.program),
+            Some(offset) => {
+                let mut command = Command::new("faketime");
+                command
+                    .args(["-f", offset])
+                    .arg(&self.program)
+                    .env("DONT_FAKE_MONOTONIC", "1");
+                command
+            }
+        };
         command
             .arg("--config")
             .arg(&self.config)

@@ -3,23 +3,20 @@
 //! Called by `scripts/demo`. Everything it makes lies in `var/demo/`, which is made anew.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use renkei_tests::job::{ADMIN_EMAIL, ADMIN_PASSWORD, ADMIN_USER_ID};
+use renkei_tests::job::{
+    ADMIN_EMAIL, ADMIN_PASSWORD, ADMIN_USER_ID, CORPUS_PASSWORD, FILED_PDF, FILED_ZIP, corpus,
+};
 use renkei_tests::stage::{ESTABLISHMENT_NAME, ESTABLISHMENT_NUMBER};
 use renkei_tests::{Agent, MemberPages, OfficePages, Stage, StageOptions};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-/// The corpus's zip password.
-const CORPUS_PASSWORD: &str = "Rene52hsqx3ca4q2";
 /// What is filed: a password zip and a bare PDF of the corpus.
-const FILED: [(&str, Option<&str>); 2] = [
-    ("20240524_0123_資格取得届.zip", Some(CORPUS_PASSWORD)),
-    ("20240229_0123_資格喪失届.pdf", None),
-];
+const FILED: [(&str, Option<&str>); 2] = [(FILED_ZIP, Some(CORPUS_PASSWORD)), (FILED_PDF, None)];
 /// A file of the corpus with a wrong name.
 const MISNAMED: &str = "R060524_0123_資格取得届.pdf";
 
@@ -332,13 +329,6 @@ async fn stay(stage: &Stage, agent: &Agent) -> Result<()> {
     }
     println!("\nEnding.");
     Ok(())
-}
-
-fn corpus(name: &str) -> Result<Vec<u8>> {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("corpus")
-        .join(name);
-    std::fs::read(&path).with_context(|| path.display().to_string())
 }
 
 /// Prints the story so that it can be followed.

@@ -1,0 +1,10 @@
+//! What goes wrong on a bad day, and what people then see.
+
+#[path = "misfortune/access.rs"]
+mod access;
+#[path = "misfortune/outages.rs"]
+mod outages;
+#[path = "misfortune/programs.rs"]
+mod programs;
+#[path = "misfortune/uploads.rs"]
+mod uploads;
