@@ -44,7 +44,8 @@ impl Browser {
     ) -> Result<Self> {
         let port = free_port()?;
         let mut command = Command::new("chromedriver");
-        command.arg(format!("--port={port}"));
+        // Date fields and messages as a clerk's PC has them.
+        command.arg(format!("--port={port}")).env("LANGUAGE", "ja");
         let driver = Process::start(&format!("chromedriver-{name}"), folder, &mut command)?;
         let downloads = folder.join(format!("downloads-{name}"));
         std::fs::create_dir_all(&downloads)?;
