@@ -404,7 +404,10 @@ impl Agent {
         let mut last = Value::Null;
         let found = wait_for(&format!("{} to be {state}", self.name), 30, async || {
             last = self.status()?;
-            Ok((last["state"] == state).then(|| last.clone()))
+            // Before a started agent has its folder, `status` answers from the disk; a
+            // `connect` that came then would be the agent itself and stay.
+            let started = self.running.is_none() || last["proxy"].is_string();
+            Ok((started && last["state"] == state).then(|| last.clone()))
         })
         .await;
         found.with_context(|| format!("last status: {last}\n{}", self.log_text()))
