@@ -185,19 +185,6 @@ impl OfficePages {
         letter.find("#registration-code")
     }
 
-    /// Revokes the first PC of the list; returns the answer.
-    pub async fn revoke_first(&self) -> Result<Page> {
-        let list = self.site.get("/devices").await?;
-        let path = list
-            .links("/devices/")
-            .into_iter()
-            .next()
-            .context("a registered PC")?;
-        let page = self.site.get(&path).await?;
-        let form = page.form("/revoke")?.fill("reason", "入替え")?;
-        self.site.submit(&form).await
-    }
-
     /// Takes the oldest filing of the queue into review; returns its page's path.
     pub async fn take_oldest(&self) -> Result<String> {
         let queue = self.site.get("/filings").await?;

@@ -343,7 +343,7 @@ impl Agent {
         &self.config
     }
 
-    /// Sets the PC's clock wrong by `offset`, as `faketime -f` reads it (`+1y`). It counts
+    /// Sets the PC's clock wrong by `offset`, as libfaketime reads it (`+1y`). It counts
     /// from the next command on.
     pub fn set_clock(&mut self, offset: &str) {
         self.clock = Some(offset.to_owned());
@@ -351,17 +351,14 @@ impl Agent {
 
     /// `vpn-agent ARGUMENTS`.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = match &self.clock {
-            None => Command::new(&self.program),
-            Some(offset) => {
-                let mut command = Command::new("faketime");
-                command
-                    .args(["-f", offset])
-                    .arg(&self.program)
-                    .env("DONT_FAKE_MONOTONIC", "1");
-                command
-            }
-        };
+        let mut command = Command::new(&self.program);
+        if let Some(offset) = &self.clock {
+            // What faketime(1) does, but without its process between us and the agent.
+            command
+                .env("LD_PRELOAD", "/usr/$LIB/faketime/libfaketime.so.1")
+                .env("FAKETIME", offset)
+                .env("DONT_FAKE_MONOTONIC", "1");
+        }
         command
             .arg("--config")
             .arg(&self.config)
@@ -407,7 +404,10 @@ impl Agent {
         let mut last = Value::Null;
         let found = wait_for(&format!("{} to be {state}", self.name), 30, async || {
             last = self.status()?;
-            Ok((last["state"] == state).then(|| last.clone()))
+            // Before a started agent has its folder, `status` answers from the disk; a
+            // `connect` that came then would be the agent itself and stay.
+            let started = self.running.is_none() || last["proxy"].is_string();
+            Ok((started && last["state"] == state).then(|| last.clone()))
         })
         .await;
         found.with_context(|| format!("last status: {last}\n{}", self.log_text()))

@@ -57,23 +57,6 @@ async fn an_open_session_survives_a_restart_of_the_portal() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_open_session_survives_a_restart_of_the_gateway_or_is_opened_anew() -> Result<()> {
-    let mut stage = Stage::start(StageOptions::default()).await?;
-    let mut work = AtWork::on(&stage).await?;
-    stage.gateway.kill();
-    stage.restart_gateway().await?;
-    let reached = wait_for("the pages", RECOVERY_S, async || {
-        work.pages.site.get("/").await.map(Some)
-    })
-    .await;
-    if reached.is_err() {
-        work.agent.wait_state("ended").await?;
-        work.agent.connect().await?;
-    }
-    Ok(())
-}
-
-#[tokio::test]
 async fn while_the_mail_server_is_away_the_sign_in_page_says_so_and_the_code_comes_later()
 -> Result<()> {
     let mut stage = Stage::start(StageOptions::default()).await?;
