@@ -307,7 +307,8 @@ async fn a_rehearsal_says_so_on_every_page() {
 
 #[tokio::test]
 async fn a_link_on_another_site_is_opened_once_more_from_here_and_not_a_third_time() {
-    let app = app(&sqlite().await).await;
+    let db = sqlite().await;
+    let app = app(&db).await;
     let place = people::place(&app, "0123", USER_ID).await;
     let mut browser = Browser::member(&app, place.session);
     let link = [
