@@ -44,8 +44,10 @@ impl Browser {
     ) -> Result<Self> {
         let port = free_port()?;
         let mut command = Command::new("chromedriver");
-        // Date fields and messages as a clerk's PC has them.
-        command.arg(format!("--port={port}")).env("LANGUAGE", "ja");
+        // Debian's chromium comes in English alone; a date field takes month, day, year.
+        command
+            .arg(format!("--port={port}"))
+            .env("LANGUAGE", "en_US");
         let driver = Process::start(&format!("chromedriver-{name}"), folder, &mut command)?;
         let downloads = folder.join(format!("downloads-{name}"));
         std::fs::create_dir_all(&downloads)?;

@@ -7,7 +7,6 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, ensure};
 use fantoccini::Locator;
-use fantoccini::key::Key;
 use renkei_tests::browser::{Browser, key_shown_at};
 use renkei_tests::job::{ADMIN_EMAIL, ADMIN_NAME, ADMIN_PASSWORD, ADMIN_USER_ID};
 use renkei_tests::pages::{authenticator_code, staff_code};
@@ -369,7 +368,7 @@ impl Play {
         office
             .find("input[name=event_on]")
             .await?
-            .send_keys(&format!("2024{}0501", char::from(Key::Right)))
+            .send_keys("05012024")
             .await?;
         office.type_into("salary", "320000").await?;
         self.look_at_office("office-determination").await?;
@@ -483,6 +482,7 @@ impl Play {
         ensure!(state != "connected", "the agent is {state}");
         let gone = self.clerk.go(&self.stage.member_url()).await;
         ensure!(gone.is_err(), "the fund's pages are out of reach");
+        self.office.click("ホームへ").await?;
         self.office.click("ログアウト").await?;
         self.office.wait_text("ログイン").await?;
         self.clerk.close().await?;

@@ -207,6 +207,8 @@ pub async fn dress(
     let wants_json = is_script(request.headers());
     // What the sign-in page needs of the request, should it take this answer's place.
     let mut asked = Request::new(());
+    *asked.method_mut() = request.method().clone();
+    *asked.uri_mut() = request.uri().clone();
     *asked.headers_mut() = request.headers().clone();
     if let Some(tunnel) = request.extensions().get::<TunnelConnection>() {
         asked.extensions_mut().insert(*tunnel);
