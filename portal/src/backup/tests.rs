@@ -1,3 +1,5 @@
+//! A copy restored is the portal that was copied, from either database to either.
+
 use super::*;
 use crate::devices::tests::Fund;
 use crate::testing::{NOW, TestDb, databases, postgres, sqlite};
