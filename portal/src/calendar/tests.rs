@@ -1,3 +1,5 @@
+//! The calendar in the database: entered days, hours, and the sessions they shorten.
+
 use super::*;
 use crate::clock::unix_ms;
 use crate::db::Db;

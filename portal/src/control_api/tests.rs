@@ -1,3 +1,5 @@
+//! The control listener's requests, from a code to a session and out again.
+
 use super::*;
 use crate::devices::tests::{Fund, Pc, asked, new_key};
 use crate::testing::{databases, sqlite};

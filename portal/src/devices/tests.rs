@@ -1,3 +1,5 @@
+//! Registration of PCs: codes, limits, approval, revocation, on both databases.
+
 use super::*;
 use crate::establishments::{
     self, DeviceLimit, LoginName, MailAddress, Name, NewEstablishment, NewUser,

@@ -1,3 +1,5 @@
+//! Establishments, users and codes in both databases.
+
 use super::*;
 use crate::db::Db;
 use crate::testing::{NOW, databases};

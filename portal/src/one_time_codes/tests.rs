@@ -1,3 +1,5 @@
+//! One-time passwords: once, bound, counted, on both databases.
+
 use super::*;
 use crate::testing::people::{self, Place};
 use crate::testing::{NOW, app, databases};

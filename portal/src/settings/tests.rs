@@ -1,3 +1,5 @@
+//! The settings pages: password, authenticator, zip password.
+
 use http::StatusCode;
 use time::Duration;
 

@@ -1,3 +1,5 @@
+//! Signing in, member and office: what fits, what does not, and how often.
+
 use http::StatusCode;
 use time::Duration;
 

@@ -1,3 +1,5 @@
+//! Tunnel sessions: opened, replaced, shortened, ended, on both databases.
+
 use super::*;
 use crate::devices::tests::{Fund, Pc};
 use crate::testing::{NOW, databases};

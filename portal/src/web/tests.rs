@@ -1,3 +1,5 @@
+//! What holds for every page: principals, tokens, headers, errors.
+
 use axum::body::Body;
 use http::Method;
 

@@ -1,3 +1,5 @@
+//! The agent's states, driven through a day with a clock of its own.
+
 use super::*;
 use time::macros::datetime;
 use uuid::Uuid;

@@ -1,3 +1,5 @@
+//! The calendar page as staff use it, and what it does to open sessions.
+
 use super::*;
 use crate::staff::StaffRole;
 use crate::testing::people::{self, USER_ID};

@@ -1,3 +1,5 @@
+//! The page on which staff approve and revoke PCs.
+
 use super::*;
 use crate::devices::tests::{Fund, new_key};
 use crate::staff::StaffRole;

@@ -1,3 +1,5 @@
+//! The pages on which staff register establishments and users.
+
 use super::*;
 use crate::staff::StaffRole;
 use crate::testing::people::{self, Answer, Browser, USER_ID};

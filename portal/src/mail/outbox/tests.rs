@@ -1,3 +1,5 @@
+//! The outbox: each mail once, later and later, and sealed while it waits.
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 

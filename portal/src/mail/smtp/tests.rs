@@ -1,3 +1,5 @@
+//! Mail over real sockets, under STARTTLS and TLS.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,3 +1,5 @@
+//! The grant feed: snapshot, changes, heartbeats.
+
 use super::*;
 use crate::devices::tests::Fund;
 use crate::testing::{databases, sqlite};
