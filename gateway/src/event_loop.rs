@@ -17,7 +17,7 @@ use access::Moment;
 use protocol::agent_api::{GATEWAY_INNER_ADDRESS, GATEWAY_INNER_PORT};
 use tokio::sync::mpsc;
 use tunnel::keys::SecretKey;
-use tunnel::server::{ServerConfig, ServerTunnels};
+use tunnel::server::{Route, ServerConfig, ServerTunnels};
 use tunnel::tls::TlsError;
 use udp::{Batch, Socket};
 
@@ -238,7 +238,7 @@ impl DataPath {
 
     fn handle_datagrams(&mut self, batch: &Batch, now: Moment) {
         for (from, datagram) in batch.datagrams() {
-            self.core.handle_datagram(from, datagram, now);
+            self.core.handle_datagram(from.into(), datagram, now);
         }
     }
 
@@ -262,12 +262,15 @@ impl DataPath {
             let Some(outgoing) = outgoing else {
                 return false;
             };
+            let Route::Udp { remote, .. } = outgoing.to else {
+                continue;
+            };
             let sent = self
                 .socket
-                .send(outgoing.to, &self.buffer, outgoing.transmit.segment_size)
+                .send(remote, &self.buffer, outgoing.transmit.segment_size)
                 .await;
             if let Err(error) = sent {
-                tracing::debug!(%error, to = %outgoing.to, "datagrams not sent");
+                tracing::debug!(%error, to = %remote, "datagrams not sent");
             }
         }
         true

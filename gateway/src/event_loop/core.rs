@@ -6,7 +6,7 @@
 //! datagrams and `now`; the simulation does the same in pretended time.
 
 use std::collections::VecDeque;
-use std::net::{SocketAddr, SocketAddrV6};
+use std::net::SocketAddrV6;
 use std::time::Instant;
 
 use access::Moment;
@@ -16,7 +16,7 @@ use protocol::agent_api::{EndCode, GATEWAY_INNER_ADDRESS, TunnelMessage};
 use protocol::control::Grant;
 use time::OffsetDateTime;
 use tunnel::keys::{PresharedKey, PublicKey};
-use tunnel::server::{Outgoing, PeerConfig, PeerId, ServerTunnels};
+use tunnel::server::{Outgoing, PeerConfig, PeerId, Route, ServerTunnels};
 use tunnel::{CloseReason, StreamId, server};
 use uuid::Uuid;
 
@@ -110,7 +110,7 @@ impl<R: Relay> Core<R> {
     }
 
     /// Reads one datagram from the internet.
-    pub fn handle_datagram(&mut self, from: SocketAddr, datagram: &[u8], now: Moment) {
+    pub fn handle_datagram(&mut self, from: Route, datagram: &[u8], now: Moment) {
         let grants = &self.grants;
         self.tunnels
             .handle_datagram(now.mono, from, datagram, |peer| {
