@@ -141,6 +141,7 @@ impl EventLoop {
             damage: None,
             polls: 0,
             way: None,
+            ways: Vec::new(),
         });
         let mut event_loop = Self {
             store: settings.store,
@@ -535,6 +536,7 @@ impl EventLoop {
 
     fn show(&self) {
         let now = self.clock.now();
+        let link = self.active.as_ref().and_then(Active::link);
         let view = View {
             state: self.state.state().clone(),
             service: self.state.service().cloned(),
@@ -544,7 +546,8 @@ impl EventLoop {
             skew_s: self.clock.skew(now).map(time::Duration::whole_seconds),
             damage: self.damage.clone(),
             polls: self.polls,
-            way: self.active.as_ref().and_then(|active| active.link()?.way()),
+            way: link.and_then(Link::way),
+            ways: link.map(Link::ways).unwrap_or_default(),
         };
         self.view.send_if_modified(|shown| {
             let changed = *shown != view;

@@ -406,6 +406,7 @@ mod tests {
             skew_s: None,
             damage: None,
             way: None,
+            ways: Vec::new(),
             polls: 0,
         }
     }
