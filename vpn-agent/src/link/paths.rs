@@ -52,6 +52,9 @@ const SCOUT_PAUSE: Duration = Duration::from_secs(60);
 /// The longest pause between two such tries.
 const LONGEST_SCOUT_PAUSE: Duration = Duration::from_secs(16 * 60);
 
+/// UDP that held this long is trusted anew; one that is lost sooner is tried less often.
+const TRUSTED_AFTER: Duration = Duration::from_secs(5 * 60);
+
 /// A TLS way that is no longer used is read this long, for what is still on it.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -137,6 +140,8 @@ pub struct Paths {
     hunt: Option<Hunt>,
     scout_at: Option<Instant>,
     scout_pause: Duration,
+    /// When the way in use was taken.
+    used_since: Instant,
     actions: VecDeque<Action>,
 }
 
@@ -221,6 +226,7 @@ impl Paths {
             hunt: None,
             scout_at: None,
             scout_pause: SCOUT_PAUSE,
+            used_since: now,
             actions: VecDeque::new(),
         };
         let order = paths.first_order(remembered);
@@ -469,6 +475,9 @@ impl Paths {
 
     /// The way in use is doubtful: it is asked once more, and the others soon after.
     fn look_again(&mut self, doubtful: WayId, now: Instant) {
+        if self.ways[doubtful.0].way.is_udp() && now >= self.used_since + TRUSTED_AFTER {
+            self.scout_pause = SCOUT_PAUSE;
+        }
         let mut order = Vec::new();
         if !self.ways[doubtful.0].barren {
             order.push(Step {
@@ -537,7 +546,7 @@ impl Paths {
                     }
                 }
                 self.scout_at = Some(now + self.scout_pause);
-                self.scout_pause = (self.scout_pause * 2).min(LONGEST_SCOUT_PAUSE);
+                self.scout_less();
             }
         }
     }
@@ -573,6 +582,7 @@ impl Paths {
         let before = self.used.replace(id);
         if before != Some(id) {
             self.carried = false;
+            self.used_since = now;
             self.actions.push_back(Action::Use(id));
         }
         self.ways[id.0].close_at = None;
@@ -587,11 +597,15 @@ impl Paths {
         }
         self.hunt = None;
         self.scout_at = None;
-        if to_udp {
-            self.scout_pause = SCOUT_PAUSE;
-        } else {
+        if !to_udp {
             self.await_udp(now);
+        } else if before.is_some_and(|before| !self.ways[before.0].way.is_udp()) {
+            self.scout_less();
         }
+    }
+
+    fn scout_less(&mut self) {
+        self.scout_pause = (self.scout_pause * 2).min(LONGEST_SCOUT_PAUSE);
     }
 
     /// TLS was faster: UDP gets the rest of its chance.
