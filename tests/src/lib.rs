@@ -8,7 +8,9 @@
 
 pub mod browser;
 pub mod job;
+pub mod link;
 pub mod mailbox;
+pub mod network;
 pub mod pages;
 pub mod postgres;
 pub mod process;

@@ -1,0 +1,4 @@
+//! The programs on networks as they are: each story in namespaces of its own.
+
+#[path = "networks/line.rs"]
+mod line;
