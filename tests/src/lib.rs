@@ -19,4 +19,4 @@ pub mod stage;
 pub use mailbox::Mailbox;
 pub use pages::{MemberPages, OfficePages};
 pub use process::Process;
-pub use stage::{Agent, Database, Stage, StageOptions};
+pub use stage::{Agent, Database, Front, Stage, StageOptions};

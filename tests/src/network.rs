@@ -5,7 +5,10 @@
 //! namespace: code given to [`Place::run`] sees only its interfaces, and so do the programs it
 //! starts. Needs root and iproute2; nothing outside the namespaces is touched.
 
+pub mod squid;
+
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -200,10 +203,8 @@ impl Place {
 
     /// `PROGRAM` inside the namespace, with the namespace's own [files](Self::file). Its
     /// process is the program's own, so that signals reach it.
-    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name]).arg(program);
-        command
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        command_in(&self.name, program)
     }
 
     /// Gives the programs of [`Self::command`] a file of their own in place of `/etc/NAME`,
@@ -224,6 +225,13 @@ impl Drop for Place {
             runtime.shutdown_background();
         }
     }
+}
+
+/// What [`Place::command`] does, where only the place's name is at hand.
+pub fn command_in(place: &str, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", place]).arg(program);
+    command
 }
 
 /// Joins two places by a pair of devices, both called `device` and without addresses.

@@ -2,3 +2,7 @@
 
 #[path = "networks/line.rs"]
 mod line;
+#[path = "networks/matrix.rs"]
+mod matrix;
+#[path = "networks/office.rs"]
+mod office;
