@@ -22,7 +22,7 @@ use protocol::agent_api::{EndCode, GATEWAY_INNER_ADDRESS, GATEWAY_INNER_PORT, Tu
 use protocol::control::Grant;
 use tokio::sync::mpsc;
 use tunnel::keys::{PresharedKey, PublicKey, SecretKey};
-use tunnel::server::{PeerConfig, PeerId, ServerConfig, ServerTunnels};
+use tunnel::server::{PeerConfig, PeerId, Route, ServerConfig, ServerTunnels};
 use tunnel::tls::TlsError;
 use tunnel::{CloseReason, StreamId, server};
 use udp::{Batch, Socket};
@@ -269,7 +269,7 @@ impl DataPath {
         let grants = &self.grants;
         for (from, datagram) in batch.datagrams() {
             self.tunnels
-                .handle_datagram(now.mono, from, datagram, |peer| {
+                .handle_datagram(now.mono, from.into(), datagram, |peer| {
                     grants.is_admitted(session_of(peer), now)
                 });
         }
@@ -406,12 +406,15 @@ impl DataPath {
             let Some(outgoing) = outgoing else {
                 return false;
             };
+            let Route::Udp { remote, .. } = outgoing.to else {
+                continue;
+            };
             let sent = self
                 .socket
-                .send(outgoing.to, &self.buffer, outgoing.transmit.segment_size)
+                .send(remote, &self.buffer, outgoing.transmit.segment_size)
                 .await;
             if let Err(error) = sent {
-                tracing::debug!(%error, to = %outgoing.to, "datagrams not sent");
+                tracing::debug!(%error, to = %remote, "datagrams not sent");
             }
         }
         true

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::dial::Dialer;
 use crate::enrolment::{self, Application, EnrolError};
 use crate::event_loop::{EventLoop, Settings};
 use crate::link::{Link, Patience};
@@ -81,6 +82,7 @@ impl Agent {
             store,
             roots,
             clock: clock.clone(),
+            dialer: Dialer::new(config.proxy.clone()),
             commands,
             route: route_sender,
             patience,

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::agent::{Command, Route};
 use crate::clock::{Clock, from_unix_ms};
+use crate::dial::Dialer;
 use crate::enrolment::{self, Application, Approval, EnrolError};
 use crate::gateway_client::trust::Roots;
 use crate::gateway_client::{ApiError, GatewayClient};
@@ -54,6 +55,8 @@ pub struct Settings {
     pub roots: Roots,
     /// The clocks.
     pub clock: Arc<Clock>,
+    /// How TCP connections reach the gateways.
+    pub dialer: Dialer,
     /// Wishes.
     pub commands: mpsc::Receiver<Command>,
     /// Where the proxy looks for the way to the portal.
@@ -67,6 +70,7 @@ pub struct EventLoop {
     store: Store,
     roots: Roots,
     clock: Arc<Clock>,
+    dialer: Dialer,
     commands: mpsc::Receiver<Command>,
     route: watch::Sender<Option<Route>>,
     patience: Patience,
@@ -143,6 +147,7 @@ impl EventLoop {
             store: settings.store,
             roots: settings.roots,
             clock: settings.clock,
+            dialer: settings.dialer,
             commands: settings.commands,
             route: settings.route,
             patience: settings.patience,
@@ -230,8 +235,9 @@ impl EventLoop {
         }
         self.busy.applicant = Some(applicant);
         let (store, roots, clock) = (self.store.clone(), self.roots.clone(), self.clock.clone());
+        let dialer = self.dialer.clone();
         self.jobs.spawn(async move {
-            let result = enrolment::apply(&store, application, roots, clock).await;
+            let result = enrolment::apply(&store, application, roots, clock, dialer).await;
             Outcome::Applied(Box::new(result))
         });
     }
@@ -453,7 +459,8 @@ impl EventLoop {
             Some(client) => client.clone(),
             None => {
                 let gateway = enrolment.record.gateway.clone();
-                match GatewayClient::anonymous(gateway, self.roots.clone(), self.clock.clone()) {
+                let (roots, clock) = (self.roots.clone(), self.clock.clone());
+                match GatewayClient::anonymous(gateway, roots, clock, self.dialer.clone()) {
                     Ok(client) => self.poller.insert(Arc::new(client)).clone(),
                     Err(error) => {
                         self.state.handle_still_pending(Some(error.page_text()));
@@ -487,6 +494,7 @@ impl EventLoop {
                 roots,
                 approval.identity.clone(),
                 self.clock.clone(),
+                self.dialer.clone(),
             )?;
             Ok(Fund {
                 client: Arc::new(client),

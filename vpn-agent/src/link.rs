@@ -21,6 +21,7 @@ use tunnel::keys::{PresharedKey, PublicKey, SecretKey};
 use crate::clock::Clock;
 
 mod event_loop;
+pub mod paths;
 mod stream;
 
 use event_loop::{Driver, Wanted};

@@ -13,6 +13,7 @@ use crate::agent::{Agent, Command};
 use crate::clock::{Clock, to_unix_ms};
 use crate::config::Config;
 use crate::control::{self, Claim, Reply, Request, WindowRequest};
+use crate::dial::settings::ProxySettings;
 use crate::enrolment::Application;
 use crate::fake_fund::{CODE, FakeFund, PORTAL, refusal};
 use crate::link::Patience;
@@ -48,6 +49,7 @@ impl Pc {
             browser: None,
             browser_args: Vec::new(),
             proxy_port: 0,
+            proxy: ProxySettings::None,
         };
         let agent = start_agent(&config, wall_error);
         Self {
