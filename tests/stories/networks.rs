@@ -6,3 +6,7 @@ mod line;
 mod matrix;
 #[path = "networks/office.rs"]
 mod office;
+#[path = "networks/paths.rs"]
+mod paths;
+#[path = "networks/standard_peer.rs"]
+mod standard_peer;

@@ -25,6 +25,7 @@
 
 pub mod client;
 pub mod keys;
+pub mod quic;
 pub mod server;
 pub mod tls;
 

@@ -1,15 +1,22 @@
-//! A fund on the internet and offices around it, each behind a firewall with a squid.
+//! A fund on the internet, and offices and a home around it.
 //!
 //! ```text
-//!  pc ── edge ── fund        one office for IPv4, one for IPv6 alone
+//!  pc ── edge ── fund        an office behind a firewall with a squid, IPv4 or IPv6 alone
+//!  pc ══ line0 ══ fund       a home with two simulated lines, of which one is used at a time
+//!     ══ line1 ══
 //! ```
 
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use renkei_tests::job::{ADMIN_EMAIL, Letter};
+use renkei_tests::link::wire::Wire;
+use renkei_tests::link::{Conditions, End};
 use renkei_tests::network::squid::Squid;
 use renkei_tests::network::{Network, Place, join_as};
-use renkei_tests::{Agent, Front, OfficePages, Stage, StageOptions};
+use renkei_tests::{Agent, Front, MemberPages, OfficePages, Stage, StageOptions};
 
 /// The gateway's name; offices find it in their `hosts` files.
 pub const GATEWAY_HOST: &str = "gw.renkei.test";
@@ -21,6 +28,8 @@ const FUND_V6: &str = "2001:db8::1";
 const UDP_PORT: u16 = 51820;
 /// The gateway's TLS port.
 const TLS_PORT: u16 = 443;
+/// A home's lines.
+const LINES: [&str; 2] = ["line0", "line1"];
 /// Every machine's own names.
 const LOCAL: &str = "127.0.0.1 localhost\n::1 localhost\n";
 
@@ -44,7 +53,8 @@ impl Family {
 pub struct Town {
     pub stage: Stage,
     desk: OfficePages,
-    letter_code: Mutex<Option<String>>,
+    letter: Letter,
+    first_code: Mutex<Option<String>>,
     /// Dropped last.
     fund: Place,
     network: Mutex<Network>,
@@ -69,17 +79,18 @@ impl Town {
             front: Some(front()?),
             ..StageOptions::default()
         };
-        let (stage, desk, code) = fund.run(async || {
+        let (stage, desk, letter) = fund.run(async || {
             let stage = Stage::start(options).await?;
             let desk = OfficePages::open(&stage)?;
             desk.sign_in(&stage).await?;
             let letter = desk.register().await?;
-            Ok((stage, desk, letter.registration_code))
+            Ok((stage, desk, letter))
         })?;
         Ok(Self {
             stage,
             desk,
-            letter_code: Mutex::new(Some(code)),
+            first_code: Mutex::new(Some(letter.registration_code.clone())),
+            letter,
             fund,
             network: Mutex::new(network),
         })
@@ -121,19 +132,7 @@ impl Town {
         pc.file("hosts", &hosts(family))?;
         let squid = Squid::start(&edge)?;
 
-        let mut enrolled = self.stage.agent(&format!("pc-{name}"))?;
-        enrolled.move_to(&pc);
-        // Codes are used once, and one after the other.
-        let mut codes = self.letter_code.lock().expect("no office panics");
-        let first = codes.take();
-        self.fund.run(async || {
-            let code = match first {
-                Some(code) => code,
-                None => self.desk.further_code().await?,
-            };
-            self.desk.enrol_agent(&mut enrolled, &code).await
-        })?;
-        drop(codes);
+        let mut enrolled = self.enrolled(&format!("pc-{name}"), &pc)?;
         enrolled.stop()?;
         Ok(Office {
             family,
@@ -142,6 +141,83 @@ impl Town {
             enrolled,
             _squid: squid,
         })
+    }
+
+    /// Builds a home with two lines of the same kind and enrols its PC; the first line is used.
+    pub fn home(&self, line: Conditions) -> Result<Home> {
+        let pc = {
+            let mut network = self.network.lock().expect("no office panics");
+            network.place("home")?
+        };
+        self.fund.address("lo", &format!("{FUND_V4}/32"))?;
+        let mut lines = Vec::new();
+        for (number, device) in LINES.into_iter().enumerate() {
+            let wire = Wire::between(&pc, &self.fund, device, (line, line), number as u64)?;
+            // The gateway answers from the address that everybody knows.
+            let network = format!("10.{number}.0.0/24");
+            self.fund
+                .ip(&["route", "add", &network, "dev", device, "src", FUND_V4])?;
+            lines.push(wire);
+        }
+        pc.file("hosts", &hosts(Family::V4))?;
+        let home = Home { lines, pc };
+        home.use_line(0, 2)?;
+        Ok(home)
+    }
+
+    /// A PC in `place` that is enrolled and ready.
+    pub fn enrolled(&self, name: &str, place: &Place) -> Result<Agent> {
+        let mut agent = self.stage.agent(name)?;
+        agent.move_to(place);
+        // Registration codes are used once, and one after the other.
+        let mut codes = self.first_code.lock().expect("no office panics");
+        let first = codes.take();
+        self.fund.run(async || {
+            let code = match first {
+                Some(code) => code,
+                None => self.desk.further_code().await?,
+            };
+            self.desk.enrol_agent(&mut agent, &code).await
+        })?;
+        drop(codes);
+        Ok(agent)
+    }
+
+    /// The clerk signs in for the first time through the connected `agent`.
+    pub async fn first_sign_in(&self, agent: &Agent) -> Result<MemberPages> {
+        let code = self.stage.mailbox().wait_code(ADMIN_EMAIL, 0).await?;
+        let pages = MemberPages::through(&self.stage, agent)?;
+        pages.first_sign_in(&self.letter, &code).await?;
+        Ok(pages)
+    }
+}
+
+/// A PC at home.
+pub struct Home {
+    /// Its lines; [`Home::use_line`] chooses one.
+    pub lines: Vec<Wire>,
+    pub pc: Place,
+}
+
+impl Home {
+    /// Sends everything over line `number`, from the address that ends with `host`; the
+    /// other line and all other addresses are gone.
+    pub fn use_line(&self, number: usize, host: u8) -> Result<()> {
+        let device = LINES[number];
+        let address = format!("10.{number}.0.{host}");
+        for old in LINES {
+            self.pc.ip(&["address", "flush", "dev", old])?;
+        }
+        self.pc.address(device, &format!("{address}/24"))?;
+        self.pc
+            .ip(&["route", "replace", FUND_V4, "dev", device, "src", &address])
+            .map(drop)
+    }
+
+    /// Bytes of the PC that have come to the fund.
+    pub fn arrived_bytes(&self) -> u64 {
+        let arrived = |line: &Wire| line.counters(End::Near).arrived_bytes;
+        self.lines.iter().map(arrived).sum()
     }
 }
 
@@ -161,6 +237,11 @@ impl Office {
             LOCAL.to_owned()
         };
         self.pc.file("hosts", &hosts).map(drop)
+    }
+
+    /// The folder in which the office's agent keeps what it was enrolled with.
+    pub fn enrolled_data(&self) -> PathBuf {
+        self.enrolled.config().with_file_name("data")
     }
 
     /// The edge as a URL writes it.
