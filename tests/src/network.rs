@@ -35,6 +35,17 @@ static NETWORKS: AtomicU32 = AtomicU32::new(0);
 /// One at a time removes what earlier runs left.
 static SWEEPING: Mutex<()> = Mutex::new(());
 
+/// Where a firewall's rule counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// For what comes to the place's own programs.
+    In,
+    /// For what they send.
+    Out,
+    /// For what the place passes on.
+    Pass,
+}
+
 /// Some namespaces that belong together.
 #[derive(Debug)]
 pub struct Network {
@@ -179,8 +190,20 @@ impl Place {
         Ok(())
     }
 
-    /// Puts a set of nftables rules in place of all earlier ones; empty: everything passes.
-    pub fn firewall(&self, rules: &str) -> Result<()> {
+    /// Puts nftables rules in place of all earlier ones, each where it counts, such as
+    /// `meta l4proto udp drop`. Without rules everything passes.
+    pub fn firewall(&self, rules: &[(Hook, &str)]) -> Result<()> {
+        let mut script = String::from("flush ruleset\n");
+        for (number, (hook, rules)) in rules.iter().enumerate() {
+            let hook = match hook {
+                Hook::In => "input",
+                Hook::Out => "output",
+                Hook::Pass => "forward",
+            };
+            script += &format!(
+                "table inet t{number} {{\nchain c {{\ntype filter hook {hook} priority 0\n{rules}\n}}\n}}\n"
+            );
+        }
         let mut nft = self.command("nft");
         let mut child = nft
             .args(["-f", "-"])
@@ -190,12 +213,12 @@ impl Place {
             .context("nft (Debian's package nftables)")?;
         {
             let mut stdin = child.stdin.take().context("stdin")?;
-            write!(stdin, "flush ruleset\n{rules}\n")?;
+            stdin.write_all(script.as_bytes())?;
         }
         let done = child.wait_with_output()?;
         ensure!(
             done.status.success(),
-            "nft: {}\n{rules}",
+            "nft: {}\n{script}",
             String::from_utf8_lossy(&done.stderr)
         );
         Ok(())

@@ -54,10 +54,10 @@ impl Squid {
             format!(
                 "http_port {open} name=open\n\
                  http_port {password} name=password\n\
-                 http_port {connect} name=connect\n\
+                 http_port {connect} name=narrow\n\
                  acl open myportname open\n\
                  acl password myportname password\n\
-                 acl connect myportname connect\n\
+                 acl narrow myportname narrow\n\
                  acl CONNECT method CONNECT\n\
                  acl https port 443\n\
                  auth_param basic program /bin/sh {helper}\n\
@@ -65,7 +65,7 @@ impl Squid {
                  acl known proxy_auth REQUIRED\n\
                  http_access allow open\n\
                  http_access allow password known\n\
-                 http_access allow connect CONNECT https\n\
+                 http_access allow narrow CONNECT https\n\
                  http_access deny all\n\
                  hosts_file /etc/hosts\n\
                  pid_filename none\n\

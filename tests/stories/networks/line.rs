@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use renkei_tests::link::wire::Wire;
 use renkei_tests::link::{Conditions, End};
-use renkei_tests::network::{Network, Place, join};
+use renkei_tests::network::{Hook, Network, Place, join};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -134,17 +134,13 @@ fn what_a_firewall_drops_or_rejects_does_not_arrive_and_the_rest_does() -> Resul
         let arrived = server.recv(&mut [0; 10]).is_ok();
         Ok((arrived, client.send(b"?").err().map(|error| error.kind())))
     };
-    let rule = |verdict: &str| {
-        format!(
-            "table inet f {{ chain i {{ type filter hook input priority 0; udp dport {PORT} {verdict}; }} }}"
-        )
-    };
+    let rule = |verdict: &str| format!("udp dport {PORT} {verdict}");
     ensure!(ask()? == (true, None));
-    far.firewall(&rule("drop"))?;
+    far.firewall(&[(Hook::In, &rule("drop"))])?;
     ensure!(ask()? == (false, None));
-    far.firewall(&rule("reject"))?;
+    far.firewall(&[(Hook::In, &rule("reject"))])?;
     ensure!(ask()? == (false, Some(ErrorKind::ConnectionRefused)));
-    far.firewall("")?;
+    far.firewall(&[])?;
     ensure!(ask()? == (true, None));
     Ok(())
 }

@@ -39,8 +39,8 @@ impl Udp {
     fn rule(self) -> &'static str {
         match self {
             Self::Passes => "",
-            Self::Dropped => "meta l4proto udp drop;",
-            Self::Rejected => "meta l4proto udp reject with icmpx type port-unreachable;",
+            Self::Dropped => "meta l4proto udp drop",
+            Self::Rejected => "meta l4proto udp reject with icmpx type port-unreachable",
         }
     }
 
@@ -63,8 +63,8 @@ impl Web {
     fn rule(self) -> &'static str {
         match self {
             Self::Direct => "",
-            Self::SquidOpen | Self::SquidPassword => "meta l4proto tcp reject with tcp reset;",
-            Self::Connect443 => "meta l4proto tcp drop;",
+            Self::SquidOpen | Self::SquidPassword => "meta l4proto tcp reject with tcp reset",
+            Self::Connect443 => "meta l4proto tcp drop",
         }
     }
 
@@ -131,7 +131,7 @@ fn one_click_connects_through_every_firewall_and_proxy() -> Result<()> {
     reason = "a story measures on the machine's clock"
 )]
 fn cell(stage: &Stage, office: &Office, udp: Udp, web: Web) -> Result<Cell> {
-    office.firewall(&format!("{}{}", udp.rule(), web.rule()))?;
+    office.firewall(&format!("{}\n{}", udp.rule(), web.rule()))?;
     // Where only the proxy knows the outside, the PC cannot even find the gateway's name.
     office.know_the_gateway(web != Web::Connect443)?;
     let mut agent = office.agent(stage, &format!("{udp:?}-{web:?}"), &web.proxy(office))?;
@@ -164,7 +164,7 @@ fn sign_in_page(stage: &Stage, pc: &Place, agent: &Agent) -> Result<()> {
             .context("a proxy")?
             .to_owned();
         let site = Site::new(&stage.member_url(), &stage.ca_file(), Some(&proxy))?;
-        site.open("/sign-in").await?.must_say("ログイン")
+        site.open("/sign-in").await?.must_say("ログイン").map(drop)
     })
 }
 

@@ -15,7 +15,7 @@ use renkei_tests::job::{ADMIN_EMAIL, Letter};
 use renkei_tests::link::wire::Wire;
 use renkei_tests::link::{Conditions, End};
 use renkei_tests::network::squid::Squid;
-use renkei_tests::network::{Network, Place, join_as};
+use renkei_tests::network::{Hook, Network, Place, join_as};
 use renkei_tests::{Agent, Front, MemberPages, OfficePages, Stage, StageOptions};
 
 /// The gateway's name; offices find it in their `hosts` files.
@@ -224,9 +224,7 @@ impl Home {
 impl Office {
     /// Lets the edge treat what it passes on by `rules`.
     pub fn firewall(&self, rules: &str) -> Result<()> {
-        self.edge.firewall(&format!(
-            "table inet office {{ chain pass {{ type filter hook forward priority 0; {rules} }} }}"
-        ))
+        self.edge.firewall(&[(Hook::Pass, rules)])
     }
 
     /// Whether the PC finds the gateway's address by its name.
@@ -262,13 +260,14 @@ impl Office {
     }
 }
 
+/// Where the gateway's agent API is.
+pub fn gateway_address(family: Family) -> Result<SocketAddr> {
+    Ok((family.fund().parse::<IpAddr>()?, TLS_PORT).into())
+}
+
 fn front() -> Result<Front> {
-    let endpoint = |address: &str, port| -> Result<_> {
-        Ok((
-            address.parse::<std::net::IpAddr>().context("an address")?,
-            port,
-        )
-            .into())
+    let endpoint = |address: &str, port| -> Result<SocketAddr> {
+        Ok((address.parse::<IpAddr>()?, port).into())
     };
     Ok(Front {
         hosts: vec![GATEWAY_HOST.into(), FUND_V4.into(), FUND_V6.into()],

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use renkei_tests::job::{ADMIN_EMAIL, ADMIN_PASSWORD, ADMIN_USER_ID, FILED_PDF, corpus};
 use renkei_tests::link::Conditions;
+use renkei_tests::network::Hook;
 use renkei_tests::process::output;
 use renkei_tests::{Agent, MemberPages};
 use reqwest::StatusCode;
@@ -20,6 +21,11 @@ const MTUS: [usize; 5] = [1500, 1460, 1454, 1438, 1400];
 const RECOVERED_WITHIN: Duration = Duration::from_secs(5);
 /// An upload goes on when this much more has arrived, in bytes: more than handshakes and probes.
 const GOES_ON_BYTES: u64 = 300_000;
+/// A firewall that lets no UDP through, without a word.
+const NO_UDP: [(Hook, &str); 2] = [
+    (Hook::Out, "meta l4proto udp drop"),
+    (Hook::In, "meta l4proto udp drop"),
+];
 /// How often progress is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long anything here may take at all.
@@ -27,20 +33,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn twenty_megabytes_go_up_and_down_every_access_line_with_icmp_filtered() -> Result<()> {
-    up_and_down("", "udp", &MTUS)
+    up_and_down(&[], "udp", &MTUS)
 }
 
 #[test]
 fn twenty_megabytes_go_up_and_down_over_tls_with_icmp_filtered() -> Result<()> {
-    let no_udp = "table inet home { chain out { type filter hook output priority 0; meta l4proto udp drop; } }";
-    up_and_down(no_udp, "tls", &[1454, 1400])
+    up_and_down(&NO_UDP, "tls", &[1454, 1400])
 }
 
 #[expect(
     clippy::disallowed_methods,
     reason = "a story measures on the machine's clock"
 )]
-fn up_and_down(firewall: &str, transport: &str, mtus: &[usize]) -> Result<()> {
+fn up_and_down(firewall: &[(Hook, &str)], transport: &str, mtus: &[usize]) -> Result<()> {
     let town = Town::new()?;
     let line = |mtu: usize| -> Result<Conditions> {
         Ok(format!("rate=200M,delay=5ms,queue=512K,mtu={mtu}").parse()?)
@@ -80,22 +85,17 @@ fn up_and_down(firewall: &str, transport: &str, mtus: &[usize]) -> Result<()> {
 
 #[test]
 fn an_upload_goes_on_when_the_pcs_address_changes() -> Result<()> {
-    upload_survives("a new address", |home| home.use_line(0, 9))
+    upload_survives("a new address", |home| home.use_line(0, 9)).map(drop)
 }
 
 #[test]
 fn an_upload_goes_on_when_the_pc_changes_its_network() -> Result<()> {
-    upload_survives("another network", |home| home.use_line(1, 2))
+    upload_survives("another network", |home| home.use_line(1, 2)).map(drop)
 }
 
 #[test]
 fn an_upload_goes_on_over_tls_when_udp_is_lost() -> Result<()> {
-    let status = upload_survives("UDP lost", |home| {
-        home.pc.firewall(
-            "table inet home { chain out { type filter hook output priority 0; meta l4proto udp drop; } \
-             chain in { type filter hook input priority 0; meta l4proto udp drop; } }",
-        )
-    })?;
+    let status = upload_survives("UDP lost", |home| home.pc.firewall(&NO_UDP))?;
     ensure!(status["transport"] == "tls", "{status}");
     Ok(())
 }

@@ -71,7 +71,7 @@ fn wireguard_go_carries_the_agents_quic_to_the_sign_in_page() -> Result<()> {
             carry(quic, &socket, gateway.into(), browser).await
         };
         tokio::select! {
-            page = site.open("/sign-in") => page?.must_say("ログイン"),
+            page = site.open("/sign-in") => page?.must_say("ログイン").map(drop),
             ended = carried => bail!("the stream ended before the page came: {ended:?}"),
         }
     })?;
