@@ -20,7 +20,9 @@ use crate::dial::Dialer;
 use crate::enrolment::{self, Application, Approval, EnrolError};
 use crate::gateway_client::trust::Roots;
 use crate::gateway_client::{ApiError, GatewayClient};
-use crate::link::{Link, LinkEnd, LinkError, Patience};
+use crate::link::paths::Outlook;
+use crate::link::pulse::Rates;
+use crate::link::{Link, LinkEnd, LinkError};
 use crate::session_state::{Refused, Service, SessionState, State};
 use crate::status::{Approved, Pc, View};
 use crate::store::{Enrolment, Progress, Store, damaged_text};
@@ -61,8 +63,8 @@ pub struct Settings {
     pub commands: mpsc::Receiver<Command>,
     /// Where the proxy looks for the way to the portal.
     pub route: watch::Sender<Option<Route>>,
-    /// How long a silent tunnel is borne.
-    pub patience: Patience,
+    /// How often a tunnel is asked for a sign of life.
+    pub pulse: Rates,
 }
 
 /// The loop with all that it holds.
@@ -73,7 +75,7 @@ pub struct EventLoop {
     dialer: Dialer,
     commands: mpsc::Receiver<Command>,
     route: watch::Sender<Option<Route>>,
-    patience: Patience,
+    pulse: Rates,
     view: watch::Sender<View>,
     state: SessionState,
     enrolment: Option<Enrolment>,
@@ -142,6 +144,7 @@ impl EventLoop {
             skew_s: None,
             damage: None,
             polls: 0,
+            way: None,
         });
         let mut event_loop = Self {
             store: settings.store,
@@ -150,7 +153,7 @@ impl EventLoop {
             dialer: settings.dialer,
             commands: settings.commands,
             route: settings.route,
-            patience: settings.patience,
+            pulse: settings.pulse,
             view,
             state: SessionState::new(State::Unenrolled { problem: None }),
             enrolment: None,
@@ -194,6 +197,7 @@ impl EventLoop {
                     Err(error) => self.handle_lost_job(&error),
                 },
                 end = link_end(self.active.as_ref()) => self.handle_link_end(end),
+                outlook = link_outlook(self.active.as_ref()) => self.handle_outlook(outlook),
                 () = tokio::time::sleep(wake) => self.handle_tick(),
             }
         }
@@ -547,6 +551,7 @@ impl EventLoop {
             skew_s: self.clock.skew(now).map(time::Duration::whole_seconds),
             damage: self.damage.clone(),
             polls: self.polls,
+            way: self.active.as_ref().and_then(|active| active.link()?.way()),
         };
         self.view.send_if_modified(|shown| {
             let changed = *shown != view;
@@ -579,6 +584,14 @@ impl EventLoop {
 async fn link_end(active: Option<&Active>) -> LinkEnd {
     match active.and_then(Active::link) {
         Some(link) => link.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next change of the running link's outlook; never, if there is none.
+async fn link_outlook(active: Option<&Active>) -> Outlook {
+    match active.and_then(|active| Some((active.link()?, active.outlook()))) {
+        Some((link, known)) => link.outlook_changed(known).await,
         None => std::future::pending().await,
     }
 }

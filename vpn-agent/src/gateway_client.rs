@@ -100,6 +100,11 @@ impl GatewayClient {
         })
     }
 
+    /// The TLS that gateways are spoken with.
+    pub fn tls(&self) -> Arc<rustls::ClientConfig> {
+        self.strict.tls()
+    }
+
     /// `POST /v1/enrolments`.
     pub async fn open_enrolment(
         &self,

@@ -33,4 +33,6 @@ pub mod urls;
 #[cfg(test)]
 mod fake_fund;
 #[cfg(test)]
+mod fake_proxy;
+#[cfg(test)]
 mod stories;

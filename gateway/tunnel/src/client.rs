@@ -379,6 +379,13 @@ impl ClientTunnel {
         self.connection.ping();
     }
 
+    /// Grows with each sign of life from the gateway's QUIC: what it acknowledges, and what
+    /// it sends by itself.
+    pub fn signs(&self) -> u64 {
+        let received = self.connection.stats().frame_rx;
+        received.acks + received.stream + received.ping
+    }
+
     /// How many acknowledgements have come from the gateway's QUIC.
     pub fn acknowledgements(&self) -> u64 {
         self.connection.stats().frame_rx.acks

@@ -109,6 +109,10 @@ impl Http {
         }
     }
 
+    pub(super) fn tls(&self) -> Arc<ClientConfig> {
+        self.tls.clone()
+    }
+
     /// Sends a request and reads the whole answer.
     pub(super) async fn send(
         &self,

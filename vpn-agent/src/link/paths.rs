@@ -41,7 +41,7 @@ const OPENING_LIMIT: Duration = Duration::from_secs(6);
 const STALE_AFTER: Duration = Duration::from_secs(3);
 
 /// A way that brought no answer for this long counts as dead, though it is tried on.
-const DEAD_AFTER: Duration = Duration::from_millis(1200);
+const DEAD_AFTER: Duration = Duration::from_secs(1);
 
 /// How long an answer over UDP is waited for while TLS is in use.
 const SCOUT_WAIT: Duration = Duration::from_secs(2);
@@ -78,6 +78,10 @@ pub enum Via {
 pub struct WayId(usize);
 
 impl WayId {
+    pub(super) fn at(index: usize) -> Self {
+        Self(index)
+    }
+
     /// The place in the list.
     pub fn index(self) -> usize {
         self.0
@@ -132,7 +136,7 @@ struct Entry {
     /// Whether it was refused, cut or given up in this hunt.
     failed: bool,
     /// Handshakes are answered over it and nothing else gets through, as on a path that
-    /// drops long datagrams: the last choice, until the network changes.
+    /// drops long datagrams: the last choice, until the network changes or long after.
     barren: bool,
     /// Out of use, but read until then.
     close_at: Option<Instant>,
@@ -300,6 +304,13 @@ impl Paths {
         }
     }
 
+    /// The gateway is under load and wants the handshake again, with its cookie.
+    pub fn handle_cookie(&mut self, id: WayId) {
+        if self.hunt.is_some() && matches!(self.ways[id.0].stage, Stage::Open { .. }) {
+            self.actions.push_back(Action::Greet(id));
+        }
+    }
+
     /// The connection inside the tunnel got an answer.
     pub fn handle_progress(&mut self) {
         self.carried = true;
@@ -340,6 +351,9 @@ impl Paths {
             }
         }
         if self.scout_at.is_some_and(|at| at <= now) && self.hunt.is_none() {
+            if self.scout_pause == LONGEST_SCOUT_PAUSE {
+                self.ways.iter_mut().for_each(|entry| entry.barren = false);
+            }
             let order = self.udp_steps(Duration::ZERO);
             self.begin_hunt(Goal::Udp, order, now);
         }
@@ -367,6 +381,11 @@ impl Paths {
         let hunt = self.hunt.as_ref().map(|hunt| hunt.due);
         let scout = self.scout_at.filter(|_| self.hunt.is_none());
         entries.chain([hunt, scout]).flatten().min()
+    }
+
+    /// Whether [`Self::poll_action`] has something.
+    pub fn has_actions(&self) -> bool {
+        !self.actions.is_empty()
     }
 
     /// Returns what is to be done next.
@@ -437,7 +456,7 @@ impl Paths {
         let others = tls.split_off(tls.len().min(1));
         if self.ways[doubtful.0].way.is_udp() {
             order.extend(tls);
-            order.extend(self.udp_steps(STAGGER));
+            order.extend(self.udp_steps(SECOND_OPINION));
         } else {
             order.extend(self.udp_steps(SECOND_OPINION));
             order.extend(tls);
