@@ -39,12 +39,13 @@ impl Squid {
             .permissions(std::fs::Permissions::from_mode(0o755))
             .tempdir()?;
         let helper = folder.path().join("passwords.sh");
-        // One line per question: what a URL would write for user and password.
+        // One line per question: user and password, of which squid escapes only what is no
+        // part of any URL.
         std::fs::write(
             &helper,
             format!(
                 "while read -r user password; do\n\
-                 if [ \"$user\" = {USER} ] && [ \"$password\" = {PASSWORD_IN_URL} ]; then echo OK; else echo ERR; fi\n\
+                 if [ \"$user\" = {USER} ] && [ \"$password\" = '{PASSWORD}' ]; then echo OK; else echo ERR; fi\n\
                  done\n"
             ),
         )?;

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use renkei_tests::job::{ADMIN_EMAIL, ADMIN_PASSWORD, ADMIN_USER_ID, FILED_PDF, corpus};
+use renkei_tests::job::{ADMIN_EMAIL, ADMIN_PASSWORD, ADMIN_USER_ID, FILED_PDF, corpus, upload_id};
 use renkei_tests::link::Conditions;
 use renkei_tests::network::Hook;
-use renkei_tests::process::output;
+use renkei_tests::process::{output, signal, wait_for};
 use renkei_tests::{Agent, MemberPages};
 use reqwest::StatusCode;
 
@@ -26,8 +26,12 @@ const NO_UDP: [(Hook, &str); 2] = [
     (Hook::Out, "meta l4proto udp drop"),
     (Hook::In, "meta l4proto udp drop"),
 ];
+/// Longer than an agent that is awake ever leaves its clocks unread; the browser waits as long.
+const SHORT_SLEEP: Duration = Duration::from_secs(12);
 /// How often progress is looked at.
 const LOOK: Duration = Duration::from_millis(10);
+/// How often the page's script sends a part again.
+const MAX_TRIES: usize = 10;
 /// How long anything here may take at all.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -85,26 +89,67 @@ fn up_and_down(firewall: &[(Hook, &str)], transport: &str, mtus: &[usize]) -> Re
 
 #[test]
 fn an_upload_goes_on_when_the_pcs_address_changes() -> Result<()> {
-    upload_survives("a new address", |home| home.use_line(0, 9)).map(drop)
+    upload_survives("a new address", Browser::WaitsOnly, |home, _| {
+        home.use_line(0, 9)
+    })
+    .map(drop)
 }
 
 #[test]
 fn an_upload_goes_on_when_the_pc_changes_its_network() -> Result<()> {
-    upload_survives("another network", |home| home.use_line(1, 2)).map(drop)
+    upload_survives("another network", Browser::WaitsOnly, |home, _| {
+        home.use_line(1, 2)
+    })
+    .map(drop)
 }
 
 #[test]
 fn an_upload_goes_on_over_tls_when_udp_is_lost() -> Result<()> {
-    let status = upload_survives("UDP lost", |home| home.pc.firewall(&NO_UDP))?;
+    let status = upload_survives("UDP lost", Browser::WaitsOnly, |home, _| {
+        home.pc.firewall(&NO_UDP)
+    })?;
     ensure!(status["transport"] == "tls", "{status}");
     Ok(())
 }
 
-/// Uploads, lets `happen` come between and returns the agent's status at the end: the same
-/// session, the same connection of the browser, the same bytes.
+#[test]
+fn an_upload_goes_on_when_the_pc_wakes_up_in_another_network() -> Result<()> {
+    sleeps_for(SHORT_SLEEP)
+}
+
+#[test]
+#[ignore = "ten minutes of sleep take ten minutes"]
+fn an_upload_goes_on_after_ten_minutes_of_sleep() -> Result<()> {
+    sleeps_for(Duration::from_secs(600))
+}
+
+fn sleeps_for(time: Duration) -> Result<()> {
+    // The story's browser does not sleep, nor does the portal: they may lose patience.
+    let browser = Browser::MayTryAgain;
+    upload_survives("sleep", browser, |home, agent| {
+        signal(agent, "STOP")?;
+        std::thread::sleep(time);
+        home.use_line(1, 2)?;
+        signal(agent, "CONT")
+    })
+    .map(drop)
+}
+
+/// What the browser may notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Browser {
+    /// Nothing but a pause: its connections stay.
+    WaitsOnly,
+    /// A part that failed, which the page's script sends again.
+    MayTryAgain,
+}
+
+/// Uploads, lets `happen` come between (it gets the home and the agent's process id) and
+/// returns the agent's status at the end: the same session, the same bytes.
 fn upload_survives(
     what: &str,
-    happen: impl FnOnce(&Home) -> Result<()>,
+    browser: Browser,
+    happen: impl FnOnce(&Home, u32) -> Result<()>,
 ) -> Result<serde_json::Value> {
     let town = Town::new()?;
     let home = town.home("rate=40M,delay=10ms,queue=128K".parse()?)?;
@@ -113,10 +158,11 @@ fn upload_survives(
     let pages = home.pc.run(async || sign_in(&town, &mut agent, 0).await)?;
     let before = agent.status()?;
     ensure!(before["transport"] == "udp", "{before}");
+    let pid = agent.process()?.pid();
 
     let (upload, paused) = std::thread::scope(|scope| {
-        let uploading = scope.spawn(|| home.pc.run(async || pages.upload(FILED_PDF, &pdf).await));
-        let paused = interrupt(&home, happen);
+        let uploading = scope.spawn(|| home.pc.run(async || upload(&pages, &pdf, browser).await));
+        let paused = interrupt(&home, pid, happen);
         let upload = uploading.join().expect("the upload does not panic");
         Ok::<_, anyhow::Error>((upload?, paused?))
     })?;
@@ -146,7 +192,11 @@ fn upload_survives(
     clippy::disallowed_methods,
     reason = "a story measures on the machine's clock"
 )]
-fn interrupt(home: &Home, happen: impl FnOnce(&Home) -> Result<()>) -> Result<Duration> {
+fn interrupt(
+    home: &Home,
+    agent: u32,
+    happen: impl FnOnce(&Home, u32) -> Result<()>,
+) -> Result<Duration> {
     let arrives = |bytes: u64| -> Result<Duration> {
         let start = Instant::now();
         while home.arrived_bytes() < bytes {
@@ -157,8 +207,30 @@ fn interrupt(home: &Home, happen: impl FnOnce(&Home) -> Result<()>) -> Result<Du
     };
     let first = home.arrived_bytes();
     arrives(first + FILED_BYTES as u64 / 4)?;
-    happen(home)?;
+    happen(home, agent)?;
     arrives(home.arrived_bytes() + GOES_ON_BYTES)
+}
+
+/// Uploads in parts as the page's script does; returns the upload's id.
+async fn upload(pages: &MemberPages, pdf: &[u8], browser: Browser) -> Result<String> {
+    let location = pages.begin_upload(FILED_PDF, pdf.len()).await?;
+    let mut sent = pages.finish_upload(&location, pdf, 0).await;
+    for _ in 0..MAX_TRIES {
+        let Err(error) = sent else {
+            return Ok(upload_id(&location));
+        };
+        ensure!(
+            browser == Browser::MayTryAgain,
+            "the browser noticed: {error:#}"
+        );
+        println!("the page sends a part again: {error:#}");
+        let offset = wait_for("the offset", PATIENCE.as_secs(), async || {
+            pages.offset(&location).await.map(Some)
+        })
+        .await?;
+        sent = pages.finish_upload(&location, pdf, offset).await;
+    }
+    sent.map(|()| upload_id(&location))
 }
 
 /// Connects and signs in; `round` sign-ins came before.
