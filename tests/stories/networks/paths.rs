@@ -56,10 +56,10 @@ fn up_and_down(firewall: &[(Hook, &str)], transport: &str, mtus: &[usize]) -> Re
     };
     let home = town.home(line(mtus[0])?)?;
     home.pc.firewall(firewall)?;
-    let pdf = large_pdf()?;
     let mut agent = town.enrolled("pc-home", &home.pc)?;
     for (round, mtu) in mtus.iter().enumerate() {
         home.lines[0].set_both(line(*mtu)?);
+        let pdf = large_pdf(*mtu as u64)?;
         let start = Instant::now();
         let (up, down) = home
             .pc
@@ -153,7 +153,7 @@ fn upload_survives(
 ) -> Result<serde_json::Value> {
     let town = Town::new()?;
     let home = town.home("rate=40M,delay=10ms,queue=128K".parse()?)?;
-    let pdf = large_pdf()?;
+    let pdf = large_pdf(1)?;
     let mut agent = town.enrolled("pc-home", &home.pc)?;
     let pages = home.pc.run(async || sign_in(&town, &mut agent, 0).await)?;
     let before = agent.status()?;
@@ -262,15 +262,16 @@ async fn hand_in(pages: &MemberPages, upload: String) -> Result<String> {
     Ok(format!("{filing}/document.pdf"))
 }
 
-/// A real PDF of [`FILED_BYTES`]: one of the corpus, lengthened by a comment.
-fn large_pdf() -> Result<Vec<u8>> {
+/// A real PDF of [`FILED_BYTES`]: one of the corpus, lengthened by a comment
+/// that differs with `seed`.
+fn large_pdf(seed: u64) -> Result<Vec<u8>> {
     let mut pdf = corpus(&format!("good/{FILED_PDF}"))?;
     let tail_at = pdf
         .windows(9)
         .rposition(|window| window == b"startxref")
         .context("startxref")?;
     let tail = pdf[tail_at..].to_vec();
-    let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut noise = seed;
     while pdf.len() + tail.len() + 20 < FILED_BYTES {
         noise = noise
             .wrapping_mul(6_364_136_223_846_793_005)
