@@ -4,6 +4,7 @@
 //! <data_dir>/enrolments/<id>/device-key     the PC's key, protected by the system
 //!                            enrolment.json how far the enrolment came
 //!            time.json                      the latest server time ever seen
+//!            networks.json                  which way worked in which network
 //!            browser/                       the window's own profile
 //!            run/                           lock and control channel of the running agent
 //! ```
@@ -28,6 +29,7 @@ use crate::os;
 use crate::urls::GatewayUrl;
 
 mod files;
+mod networks;
 
 use files::{read_bounded, write_atomically};
 
@@ -40,6 +42,7 @@ const MAX_ENROLMENTS: usize = 1000;
 const KEY_FILE: &str = "device-key";
 const ENROLMENT_FILE: &str = "enrolment.json";
 const TIME_FILE: &str = "time.json";
+const NETWORKS_FILE: &str = "networks.json";
 
 /// The folder that everything lies in.
 #[derive(Debug, Clone)]
