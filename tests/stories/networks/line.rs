@@ -15,6 +15,10 @@ const NEAR: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 const FAR: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 const FAR_V6: Ipv6Addr = Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, 1);
 const PORT: u16 = 7;
+/// How long a datagram may take on a busy machine that must first find its neighbour.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(5);
+/// What does not come within this does not come.
+const SILENCE: Duration = Duration::from_millis(300);
 
 /// Two places joined by a line with `conditions` both ways.
 fn two_places(conditions: &str) -> Result<(Network, Place, Place, Wire)> {
@@ -84,16 +88,16 @@ fn twenty_milliseconds_and_200_megabits_are_what_the_kernels_get() -> Result<()>
         wire.counters(End::Near)
     );
     ensure!(took >= least, "faster than the line: {took:?} < {least:?}");
-    ensure!(took < least * 4, "far slower than the line: {took:?}");
+    ensure!(took < least * 10, "far slower than the line: {took:?}");
     Ok(())
 }
 
 #[test]
 fn a_datagram_longer_than_the_line_is_lost_without_a_word_or_refused_by_icmp() -> Result<()> {
-    let try_to_reach = |conditions: &str, to: IpAddr, bytes: usize| -> Result<_> {
+    let try_to_reach = |conditions: &str, to: IpAddr, bytes: usize, fits: bool| -> Result<_> {
         let (_network, near, far, _wire) = two_places(conditions)?;
         let far = far.inside(|| UdpSocket::bind((to, PORT)))??;
-        far.set_read_timeout(Some(Duration::from_millis(300)))?;
+        far.set_read_timeout(Some(if fits { ARRIVES_WITHIN } else { SILENCE }))?;
         let near = near.inside(|| UdpSocket::bind((unspecified(to), 0)))??;
         // Never fragment, and believe what ICMP tells.
         match to {
@@ -111,9 +115,9 @@ fn a_datagram_longer_than_the_line_is_lost_without_a_word_or_refused_by_icmp() -
     };
     for (to, headers) in [(IpAddr::V4(FAR), 28), (IpAddr::V6(FAR_V6), 48)] {
         let fits = 1454 - headers;
-        ensure!(try_to_reach("mtu=1454", to, fits)? == (Some(fits), true));
-        ensure!(try_to_reach("mtu=1454", to, fits + 1)? == (None, true));
-        ensure!(try_to_reach("mtu=1454,icmp=announced", to, fits + 1)? == (None, false));
+        ensure!(try_to_reach("mtu=1454", to, fits, true)? == (Some(fits), true));
+        ensure!(try_to_reach("mtu=1454", to, fits + 1, false)? == (None, true));
+        ensure!(try_to_reach("mtu=1454,icmp=announced", to, fits + 1, false)? == (None, false));
     }
     Ok(())
 }
@@ -125,9 +129,9 @@ fn what_a_firewall_drops_or_rejects_does_not_arrive_and_the_rest_does() -> Resul
     join(&near, &far, "eth0")?;
     near.address("eth0", &format!("{NEAR}/24"))?;
     far.address("eth0", &format!("{FAR}/24"))?;
-    let ask = || -> Result<_> {
+    let ask = |patience: Duration| -> Result<_> {
         let server = far.inside(|| UdpSocket::bind((FAR, PORT)))??;
-        server.set_read_timeout(Some(Duration::from_millis(200)))?;
+        server.set_read_timeout(Some(patience))?;
         let client = near.inside(|| UdpSocket::bind((NEAR, 0)))??;
         client.connect((FAR, PORT))?;
         client.send(b"?")?;
@@ -135,13 +139,13 @@ fn what_a_firewall_drops_or_rejects_does_not_arrive_and_the_rest_does() -> Resul
         Ok((arrived, client.send(b"?").err().map(|error| error.kind())))
     };
     let rule = |verdict: &str| format!("udp dport {PORT} {verdict}");
-    ensure!(ask()? == (true, None));
+    ensure!(ask(ARRIVES_WITHIN)? == (true, None));
     far.firewall(&[(Hook::In, &rule("drop"))])?;
-    ensure!(ask()? == (false, None));
+    ensure!(ask(SILENCE)? == (false, None));
     far.firewall(&[(Hook::In, &rule("reject"))])?;
-    ensure!(ask()? == (false, Some(ErrorKind::ConnectionRefused)));
+    ensure!(ask(SILENCE)? == (false, Some(ErrorKind::ConnectionRefused)));
     far.firewall(&[])?;
-    ensure!(ask()? == (true, None));
+    ensure!(ask(ARRIVES_WITHIN)? == (true, None));
     Ok(())
 }
 
