@@ -31,6 +31,10 @@ use crate::state::{self, Listening, StateError};
 /// Connections to the agent API that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
+/// Longest TCP segment in either direction of the agent API, in bytes: with the headers of IPv6
+/// the 1,280 bytes that every line carries.
+const TCP_SEGMENT_BYTES: u32 = 1220;
+
 /// How long sessions are given to hear that the gateway stops.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(3);
 
@@ -255,6 +259,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
     // A restart must not wait for old connections to be forgotten.
     socket.set_reuse_address(true)?;
+    // Where a line is narrow and ICMP is filtered, longer segments vanish without a word.
+    socket.set_tcp_mss(TCP_SEGMENT_BYTES)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -271,6 +277,18 @@ mod tests {
         let address = on_loopback(listener.local_addr().unwrap());
         assert!(address.is_ipv4());
         tokio::net::TcpStream::connect(address).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn segments_to_and_from_an_agent_fit_every_line() {
+        let listener = listen("[::]:0".parse().unwrap()).unwrap();
+        let address = on_loopback(listener.local_addr().unwrap());
+        let agent = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        for end in [&agent, &accepted] {
+            let segment = socket2::SockRef::from(end).tcp_mss().unwrap();
+            assert!(segment <= TCP_SEGMENT_BYTES, "{segment}");
+        }
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ use crate::keys::{NoRandomness, PresharedKey, PublicKey, SecretKey, random_index
 use crate::liveness::Liveness;
 use crate::noise::{self, Health, Kind, Noise, Opened};
 use crate::packet::{Flow, Header, INNER_OVERHEAD_BYTES};
+use crate::quic::QuicHalf;
 use crate::streams::{self, Read, ReadError, WriteError};
 use crate::tls::TlsError;
 use crate::{
@@ -165,11 +166,11 @@ impl ClientTunnel {
             index,
             None,
         );
-        let quic = transport::client(config.tls).map_err(ConfigError::Tls)?;
-        let mut endpoint = Endpoint::new(Arc::new(transport::endpoint()), None, true, None);
-        let (handle, connection) = endpoint
-            .connect(now, quic, config.gateway_inner.into(), &config.server_name)
-            .map_err(ConfigError::Connect)?;
+        let QuicHalf {
+            endpoint,
+            handle,
+            connection,
+        } = QuicHalf::connect(config.tls, config.gateway_inner, &config.server_name, now)?;
         let gateway = (*config.gateway_inner.ip(), config.gateway_inner.port());
         let mut tunnel = Self {
             noise,

@@ -26,6 +26,7 @@
 pub mod client;
 pub mod frames;
 pub mod keys;
+pub mod quic;
 pub mod server;
 pub mod tls;
 
