@@ -469,6 +469,11 @@ impl ServerTunnels {
         }
     }
 
+    /// How many peers are in.
+    pub fn peers(&self) -> usize {
+        self.peers.len()
+    }
+
     /// What a peer has sent and received so far.
     pub fn traffic(&self, peer: PeerId) -> Option<Traffic> {
         let slot = self.by_id.get(&peer)?;

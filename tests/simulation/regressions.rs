@@ -1,0 +1,1 @@
+//! Sequences of steps that once failed, each under the name of what was wrong.
