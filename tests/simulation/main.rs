@@ -160,6 +160,7 @@ fn no_packet_passes_that_the_model_forbids_and_none_is_stuck_that_it_allows() {
 #[test]
 fn an_idle_session_renews_its_wireguard_keys_every_two_minutes() {
     let steps = [
+        Step::Wait { ms: 500 },
         Step::Connect {
             device: 0,
             gateway: 0,
