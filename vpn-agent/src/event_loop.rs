@@ -16,10 +16,13 @@ use tokio::task::JoinSet;
 
 use crate::agent::{Command, Route};
 use crate::clock::{Clock, from_unix_ms};
+use crate::dial::Dialer;
 use crate::enrolment::{self, Application, Approval, EnrolError};
 use crate::gateway_client::trust::Roots;
 use crate::gateway_client::{ApiError, GatewayClient};
-use crate::link::{Link, LinkEnd, LinkError, Patience};
+use crate::link::paths::Outlook;
+use crate::link::pulse::Rates;
+use crate::link::{Link, LinkEnd, LinkError};
 use crate::session_state::{Refused, Service, SessionState, State};
 use crate::status::{Approved, Pc, View};
 use crate::store::{Enrolment, Progress, Store, damaged_text};
@@ -54,12 +57,14 @@ pub struct Settings {
     pub roots: Roots,
     /// The clocks.
     pub clock: Arc<Clock>,
+    /// How TCP connections reach the gateways.
+    pub dialer: Dialer,
     /// Wishes.
     pub commands: mpsc::Receiver<Command>,
     /// Where the proxy looks for the way to the portal.
     pub route: watch::Sender<Option<Route>>,
-    /// How long a silent tunnel is borne.
-    pub patience: Patience,
+    /// How often a tunnel is asked for a sign of life.
+    pub pulse: Rates,
 }
 
 /// The loop with all that it holds.
@@ -67,9 +72,10 @@ pub struct EventLoop {
     store: Store,
     roots: Roots,
     clock: Arc<Clock>,
+    dialer: Dialer,
     commands: mpsc::Receiver<Command>,
     route: watch::Sender<Option<Route>>,
-    patience: Patience,
+    pulse: Rates,
     view: watch::Sender<View>,
     state: SessionState,
     enrolment: Option<Enrolment>,
@@ -138,14 +144,16 @@ impl EventLoop {
             skew_s: None,
             damage: None,
             polls: 0,
+            way: None,
         });
         let mut event_loop = Self {
             store: settings.store,
             roots: settings.roots,
             clock: settings.clock,
+            dialer: settings.dialer,
             commands: settings.commands,
             route: settings.route,
-            patience: settings.patience,
+            pulse: settings.pulse,
             view,
             state: SessionState::new(State::Unenrolled { problem: None }),
             enrolment: None,
@@ -189,6 +197,7 @@ impl EventLoop {
                     Err(error) => self.handle_lost_job(&error),
                 },
                 end = link_end(self.active.as_ref()) => self.handle_link_end(end),
+                outlook = link_outlook(self.active.as_ref()) => self.handle_outlook(outlook),
                 () = tokio::time::sleep(wake) => self.handle_tick(),
             }
         }
@@ -230,8 +239,9 @@ impl EventLoop {
         }
         self.busy.applicant = Some(applicant);
         let (store, roots, clock) = (self.store.clone(), self.roots.clone(), self.clock.clone());
+        let dialer = self.dialer.clone();
         self.jobs.spawn(async move {
-            let result = enrolment::apply(&store, application, roots, clock).await;
+            let result = enrolment::apply(&store, application, roots, clock, dialer).await;
             Outcome::Applied(Box::new(result))
         });
     }
@@ -453,7 +463,8 @@ impl EventLoop {
             Some(client) => client.clone(),
             None => {
                 let gateway = enrolment.record.gateway.clone();
-                match GatewayClient::anonymous(gateway, self.roots.clone(), self.clock.clone()) {
+                let (roots, clock) = (self.roots.clone(), self.clock.clone());
+                match GatewayClient::anonymous(gateway, roots, clock, self.dialer.clone()) {
                     Ok(client) => self.poller.insert(Arc::new(client)).clone(),
                     Err(error) => {
                         self.state.handle_still_pending(Some(error.page_text()));
@@ -487,6 +498,7 @@ impl EventLoop {
                 roots,
                 approval.identity.clone(),
                 self.clock.clone(),
+                self.dialer.clone(),
             )?;
             Ok(Fund {
                 client: Arc::new(client),
@@ -539,6 +551,7 @@ impl EventLoop {
             skew_s: self.clock.skew(now).map(time::Duration::whole_seconds),
             damage: self.damage.clone(),
             polls: self.polls,
+            way: self.active.as_ref().and_then(|active| active.link()?.way()),
         };
         self.view.send_if_modified(|shown| {
             let changed = *shown != view;
@@ -571,6 +584,14 @@ impl EventLoop {
 async fn link_end(active: Option<&Active>) -> LinkEnd {
     match active.and_then(Active::link) {
         Some(link) => link.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next change of the running link's outlook; never, if there is none.
+async fn link_outlook(active: Option<&Active>) -> Outlook {
+    match active.and_then(|active| Some((active.link()?, active.outlook()))) {
+        Some((link, known)) => link.outlook_changed(known).await,
         None => std::future::pending().await,
     }
 }

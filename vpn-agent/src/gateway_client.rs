@@ -1,44 +1,34 @@
 //! Speaks the agent API (`/v1/…`) with the gateways, over TLS 1.3.
 //!
-//! Keeps one warm connection per gateway, so that 接続 costs one round trip. Asks the
-//! gateways in order, the one that answered last first. Proxies in the environment are not
-//! used: the tunnel would not go through them either.
+//! Keeps warm connections ([`http`]), so that 接続 costs one round trip. Asks the gateways in
+//! order, the one that answered last first; each straight or through a proxy, as
+//! [`crate::dial`] finds out.
 //!
 //! Whose certificate is believed, and at what time, is decided in [`trust`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
+use hyper::{Method, StatusCode};
 use protocol::agent_api::{
     AgentGrant, EnrolmentOpened, EnrolmentRequest, EnrolmentState, Refusal, RefusalCode,
     ServiceStatus, SessionRequest,
 };
 use protocol::{EnrolmentId, SessionId};
-use reqwest::{Client, Method, RequestBuilder, Response};
 use rustls::sign::CertifiedKey;
 use serde::de::DeserializeOwned;
 
 use crate::clock::{Clock, from_unix_ms};
+use crate::dial::Dialer;
 use crate::urls::GatewayUrl;
 
 mod error;
+mod http;
 pub mod trust;
 
 pub use error::ApiError;
+use http::{Http, Request};
 use trust::{Dates, Roots};
-
-/// How long a gateway may take to accept a connection before the next one is tried.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How long an answer may take; the portal may be sending a mail meanwhile.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long an unused connection is kept open.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// Longest answer that is read, in bytes. An approval with its certificates is under 10 KB.
-const ANSWER_LIMIT_BYTES: usize = 256 * 1024;
 
 /// Most gateways that are tried for one request.
 const MAX_GATEWAYS: usize = 16;
@@ -49,9 +39,9 @@ pub struct GatewayClient {
     gateways: Vec<GatewayUrl>,
     /// Index of the one that answered last.
     preferred: AtomicUsize,
-    strict: Client,
+    strict: Http,
     /// Only with a device certificate: learns the time when the PC's clock is wrong.
-    lenient: Option<Client>,
+    lenient: Option<Http>,
     clock: Arc<Clock>,
 }
 
@@ -70,8 +60,9 @@ impl GatewayClient {
         gateway: GatewayUrl,
         roots: Roots,
         clock: Arc<Clock>,
+        dialer: Dialer,
     ) -> Result<Self, ApiError> {
-        Self::new(vec![gateway], roots, None, clock)
+        Self::new(vec![gateway], roots, None, clock, dialer)
     }
 
     /// A client for an approved PC.
@@ -80,8 +71,9 @@ impl GatewayClient {
         roots: Roots,
         identity: Arc<CertifiedKey>,
         clock: Arc<Clock>,
+        dialer: Dialer,
     ) -> Result<Self, ApiError> {
-        Self::new(gateways, roots, Some(identity), clock)
+        Self::new(gateways, roots, Some(identity), clock, dialer)
     }
 
     fn new(
@@ -89,21 +81,12 @@ impl GatewayClient {
         roots: Roots,
         identity: Option<Arc<CertifiedKey>>,
         clock: Arc<Clock>,
+        dialer: Dialer,
     ) -> Result<Self, ApiError> {
         gateways.truncate(MAX_GATEWAYS);
         let client = |dates| {
             let tls = trust::tls_config(&roots, identity.clone(), clock.clone(), dates)?;
-            Client::builder()
-                .tls_backend_preconfigured(tls)
-                .https_only(true)
-                .no_proxy()
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(CONNECT_TIMEOUT)
-                .timeout(ANSWER_TIMEOUT)
-                .pool_idle_timeout(IDLE_TIMEOUT)
-                .user_agent(concat!("vpn-agent/", env!("CARGO_PKG_VERSION")))
-                .build()
-                .map_err(ApiError::from_reqwest)
+            Ok::<_, ApiError>(Http::new(dialer.clone(), tls))
         };
         Ok(Self {
             strict: client(Dates::Strict)?,
@@ -117,17 +100,18 @@ impl GatewayClient {
         })
     }
 
+    /// The TLS that gateways are spoken with.
+    pub fn tls(&self) -> Arc<rustls::ClientConfig> {
+        self.strict.tls()
+    }
+
     /// `POST /v1/enrolments`.
     pub async fn open_enrolment(
         &self,
         request: &EnrolmentRequest,
     ) -> Result<EnrolmentOpened, ApiError> {
         let opened: Answered<EnrolmentOpened> = self
-            .ask(
-                Method::POST,
-                "/v1/enrolments",
-                |http| Ok(http.json(request)),
-            )
+            .ask(Method::POST, "/v1/enrolments", |http| http.json(request))
             .await?;
         self.learn(Some(opened.answer.server_time_ms));
         Ok(opened.answer)
@@ -141,7 +125,7 @@ impl GatewayClient {
     ) -> Result<EnrolmentState, ApiError> {
         let path = format!("/v1/enrolments/{enrolment}");
         let state = self
-            .ask(Method::GET, &path, |http| Ok(http.bearer_auth(poll_token)))
+            .ask(Method::GET, &path, |http| Ok(http.bearer(poll_token)))
             .await?;
         Ok(state.answer)
     }
@@ -160,9 +144,7 @@ impl GatewayClient {
         mut request: impl FnMut() -> Result<SessionRequest, ApiError>,
     ) -> Result<Answered<AgentGrant>, ApiError> {
         let granted: Answered<AgentGrant> = self
-            .ask(Method::POST, "/v1/sessions", |http| {
-                Ok(http.json(&request()?))
-            })
+            .ask(Method::POST, "/v1/sessions", |http| http.json(&request()?))
             .await?;
         self.learn(Some(granted.answer.server_time_ms));
         Ok(granted)
@@ -174,11 +156,8 @@ impl GatewayClient {
         gateway: &GatewayUrl,
         session: &SessionId,
     ) -> Result<(), ApiError> {
-        let url = gateway.path(&format!("/v1/sessions/{session}/end"));
-        let sent = self.strict.request(Method::POST, url).send().await;
-        read_answer(sent.map_err(ApiError::from_reqwest)?)
-            .await
-            .map(drop)
+        let request = Request::new(Method::POST, &format!("/v1/sessions/{session}/end"));
+        read_answer(self.strict.send(gateway, &request).await?).map(drop)
     }
 
     /// Says whether the true time is known well enough: the PC's clock, or a server's.
@@ -194,7 +173,7 @@ impl GatewayClient {
         &self,
         method: Method,
         path: &str,
-        mut fill: impl FnMut(RequestBuilder) -> Result<RequestBuilder, ApiError>,
+        mut fill: impl FnMut(Request) -> Result<Request, ApiError>,
     ) -> Result<Answered<T>, ApiError> {
         let first = self.preferred.load(Ordering::Relaxed);
         let mut last_error = ApiError::NoGateway;
@@ -229,28 +208,26 @@ impl GatewayClient {
         gateway: &GatewayUrl,
         method: &Method,
         path: &str,
-        fill: &mut impl FnMut(RequestBuilder) -> Result<RequestBuilder, ApiError>,
+        fill: &mut impl FnMut(Request) -> Result<Request, ApiError>,
     ) -> Result<T, ApiError> {
-        let url = gateway.path(path);
-        let request = |client: &Client| client.request(method.clone(), url.clone());
-        let sent = fill(request(&self.strict))?.send().await;
-        let response = match (sent.map_err(ApiError::from_reqwest), &self.lenient) {
+        let request = Request::new(method.clone(), path);
+        let sent = self.strict.send(gateway, &fill(request.clone())?).await;
+        let answer = match (sent, &self.lenient) {
             (Err(ApiError::WrongDates), Some(lenient)) => {
                 self.learn_time(gateway, lenient).await?;
-                let again = fill(request(&self.strict))?.send().await;
-                again.map_err(ApiError::from_reqwest)?
+                self.strict.send(gateway, &fill(request)?).await?
             }
             (sent, _) => sent?,
         };
-        let body = read_answer(response).await?;
+        let body = read_answer(answer)?;
         serde_json::from_slice(&body).map_err(|error| ApiError::BadAnswer(error.to_string()))
     }
 
     /// Asks for the time, and nothing else, over a connection whose certificate's dates do
     /// not fit the PC's clock. See [`trust`] for why this is safe.
-    async fn learn_time(&self, gateway: &GatewayUrl, lenient: &Client) -> Result<(), ApiError> {
-        let sent = lenient.get(gateway.path("/v1/status")).send().await;
-        let server_time_ms = match read_answer(sent.map_err(ApiError::from_reqwest)?).await {
+    async fn learn_time(&self, gateway: &GatewayUrl, lenient: &Http) -> Result<(), ApiError> {
+        let request = Request::new(Method::GET, "/v1/status");
+        let server_time_ms = match read_answer(lenient.send(gateway, &request).await?) {
             Ok(body) => serde_json::from_slice::<ServiceStatus>(&body)
                 .ok()
                 .map(|status| status.server_time_ms),
@@ -269,16 +246,8 @@ impl GatewayClient {
     }
 }
 
-/// Reads the body of a success; turns everything else into its error.
-async fn read_answer(mut response: Response) -> Result<Vec<u8>, ApiError> {
-    let status = response.status();
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(ApiError::from_reqwest)? {
-        body.extend_from_slice(&chunk);
-        if body.len() > ANSWER_LIMIT_BYTES {
-            return Err(ApiError::BadAnswer("answer is too long".to_owned()));
-        }
-    }
+/// Gives back the body of a success; turns everything else into its error.
+fn read_answer((status, body): (StatusCode, Vec<u8>)) -> Result<Vec<u8>, ApiError> {
     if status.is_success() {
         return Ok(body);
     }
@@ -293,7 +262,12 @@ impl ApiError {
     fn is_this_gateways_own(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.code == RefusalCode::Unavailable,
-            Self::Unreachable(_) | Self::Untrusted(_) | Self::BadAnswer(_) => true,
+            Self::Unreachable(_)
+            | Self::Proxy(_)
+            | Self::Cut(_)
+            | Self::Silent
+            | Self::Untrusted(_)
+            | Self::BadAnswer(_) => true,
             Self::NoGateway | Self::WrongDates | Self::Trust(_) | Self::Own(_) => false,
         }
     }

@@ -1,6 +1,6 @@
 //! The part of the loop that holds a session: asking, linking, losing, leaving.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,10 @@ use crate::agent::Route;
 use crate::clock::from_unix_ms;
 use crate::device_key::DeviceKey;
 use crate::gateway_client::{ApiError, GatewayClient};
-use crate::link::{Link, LinkConfig, LinkEnd, LinkError, Patience};
+use crate::link::paths::Outlook;
+use crate::link::{Link, LinkConfig, LinkEnd, LinkError};
 use crate::os;
-use crate::session_state::{Session, State};
+use crate::session_state::Session;
 use crate::urls::GatewayUrl;
 
 /// Endpoints of a gateway that are tried.
@@ -30,8 +31,10 @@ pub(super) struct Active {
     session: SessionId,
     gateway: GatewayUrl,
     link: Option<Link>,
-    /// The network that the link was last seen on.
-    source: Option<std::net::IpAddr>,
+    /// How the link was last seen to stand.
+    outlook: Outlook,
+    /// The addresses that the PC was last seen to send from, by the gateway's endpoints.
+    sources: Vec<Option<IpAddr>>,
     next_build: Instant,
     /// Whether the portal is to be told of the end: not if the word came from there.
     tell_portal: bool,
@@ -50,8 +53,17 @@ impl Active {
         self.link.as_ref()
     }
 
-    fn endpoint(&self) -> Option<SocketAddr> {
-        self.link.as_ref().map(Link::endpoint)
+    /// How the link was last seen to stand.
+    pub(super) fn outlook(&self) -> Outlook {
+        self.outlook
+    }
+
+    /// The addresses that the PC sends from now.
+    fn sources_now(&self) -> Vec<Option<IpAddr>> {
+        let endpoints = self.config.endpoints.iter();
+        endpoints
+            .map(|endpoint| os::source_address(*endpoint))
+            .collect()
     }
 }
 
@@ -150,15 +162,19 @@ impl EventLoop {
                 secret_key,
                 grant,
                 endpoints,
+                gateway: gateway.clone(),
+                dialer: self.dialer.clone(),
+                tls: fund.client.tls(),
                 identity,
                 authority,
                 clock: self.clock.clone(),
-                patience: self.patience,
+                pulse: self.pulse,
             }),
             session,
             gateway,
             link: None,
-            source: None,
+            outlook: Outlook::Searching,
+            sources: Vec::new(),
             next_build: now,
             tell_portal: true,
         });
@@ -177,7 +193,7 @@ impl EventLoop {
         self.busy.linking = true;
         let (attempt, config) = (self.attempt, active.config.clone());
         self.jobs.spawn(async move {
-            let result = Link::connect(&config).await;
+            let result = Link::connect(&config, None).await;
             Outcome::Linked { attempt, result }
         });
     }
@@ -190,8 +206,8 @@ impl EventLoop {
         let current = attempt == self.attempt && self.state.state().session().is_some();
         match (result, &mut self.active) {
             (Ok(link), Some(active)) if current => {
-                tracing::info!(endpoint = %link.endpoint(), "connected");
-                active.source = os::source_address(link.endpoint());
+                tracing::info!("connected");
+                active.sources = active.sources_now();
                 active.link = Some(link.clone());
                 self.state.handle_linked(now);
                 if let Some(fund) = &self.fund {
@@ -207,7 +223,7 @@ impl EventLoop {
                 active.next_build = now + REBUILD_PAUSE;
                 match error {
                     LinkError::Ended(end) => self.handle_link_end(end),
-                    LinkError::NoAnswer | LinkError::Socket(_) | LinkError::Setup(_) => {
+                    LinkError::NoAnswer { .. } | LinkError::Setup(_) => {
                         // While reconnecting, the next try follows until the deadline.
                         self.state.handle_connect_failed(error.page_text());
                     }
@@ -242,28 +258,34 @@ impl EventLoop {
         }
     }
 
+    /// The tunnel found a way. That it lost one is told only if it lasts: see
+    /// [`Self::watch_link`].
+    pub(super) fn handle_outlook(&mut self, outlook: Outlook) {
+        let now = self.clock.now().mono;
+        if let Some(active) = &mut self.active {
+            active.outlook = outlook;
+        }
+        match outlook {
+            Outlook::Standing(_) => self.state.handle_linked(now),
+            Outlook::Searching | Outlook::Dead => {}
+        }
+    }
+
     /// Looks after the tunnel once a tick: has the PC slept, moved, or lost the gateway?
     pub(super) fn watch_link(&mut self, now: Instant, slept: bool) {
         let Some(active) = &mut self.active else {
             return;
         };
-        let source = active.endpoint().map(os::source_address);
+        let sources = active.sources_now();
         let Some(link) = &active.link else {
             return;
         };
-        if let Some(source) = source
-            && (slept || (source.is_some() && source != active.source))
-        {
-            tracing::info!(slept, "network changed");
-            active.source = source.or(active.source);
-            link.network_changed();
+        let moved = sources != active.sources && sources.iter().any(Option::is_some);
+        if slept || moved {
+            tracing::info!(slept, moved, "network changed");
+            link.network_changed(None);
+            active.sources = sources;
         }
-        let silence = link.silence();
-        let Patience {
-            lost_after,
-            rebuild_after,
-            probe: _,
-        } = self.patience;
         if let Some(TunnelMessage::Deadline {
             deadline_ms,
             reason,
@@ -272,30 +294,9 @@ impl EventLoop {
         {
             self.state.handle_deadline(deadline, reason.into(), now);
         }
-        match self.state.state() {
-            State::Connected(_) if silence > lost_after => {
-                tracing::warn!("nothing comes from the gateway any more");
-                link.network_changed();
-                self.state.handle_link_lost();
-            }
-            State::Reconnecting(_) if silence <= lost_after => self.state.handle_linked(now),
-            State::Reconnecting(_) if silence > rebuild_after => {
-                tracing::info!("making the tunnel anew");
-                link.abandon();
-                active.link = None;
-                active.next_build = now;
-                self.route.send_replace(None);
-            }
-            State::Reconnecting(_) => link.network_changed(),
-            State::Unenrolled { .. }
-            | State::Enrolling { .. }
-            | State::Pending { .. }
-            | State::Ready { .. }
-            | State::Asking
-            | State::Linking(_)
-            | State::Connected(_)
-            | State::Refused { .. }
-            | State::Ended { .. } => {}
+        match link.outlook() {
+            Outlook::Standing(_) => self.state.handle_linked(now),
+            Outlook::Searching | Outlook::Dead => self.state.handle_link_lost(),
         }
     }
 

@@ -403,6 +403,7 @@ mod tests {
             proxy: None,
             skew_s: None,
             damage: None,
+            way: None,
             polls: 0,
         }
     }

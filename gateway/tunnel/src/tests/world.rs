@@ -420,6 +420,12 @@ impl World {
         }
     }
 
+    /// Takes all that is on its way off the air.
+    pub(super) fn intercept(&mut self) -> Vec<Datagram> {
+        self.exchange();
+        std::mem::take(&mut self.flying).into_values().collect()
+    }
+
     /// xorshift64*.
     fn random(&mut self) -> u64 {
         self.random ^= self.random >> 12;
