@@ -16,7 +16,7 @@ use protocol::agent_api::{
 };
 use protocol::{Bytes32, SessionId};
 use time::OffsetDateTime;
-use tunnel::client::{ClientConfig, ClientTunnel, Event};
+use tunnel::client::{ClientConfig, ClientTunnel, Event, Wireguard};
 use tunnel::keys::{PresharedKey, PublicKey, SecretKey};
 use tunnel::server::Route;
 use tunnel::{CloseReason, MAX_SEGMENTS, Read, StreamId};
@@ -80,6 +80,8 @@ struct Active {
     /// An evil agent's lies: another's inner address, another's certificate.
     address: Option<Ipv6Addr>,
     certificate: Option<usize>,
+    /// What the last tunnel left to the next.
+    left: Option<Wireguard>,
 }
 
 struct Link {
@@ -261,6 +263,7 @@ impl Agent {
             message: None,
             address: None,
             certificate: None,
+            left: None,
         });
     }
 
@@ -314,7 +317,7 @@ impl Agent {
         if let Some(ghost) = &mut self.ghost {
             ghost.address = address;
             ghost.certificate = address.is_none().then_some(certificate);
-            ghost.link = None;
+            ghost.drop_link();
             ghost.next_build = now.mono;
         }
     }
@@ -432,7 +435,7 @@ impl Agent {
                     || (!link.connected
                         && mono.saturating_duration_since(link.started) > LINK_LIMIT) =>
             {
-                active.link = None;
+                active.drop_link();
                 active.next_build = mono + REBUILD_PAUSE;
                 self.forget_streams();
             }
@@ -515,7 +518,7 @@ impl Agent {
         }
         if let Some(reason) = over {
             let stood = link.connected;
-            active.link = None;
+            active.drop_link();
             active.next_build = now.mono + REBUILD_PAUSE;
             if ghost || self.ghost.is_none() {
                 self.forget_streams();
@@ -620,6 +623,14 @@ impl Agent {
     }
 }
 
+impl Active {
+    fn drop_link(&mut self) {
+        if let Some(mut link) = self.link.take() {
+            self.left = Some(link.tunnel.take_wireguard());
+        }
+    }
+}
+
 impl Link {
     fn look(&mut self, now: Instant) {
         let acknowledgements = self.tunnel.acknowledgements();
@@ -707,7 +718,7 @@ impl Transfer {
 }
 
 fn build(
-    active: &Active,
+    active: &mut Active,
     tls: &[Arc<rustls::ClientConfig>],
     number: usize,
     now: Instant,
@@ -723,7 +734,11 @@ fn build(
         tls: tls[active.certificate.unwrap_or(number)].clone(),
     };
     Ok(Link {
-        tunnel: ClientTunnel::new(config, now).map_err(|error| error.to_string())?,
+        tunnel: match active.left.take() {
+            Some(left) => ClientTunnel::again(left, config, now),
+            None => ClientTunnel::new(config, now),
+        }
+        .map_err(|error| error.to_string())?,
         started: now,
         connected: false,
         acknowledgements: 0,

@@ -229,7 +229,7 @@ impl Step {
             },
             9720..9800 => Self::SetPcWall {
                 device,
-                off_s: sign(random, 7200).abs(),
+                off_s: sign(random, 7200),
             },
             9800..9880 => Self::DriftPc {
                 device,

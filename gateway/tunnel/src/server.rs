@@ -276,7 +276,7 @@ impl ServerTunnels {
                 && !quic.liveness.falls_silent(now)
                 && !quic.liveness.is_silent()
             {
-                quic.connection.handle_timeout(now);
+                quic.liveness.run_timers(&mut quic.connection, now);
             }
             self.settle(slot);
         }

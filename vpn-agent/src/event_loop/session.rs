@@ -169,6 +169,7 @@ impl EventLoop {
                 authority,
                 clock: self.clock.clone(),
                 pulse: self.pulse,
+                left: Arc::default(),
             }),
             session,
             gateway,
