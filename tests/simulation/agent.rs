@@ -56,6 +56,8 @@ pub struct Agent {
     /// An ended session that an evil agent keeps.
     ghost: Option<Active>,
     pub evil: bool,
+    /// Whether the ghost was counted.
+    haunts: bool,
     attempt: u64,
     asked: Option<(Instant, SecretKey)>,
     next_tick: Instant,
@@ -136,6 +138,7 @@ impl Agent {
             active: None,
             ghost: None,
             evil: false,
+            haunts: false,
             attempt: 0,
             asked: None,
             next_tick: now.mono + TICK,
@@ -353,6 +356,10 @@ impl Agent {
             self.next_tick = now.mono + TICK;
             self.tick(now);
         }
+        if self.ghost.is_some() && !std::mem::replace(&mut self.haunts, true) {
+            tally.count("ghosts");
+        }
+        self.haunts = self.ghost.is_some();
         self.work(Side::Ghost, now, tally);
         self.work(Side::Active, now, tally);
         if self.active.is_some() && self.state.state().session().is_none() {
@@ -501,6 +508,11 @@ impl Agent {
                     } else {
                         "connected"
                     });
+                    if active.address.is_some() || active.certificate.is_some() {
+                        let number = self.number;
+                        self.faults
+                            .push(format!("PC {number} was believed under false colours"));
+                    }
                     if !ghost {
                         self.state.handle_linked(now.mono);
                     }

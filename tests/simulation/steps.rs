@@ -145,7 +145,7 @@ impl Step {
             8775..8840 => Self::Idle {
                 s: random.between(1, 60),
             },
-            8840..8990 => Self::ToTheEdge {
+            8840..8940 => Self::ToTheEdge {
                 device,
                 by_ns: match random.below(5) {
                     0 => -1,
@@ -154,9 +154,9 @@ impl Step {
                     _ => sign(random, 200_000_000),
                 },
             },
-            8990..9040 => Self::NewKeys { device },
-            9040..9140 => Self::Roam { device },
-            9140..9170 => Self::Sleep {
+            8940..8990 => Self::NewKeys { device },
+            8990..9090 => Self::Roam { device },
+            9090..9120 => Self::Sleep {
                 device,
                 s: match random.below(10) {
                     0..5 => random.between(1, 30),
@@ -164,15 +164,15 @@ impl Step {
                     _ => random.between(300, 6000),
                 },
             },
-            9170..9174 => Self::Night {
+            9120..9123 => Self::Night {
                 s: random.between(600, 6000),
             },
-            9174..9190 => Self::KillAgent { device },
-            9190..9230 => Self::Rogue {
+            9123..9140 => Self::KillAgent { device },
+            9140..9220 => Self::Rogue {
                 device,
-                evil: random.chance(500),
+                evil: random.chance(600),
             },
-            9230..9250 => Self::BorrowAddress {
+            9220..9250 => Self::BorrowAddress {
                 device,
                 of: random.below(DEVICES as u64) as usize,
             },
