@@ -36,6 +36,8 @@ pub struct Gateway {
     /// Counts the program's starts: what was asked by one is not answered to another.
     pub life: u64,
     pub next_tick: Instant,
+    /// Until when the program is at work on what it was last given.
+    pub busy_until: Duration,
     /// Until when the program gets no processor.
     pub stalled_until: Option<Duration>,
     /// Until when the line to the portal is cut.
@@ -72,6 +74,7 @@ impl Gateway {
             feed: Feed::Lost(Duration::ZERO),
             life: 0,
             next_tick: now.mono,
+            busy_until: Duration::ZERO,
             stalled_until: None,
             cut_until: None,
             feed_delay: Duration::from_millis(5),

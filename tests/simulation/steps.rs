@@ -29,8 +29,14 @@ pub enum Step {
     Wait { ms: u64 },
     /// Much time passes.
     Idle { s: u64 },
-    /// Time passes to so many nanoseconds before or after a session's end, if that is near.
-    ToTheEdge { device: usize, by_ns: i64 },
+    /// Time passes to so many nanoseconds before or after a session's end; just before it
+    /// the gateway may lose its processor, or have its wall clock set back.
+    ToTheEdge {
+        device: usize,
+        by_ns: i64,
+        stall: bool,
+        behind: bool,
+    },
     /// The PC's agent makes new WireGuard keys and looks for its path anew.
     NewKeys { device: usize },
     /// The PC gets another address.
@@ -153,6 +159,8 @@ impl Step {
                     2 => 1,
                     _ => sign(random, 200_000_000),
                 },
+                stall: random.chance(400),
+                behind: random.chance(400),
             },
             8940..8990 => Self::NewKeys { device },
             8990..9090 => Self::Roam { device },

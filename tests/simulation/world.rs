@@ -329,7 +329,8 @@ impl World {
             }
             Happening::StallOver(gateway) => {
                 self.touched(gateway);
-                self.at_gateway(gateway, Input::Time);
+                // What came meanwhile is looked at first, as the event loop does.
+                self.gateway_wake[gateway] = self.t;
             }
             Happening::CutOver(gateway) => self.touched(gateway),
             Happening::PortalBack => {
@@ -607,6 +608,7 @@ impl World {
             self.gateway_wake[gateway] = Duration::MAX;
             return false;
         };
+        let t = t.max(program.busy_until);
         let now = program.clocks.show(t);
         let watched = program.watched.clone();
         let model = &mut self.model;
@@ -674,7 +676,19 @@ impl World {
             self.tally.count(ended_at_gateway(report.reason));
             self.gateways[gateway].reports.push(report);
         }
-        self.judge(gateway, &mut core, now, &ended);
+        // Between looking at the time and sending, time passes: now and then a deadline.
+        self.serial += 1;
+        let mut luck = draw(self.seed, 99, self.serial);
+        let work = match luck.below(20) {
+            0..14 => 0,
+            14..19 => luck.below(100_000),
+            _ => luck.below(20_000_000),
+        };
+        let t = t + Duration::from_nanos(work);
+        let program = &mut self.gateways[gateway];
+        program.busy_until = t;
+        let now = program.clocks.show(t);
+        self.judge(gateway, &mut core, (now, t), &ended);
         let program = &mut self.gateways[gateway];
         if program.next_tick <= now.mono {
             program.next_tick = now.mono + Duration::from_secs(1);
@@ -722,7 +736,7 @@ impl World {
         &mut self,
         gateway: usize,
         core: &mut gateway::event_loop::core::Core<crate::member::Member>,
-        now: Moment,
+        (now, t): (Moment, Duration),
         ended: &[SessionId],
     ) {
         let mut buffer = Vec::new();
@@ -756,7 +770,7 @@ impl World {
                         ),
                     );
                 };
-                match self.model.may_pass(gateway, session, now, self.t) {
+                match self.model.may_pass(gateway, session, now, t) {
                     Ok(()) => self.tally.count("packets outwards"),
                     Err(breach) => {
                         let said = farewells.entry(session).or_default();
@@ -975,7 +989,12 @@ impl World {
             }
             Step::Wait { ms } => self.run_to(t + Duration::from_millis(ms)),
             Step::Idle { s } => self.run_to(t + Duration::from_secs(s)),
-            Step::ToTheEdge { device, by_ns } => self.to_the_edge(device, by_ns),
+            Step::ToTheEdge {
+                device,
+                by_ns,
+                stall,
+                behind,
+            } => self.to_the_edge(device, by_ns, stall, behind),
             Step::NewKeys { device } => {
                 if self.paths[device].asleep_until <= t {
                     let now = self.agents[device].clocks.show(t);
@@ -1141,7 +1160,7 @@ impl World {
 
     /// Lets time pass to just about the end of a session by its gateway's clock, with
     /// something to send in both directions.
-    fn to_the_edge(&mut self, device: usize, by_ns: i64) {
+    fn to_the_edge(&mut self, device: usize, by_ns: i64, stall: bool, behind: bool) {
         let agent = &self.agents[device];
         let (Some(session), Some(gateway)) = (agent.session(), agent.gateway()) else {
             return;
@@ -1170,6 +1189,18 @@ impl World {
         self.run_to(before.max(self.t));
         if self.agents[device].session() == Some(session) {
             self.tally.count("edges reached");
+        }
+        if behind {
+            let wall = self.wall() - time::Duration::hours(1);
+            self.gateways[gateway].clocks.set_wall(self.t, wall);
+        }
+        if stall {
+            let until = target + Duration::from_millis(20);
+            if self.gateways[gateway].runs(self.t) {
+                self.gateways[gateway].stalled_until = Some(until);
+                self.touched(gateway);
+                self.at(until, Happening::StallOver(gateway));
+            }
         }
         self.transfers += 1;
         self.agents[device].transfer(self.transfers, 30_000, 30_000);
