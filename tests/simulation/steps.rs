@@ -57,6 +57,13 @@ pub enum Step {
     Forge { pick: u64, how: u8 },
     /// Staff revoke a PC; a new one is enrolled in its place.
     Revoke { device: usize },
+    /// Staff revoke a PC so soon after its user pressed 接続 that the word of it and the
+    /// answer are on their way together.
+    Race {
+        device: usize,
+        gateway: usize,
+        ms: u64,
+    },
     /// Staff suspend an establishment, or let it in again.
     Suspend { establishment: usize, out: bool },
     /// Staff close the service today, at once.
@@ -190,7 +197,15 @@ impl Step {
                 out: random.chance(250),
             },
             9300..9303 => Self::CloseToday,
-            9303..9318 => Self::CloseEarlier {
+            9303..9306 => Self::CloseEarlier {
+                minutes: random.between(0, 40) as i64,
+            },
+            9306..9312 => Self::Race {
+                device,
+                gateway,
+                ms: random.between(1, 600),
+            },
+            9312..9318 => Self::CloseEarlier {
                 minutes: random.between(0, 40) as i64,
             },
             9318..9330 => Self::ExtraDay {
@@ -273,6 +288,7 @@ impl Step {
             Self::Replay { .. } => "replay",
             Self::Forge { .. } => "forge",
             Self::Revoke { .. } => "revoke",
+            Self::Race { .. } => "race",
             Self::Suspend { .. } => "suspend",
             Self::CloseToday => "close today",
             Self::CloseEarlier { .. } => "close earlier",

@@ -522,7 +522,8 @@ impl World {
             Err(Refused::KeyKnown) => Err("refused: key used before"),
         };
         // The answer and the feed are two connections: either may be first.
-        let back = self.gateways[gateway].feed_delay + Duration::from_millis(self.serial % 60);
+        let slower = [0, 5, 60, 300][self.serial as usize % 4];
+        let back = self.gateways[gateway].feed_delay + Duration::from_millis(slower);
         self.soon(back, Happening::BackAtGateway(asking, answer));
     }
 
@@ -1039,6 +1040,20 @@ impl World {
             Step::Revoke { device } => {
                 let changes = self.portal.revoke(device, self.wall());
                 self.portal_changed(&changes);
+            }
+            Step::Race {
+                device,
+                gateway,
+                ms,
+            } => {
+                let connect = Step::Connect {
+                    device,
+                    gateway,
+                    anew: true,
+                };
+                self.act(connect, number);
+                self.run_to(t + Duration::from_millis(ms));
+                self.act(Step::Revoke { device }, number);
             }
             Step::Suspend { establishment, out } => {
                 let changes = self.portal.suspend(establishment, out, self.wall());
