@@ -19,7 +19,7 @@ use protocol::agent_api::{
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 use tokio::sync::{Notify, watch};
-use tunnel::client::ClientConfig;
+use tunnel::client::{ClientConfig, Wireguard};
 use tunnel::keys::{PresharedKey, PublicKey, SecretKey};
 
 use crate::clock::Clock;
@@ -70,6 +70,8 @@ pub struct LinkConfig {
     pub clock: Arc<Clock>,
     /// How signs of life are asked for.
     pub pulse: pulse::Rates,
+    /// What the last tunnel left to the next.
+    pub left: Arc<Mutex<Option<Wireguard>>>,
 }
 
 /// A standing tunnel. Clones are the same tunnel.
@@ -199,7 +201,9 @@ impl Link {
         let canonical =
             |endpoint: &SocketAddr| SocketAddr::new(endpoint.ip().to_canonical(), endpoint.port());
         let endpoints: Vec<_> = config.endpoints.iter().map(canonical).collect();
-        let core = event_loop::Core::new(tunnel, Pulse::new(config.pulse))
+        let left = config.left.lock();
+        let left = left.unwrap_or_else(PoisonError::into_inner).take();
+        let core = event_loop::Core::new(tunnel, left, Pulse::new(config.pulse))
             .map_err(|error| LinkError::Setup(error.to_string()))?;
         let shared = Arc::new(Shared {
             core: Mutex::new(core),

@@ -146,6 +146,13 @@ pub struct ClientTunnel {
     packet: Vec<u8>,
 }
 
+/// The WireGuard half of a tunnel, which goes on in the next one of the same session.
+///
+/// Each handshake carries a time, counted on from the wall clock as it was when this state
+/// was made, and the gateway takes none that is earlier than the last. With new state, a PC
+/// whose clock was set back would be refused until its clock has caught up.
+pub struct Wireguard(Noise);
+
 /// A handshake under way.
 struct Handshake {
     tries: usize,
@@ -166,6 +173,29 @@ impl ClientTunnel {
             index,
             None,
         );
+        Self::with(noise, config, now)
+    }
+
+    /// Makes the tunnel of a session anew: the gateway has forgotten the last one.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the configuration cannot work.
+    pub fn again(
+        wireguard: Wireguard,
+        config: ClientConfig,
+        now: Instant,
+    ) -> Result<Self, ConfigError> {
+        let Wireguard(mut noise) = wireguard;
+        noise.distrust_session();
+        Self::with(noise, config, now)
+    }
+
+    /// Takes what [`Self::again`] goes on with. Nothing passes this tunnel any more.
+    pub fn take_wireguard(&mut self) -> Wireguard {
+        Wireguard(std::mem::replace(&mut self.noise, Noise::spent()))
+    }
+
+    fn with(noise: Noise, config: ClientConfig, now: Instant) -> Result<Self, ConfigError> {
         let QuicHalf {
             endpoint,
             handle,
@@ -277,7 +307,7 @@ impl ClientTunnel {
             self.repeat_handshake(now);
         }
         if !self.liveness.is_silent() {
-            self.connection.handle_timeout(now);
+            self.liveness.run_timers(&mut self.connection, now);
         }
         self.settle();
     }

@@ -17,11 +17,14 @@ pub(crate) struct Liveness {
     frames_sent: u64,
     unanswered_since: Option<Instant>,
     silent: bool,
+    /// When the connection's timers last ran, if nothing was sent or heard since.
+    ran_in_vain: Option<Instant>,
 }
 
 impl Liveness {
     /// Notes that `connection` has sent something; what calls for no answer does not count.
     pub(crate) fn sent(&mut self, connection: &Connection, now: Instant) {
+        self.ran_in_vain = None;
         let frames = frames_that_call_for_an_answer(connection);
         if frames != self.frames_sent {
             self.frames_sent = frames;
@@ -32,6 +35,7 @@ impl Liveness {
     /// Notes that something authentic came in. True if the silence is over.
     pub(crate) fn heard(&mut self) -> bool {
         self.unanswered_since = None;
+        self.ran_in_vain = None;
         std::mem::take(&mut self.silent)
     }
 
@@ -43,13 +47,26 @@ impl Liveness {
         silent && !std::mem::replace(&mut self.silent, true)
     }
 
-    /// Returns when to act: for the connection's own timers or to notice a silence.
+    /// Lets the connection's timers run.
+    pub(crate) fn run_timers(&mut self, connection: &mut Connection, now: Instant) {
+        connection.handle_timeout(now);
+        self.ran_in_vain = Some(now);
+    }
+
+    /// Returns when to act: for the connection's own timers or to notice a silence. A timer
+    /// that has just run and is still due (the connection wants to repeat something and may
+    /// not send it: there are no keys, or the PC has not proved its address) waits for
+    /// [`PATIENCE`]; without that it would be due at once, again and again.
     pub(crate) fn poll_timeout(&self, connection: &mut Connection) -> Option<Instant> {
         if self.silent {
             return None;
         }
         let patience = self.unanswered_since.map(|since| since + PATIENCE);
-        connection.poll_timeout().into_iter().chain(patience).min()
+        let timers = connection.poll_timeout().map(|at| match self.ran_in_vain {
+            Some(ran) if at <= ran => ran + PATIENCE,
+            Some(_) | None => at,
+        });
+        timers.into_iter().chain(patience).min()
     }
 
     /// Since when something that calls for an answer has got none.

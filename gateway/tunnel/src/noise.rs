@@ -62,6 +62,8 @@ pub(crate) enum Health {
 pub(crate) struct Noise {
     tunn: Tunn,
     block: BytesMut,
+    /// The other end has forgotten the keys there are: only new ones help.
+    distrusted: bool,
 }
 
 impl Kind {
@@ -112,12 +114,25 @@ impl Noise {
                 limiter,
             ),
             block: BytesMut::new(),
+            distrusted: false,
         }
+    }
+
+    /// A session with nobody, to stand where one was taken away.
+    pub(crate) fn spent() -> Self {
+        let nobody = SecretKey::from_bytes([0; 32]);
+        let (public, preshared) = (nobody.public_key(), PresharedKey::from_bytes([0; 32]));
+        Self::new(&nobody, public, &preshared, 0, None)
+    }
+
+    /// Seals nothing until a handshake was completed.
+    pub(crate) fn distrust_session(&mut self) {
+        self.distrusted = true;
     }
 
     /// Says whether packets can be sealed now.
     pub(crate) fn has_session(&self) -> bool {
-        self.tunn.time_since_last_handshake().is_some()
+        !self.distrusted && self.tunn.time_since_last_handshake().is_some()
     }
 
     /// Reads one datagram. Answers go to `send`. Before a handshake message, [`Self::tick`]
@@ -155,7 +170,10 @@ impl Noise {
                 self.flush(send);
                 match answered {
                     // A response (to an initiation) or a keep-alive (to a response).
-                    Some(Kind::Response | Kind::Data) => Opened::Established,
+                    Some(Kind::Response | Kind::Data) => {
+                        self.distrusted = false;
+                        Opened::Established
+                    }
                     Some(Kind::Initiation | Kind::Cookie) | None => Opened::Nothing,
                 }
             }

@@ -276,7 +276,7 @@ impl ServerTunnels {
                 && !quic.liveness.falls_silent(now)
                 && !quic.liveness.is_silent()
             {
-                quic.connection.handle_timeout(now);
+                quic.liveness.run_timers(&mut quic.connection, now);
             }
             self.settle(slot);
         }
@@ -467,6 +467,11 @@ impl ServerTunnels {
             streams::stop(&mut quic.connection, stream, code);
             self.mark_ready(slot);
         }
+    }
+
+    /// How many peers are in.
+    pub fn peers(&self) -> usize {
+        self.peers.len()
     }
 
     /// What a peer has sent and received so far.

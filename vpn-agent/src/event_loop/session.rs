@@ -181,6 +181,7 @@ impl EventLoop {
                 authority,
                 clock: self.clock.clone(),
                 pulse: self.pulse,
+                left: Arc::default(),
             }),
             session,
             gateway,

@@ -5,12 +5,12 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use protocol::agent_api::EndCode;
-use tunnel::client::{ClientConfig, ClientTunnel, ConfigError, Event, Greeting, Heard};
+use tunnel::client::{ClientConfig, ClientTunnel, ConfigError, Event, Greeting, Heard, Wireguard};
 use tunnel::{CloseReason, MAX_SEGMENTS, StreamId, Transmit};
 use udp::Batch;
 
@@ -55,9 +55,16 @@ fn now() -> Instant {
 }
 
 impl Core {
-    pub(super) fn new(config: ClientConfig, pulse: Pulse) -> Result<Self, ConfigError> {
+    pub(super) fn new(
+        config: ClientConfig,
+        left: Option<Wireguard>,
+        pulse: Pulse,
+    ) -> Result<Self, ConfigError> {
         let now = now();
-        let mut tunnel = ClientTunnel::new(config, now)?;
+        let mut tunnel = match left {
+            Some(left) => ClientTunnel::again(left, config, now)?,
+            None => ClientTunnel::new(config, now)?,
+        };
         tunnel.set_greeting(Greeting::Caller);
         Ok(Self {
             tunnel,
@@ -104,6 +111,7 @@ pub(super) struct Driver {
     carriers: Carriers,
     /// Whether a way was in use before: the first one has nothing to make up for.
     had_way: bool,
+    left: Arc<Mutex<Option<Wireguard>>>,
 }
 
 impl Driver {
@@ -117,6 +125,7 @@ impl Driver {
             carriers,
             shared,
             had_way: false,
+            left: config.left.clone(),
         }
     }
 
@@ -124,8 +133,11 @@ impl Driver {
     pub(super) async fn run(mut self) {
         let end = self.drive().await;
         tracing::debug!(?end, "link ended");
-        self.shared.end.send_replace(Some(end));
         let mut core = self.shared.core();
+        // Before anybody hears of the end: the next tunnel goes on with it.
+        let left = core.tunnel.take_wireguard();
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
+        self.shared.end.send_replace(Some(end));
         for (_, waker) in core.readers.drain() {
             waker.wake();
         }
