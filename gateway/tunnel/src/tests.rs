@@ -1,6 +1,9 @@
 //! The tunnel's rules, shown over a simulated internet.
 
 mod admission;
+mod line;
+mod lines;
 mod strangers;
+mod traffic;
 mod transfer;
 mod world;
