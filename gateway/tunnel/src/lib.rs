@@ -7,7 +7,7 @@
 //! `admits`, about every packet in both directions.
 //!
 //! ```text
-//!  stream bytes ─► QUIC (quinn-proto, BBR, TLS 1.3 both ways)
+//!  stream bytes ─► QUIC (quinn-proto, TLS 1.3 both ways)
 //!               ─► IPv6 + UDP, inner addresses
 //!               ─► WireGuard (boringtun) ─► one UDP datagram
 //! ```
@@ -30,6 +30,7 @@ pub mod quic;
 pub mod server;
 pub mod tls;
 
+mod congestion;
 mod liveness;
 mod noise;
 mod packet;

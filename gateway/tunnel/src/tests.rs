@@ -1,7 +1,10 @@
 //! The tunnel's rules, shown over a simulated internet.
 
 mod admission;
+mod line;
+mod lines;
 mod strangers;
+mod traffic;
 mod transfer;
 mod ways;
 mod world;

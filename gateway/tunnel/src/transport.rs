@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn_proto::congestion::BbrConfig;
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn_proto::{
     ClientConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig,
     VarInt,
 };
 
+use crate::congestion::PathModelFactory;
 use crate::tls::TlsError;
 
 /// QUIC datagrams start with this size, in bytes: 1,328 with all headers over IPv6, which
@@ -41,9 +41,12 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Sessions end by their deadline.
 const IDLE_TIMEOUT_MS: u32 = 95 * 60 * 1000;
 
-/// What a stream's sender may have in flight, in bytes: 24 MB/s at 100 ms are 2.4 MB, and
-/// BBR keeps up to twice that.
-const STREAM_WINDOW_BYTES: u32 = 5 * 1024 * 1024;
+/// What a stream's sender may have in flight and unread, in bytes: 24 MB/s at 80 ms.
+///
+/// It must not be more: QUIC's receiver gives the connection up when a stream's data lies
+/// in more than 1,024 pieces with gaps between them. If every second packet of this window
+/// is lost, pieces and gaps have 1,024 bytes each, which is less than any full packet carries.
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 
 /// What a session may have in flight and unread in either direction, in bytes. Bounds a
 /// session's memory.
@@ -92,7 +95,7 @@ fn common() -> TransportConfig {
         .initial_mtu(MIN_QUIC_DATAGRAM_BYTES)
         .min_mtu(MIN_QUIC_DATAGRAM_BYTES)
         .mtu_discovery_config(Some(discovery))
-        .congestion_controller_factory(Arc::new(BbrConfig::default()))
+        .congestion_controller_factory(Arc::new(PathModelFactory))
         .initial_rtt(INITIAL_RTT)
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::line::Path;
 use super::world::{
-    ALPN, Authorities, PRESHARED, Path, World, authorities, drain_pc, inner_address, pattern, roots,
+    ALPN, Authorities, PRESHARED, World, authorities, drain_pc, inner_address, pattern, roots,
 };
 use crate::client;
 use crate::keys::{PresharedKey, SecretKey};

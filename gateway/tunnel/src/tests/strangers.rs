@@ -6,8 +6,9 @@ use std::time::Duration;
 use boringtun::noise::{Tunn, TunnResult};
 use proptest::prelude::*;
 
+use super::line::Path;
 use super::world::{
-    Datagram, PRESHARED, Path, World, authorities, gateway_inner, inner_address, pattern,
+    Datagram, PRESHARED, World, authorities, gateway_inner, inner_address, pattern,
 };
 use crate::client;
 use crate::keys::{PresharedKey, PublicKey, SecretKey};

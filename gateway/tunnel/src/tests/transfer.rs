@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::world::{Path, World, drain_pc, pattern};
+use super::line::Path;
+use super::world::{World, drain_pc, pattern};
 use crate::client;
 use crate::server;
 use crate::{MAX_STREAMS_PER_SESSION, MESSAGE_LIMIT_BYTES, Read, ReadError, WriteError};

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::num::NonZeroU128;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use rcgen::{
 use rustls::RootCertStore;
 use rustls::time_provider::DefaultTimeProvider;
 
+use super::line::{Direction, Path};
 use crate::client::{self, ClientConfig, ClientTunnel};
 use crate::keys::{PresharedKey, SecretKey};
 use crate::server::{self, Outgoing, PeerConfig, PeerId, Route, ServerConfig, ServerTunnels};
@@ -28,29 +30,6 @@ pub(super) const PRESHARED: [u8; 32] = [9; 32];
 
 /// Simulated time after which a test has failed.
 const PATIENCE: Duration = Duration::from_secs(600);
-
-/// What the internet does to a datagram.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Path {
-    pub(super) delay: Duration,
-    /// Added to the delay, at random: what reorders.
-    pub(super) jitter: Duration,
-    /// Of a thousand.
-    pub(super) loss: u64,
-    /// Longer datagrams are dropped without a word.
-    pub(super) mtu_payload: usize,
-}
-
-impl Default for Path {
-    fn default() -> Self {
-        Self {
-            delay: Duration::from_millis(10),
-            jitter: Duration::ZERO,
-            loss: 0,
-            mtu_payload: 1452,
-        }
-    }
-}
 
 #[derive(Debug, Clone)]
 pub(super) struct Datagram {
@@ -70,6 +49,7 @@ pub(super) struct Pc {
 }
 
 pub(super) struct World {
+    start: Instant,
     pub(super) now: Instant,
     pub(super) path: Path,
     pub(super) gateway: ServerTunnels,
@@ -86,7 +66,13 @@ pub(super) struct World {
     pub(super) keys: Vec<SecretKey>,
     flying: BTreeMap<(Instant, u64), Datagram>,
     serial: u64,
-    random: u64,
+    /// To the gateway, and from it.
+    pub(super) up: Direction,
+    pub(super) down: Direction,
+    /// Timers go off at multiples of this, as tokio's do.
+    pub(super) timer_grain: Duration,
+    /// Something is to be done then, whatever else happens.
+    alarm: Option<Instant>,
 }
 
 /// Two authorities and their leaves, made once: keys take time.
@@ -191,6 +177,7 @@ impl World {
             tls,
         };
         Self {
+            start: now,
             now,
             path,
             gateway: ServerTunnels::new(config, now).unwrap(),
@@ -204,7 +191,10 @@ impl World {
             keys: Vec::new(),
             flying: BTreeMap::new(),
             serial: 0,
-            random: seed | 1,
+            up: Direction::new(now, seed),
+            down: Direction::new(now, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            timer_grain: Duration::ZERO,
+            alarm: None,
         }
     }
 
@@ -310,15 +300,20 @@ impl World {
         self.now = until;
     }
 
+    /// Has [`Self::run_until`] look at the time at `at`, even if nothing else happens then.
+    pub(super) fn keep_awake(&mut self, at: Instant) {
+        self.alarm = Some(at);
+    }
+
     /// Moves on to the next thing that happens before `until`. False if there is none.
     fn step(&mut self, until: Instant) -> bool {
         let arrival = self.flying.first_key_value().map(|(key, _)| key.0);
         let pcs = self.pcs.iter_mut().filter(|pc| !pc.asleep);
         let wakes = pcs.filter_map(|pc| pc.tunnel.poll_timeout());
-        let next = wakes
-            .chain(arrival)
-            .chain(self.gateway.poll_timeout())
-            .min();
+        let wake = wakes.chain(self.gateway.poll_timeout()).min();
+        let wake = wake.map(|at| self.grained(at));
+        let alarm = self.alarm.filter(|alarm| *alarm > self.now);
+        let next = wake.into_iter().chain(arrival).chain(alarm).min();
         let Some(next) = next.filter(|next| *next <= until) else {
             return false;
         };
@@ -410,12 +405,13 @@ impl World {
     }
 
     fn launch(&mut self, datagram: Datagram) {
-        let lost = self.random() % 1000 < self.path.loss;
-        let jitter = self.path.jitter.as_micros() as u64;
-        let late = Duration::from_micros(self.random() % (jitter + 1));
-        if !lost && datagram.data.len() <= self.path.mtu_payload {
+        let direction = if datagram.to == self.gateway_address {
+            &mut self.up
+        } else {
+            &mut self.down
+        };
+        if let Some(arrival) = direction.carry(&self.path, self.now, datagram.data.len()) {
             self.serial += 1;
-            let arrival = self.now + self.path.delay + late;
             self.flying.insert((arrival, self.serial), datagram);
         }
     }
@@ -426,12 +422,29 @@ impl World {
         std::mem::take(&mut self.flying).into_values().collect()
     }
 
-    /// xorshift64*.
-    fn random(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    /// The first moment from `at` on that a timer can go off.
+    fn grained(&self, at: Instant) -> Instant {
+        let Some(grain) = NonZeroU128::new(self.timer_grain.as_nanos()) else {
+            return at;
+        };
+        let since = at.saturating_duration_since(self.start).as_nanos();
+        let ticks = since.div_ceil(grain.get());
+        self.start + Duration::from_nanos((ticks * grain.get()) as u64)
+    }
+
+    /// What was told of connections that ended.
+    pub(super) fn ends(&self) -> String {
+        let gateway = self
+            .events
+            .iter()
+            .filter(|event| matches!(event, server::Event::Disconnected { .. }));
+        let pcs = self.pcs.iter().flat_map(|pc| &pc.events);
+        let pcs = pcs.filter(|event| matches!(event, client::Event::Closed(_)));
+        format!(
+            "{:?}, {:?}",
+            gateway.collect::<Vec<_>>(),
+            pcs.collect::<Vec<_>>()
+        )
     }
 
     /// Opens a stream and returns it as the gateway sees it.
