@@ -1,5 +1,6 @@
 //! The programs of one fund, with everything they need, in one folder.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -41,6 +42,9 @@ pub struct StageOptions {
     pub rehearsal: bool,
     /// `RUST_LOG` of all programs.
     pub log: String,
+    /// Where PCs reach the gateway: this machine's loopback, or an address of the network
+    /// namespace in which the stage is set.
+    pub gateway_address: IpAddr,
 }
 
 impl Default for StageOptions {
@@ -49,6 +53,7 @@ impl Default for StageOptions {
             database: Database::Sqlite,
             rehearsal: true,
             log: "info".into(),
+            gateway_address: Ipv4Addr::LOCALHOST.into(),
         }
     }
 }
@@ -147,12 +152,12 @@ impl Stage {
                     "--name",
                     "demo",
                     "--host",
-                    "127.0.0.1",
-                    "--host",
                     "localhost",
-                    "--url",
+                    "--host",
                 ])
-                .arg(format!("https://127.0.0.1:{}", ports.gateway_tls))
+                .arg(options.gateway_address.to_string())
+                .arg("--url")
+                .arg(gateway_url(&options, ports))
                 .arg("--out")
                 .arg(folder.join("gateway/identity")),
         )?;
@@ -176,6 +181,7 @@ impl Stage {
     /// Waits until portal and gateway listen and know each other.
     pub async fn wait_until_up(&mut self) -> Result<()> {
         let (office, tls) = (self.ports.office, self.ports.gateway_tls);
+        let address = self.options.gateway_address;
         wait_for("the portal", START_PATIENCE_S, async || {
             self.portal.check_running()?;
             Ok(std::net::TcpStream::connect(("127.0.0.1", office))
@@ -185,7 +191,7 @@ impl Stage {
         .await?;
         wait_for("the gateway", START_PATIENCE_S, async || {
             self.gateway.check_running()?;
-            Ok(std::net::TcpStream::connect(("127.0.0.1", tls))
+            Ok(std::net::TcpStream::connect((address, tls))
                 .is_ok()
                 .then_some(()))
         })
@@ -268,21 +274,21 @@ impl Stage {
 
     /// The gateway's agent API.
     pub fn gateway_url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.ports.gateway_tls)
+        gateway_url(&self.options, self.ports)
     }
 
     /// The gateway's WireGuard address.
-    pub fn gateway_udp(&self) -> std::net::SocketAddr {
-        ([127, 0, 0, 1], self.ports.gateway_udp).into()
+    pub fn gateway_udp(&self) -> SocketAddr {
+        (self.options.gateway_address, self.ports.gateway_udp).into()
     }
 
     /// The portal's member listener, which nobody but gateways may use.
-    pub fn member_listener(&self) -> std::net::SocketAddr {
+    pub fn member_listener(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.ports.member).into()
     }
 
     /// The portal's control listener.
-    pub fn control_listener(&self) -> std::net::SocketAddr {
+    pub fn control_listener(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.ports.control).into()
     }
 
@@ -319,6 +325,7 @@ impl Stage {
             log: self.options.log.clone(),
             gateway_url: self.gateway_url(),
             clock: None,
+            namespace: None,
             running: None,
         })
     }
@@ -334,6 +341,7 @@ pub struct Agent {
     log: String,
     gateway_url: String,
     clock: Option<String>,
+    namespace: Option<PathBuf>,
     running: Option<Process>,
 }
 
@@ -349,9 +357,23 @@ impl Agent {
         self.clock = Some(offset.to_owned());
     }
 
+    /// Puts the PC into a network namespace, from the next command on.
+    pub fn set_namespace(&mut self, file: PathBuf) {
+        self.namespace = Some(file);
+    }
+
     /// `vpn-agent ARGUMENTS`.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = match &self.namespace {
+            Some(file) => {
+                let mut command = Command::new("nsenter");
+                command
+                    .arg(format!("--net={}", file.display()))
+                    .arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
         if let Some(offset) = &self.clock {
             // What faketime(1) does, but without its process between us and the agent.
             command
@@ -506,10 +528,10 @@ ca_file = {mail_ca:?}
         format!(
             r#"# Invented gateway, for demonstration and tests.
 name = "demo"
-udp_listen = "127.0.0.1:{gateway_udp}"
-tls_listen = "127.0.0.1:{gateway_tls}"
-public_endpoints = ["127.0.0.1:{gateway_udp}"]
-public_url = "https://127.0.0.1:{gateway_tls}"
+udp_listen = "{udp}"
+tls_listen = "{tls}"
+public_endpoints = ["{udp}"]
+public_url = "{url}"
 identity_dir = {identity:?}
 state_dir = {state:?}
 
@@ -518,9 +540,17 @@ control_url = "https://127.0.0.1:{control}"
 member_address = "127.0.0.1:{member}"
 "#,
             state = folder.join("gateway"),
+            udp = SocketAddr::from((options.gateway_address, gateway_udp)),
+            tls = SocketAddr::from((options.gateway_address, gateway_tls)),
+            url = gateway_url(options, ports),
         ),
     )?;
     Ok(())
+}
+
+fn gateway_url(options: &StageOptions, ports: Ports) -> String {
+    let tls = SocketAddr::from((options.gateway_address, ports.gateway_tls));
+    format!("https://{tls}")
 }
 
 fn start_portal(programs: &Path, folder: &Path, options: &StageOptions) -> Result<Process> {
