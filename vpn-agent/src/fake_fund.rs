@@ -31,7 +31,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tunnel::keys::{PresharedKey, PublicKey, SecretKey};
-use tunnel::server::{Event, PeerConfig, PeerId, ServerConfig, ServerTunnels};
+use tunnel::server::{Event, PeerConfig, PeerId, Route, ServerConfig, ServerTunnels};
 use tunnel::{MAX_SEGMENTS, Read, StreamId};
 use udp::{Batch, Socket};
 use uuid::Uuid;
@@ -425,9 +425,9 @@ async fn serve_tunnels(
         while let Some(out) = tunnels.poll_transmit(instant(), MAX_SEGMENTS, &mut buffer, |_| true)
         {
             let bytes = &buffer[..out.transmit.len];
-            if !mute {
+            if let (Route::Udp { remote, .. }, false) = (out.to, mute) {
                 socket
-                    .send(out.to, bytes, out.transmit.segment_size)
+                    .send(remote, bytes, out.transmit.segment_size)
                     .await
                     .unwrap();
             }
@@ -441,7 +441,7 @@ async fn serve_tunnels(
             received = socket.recv(&mut batch) => {
                 received.unwrap();
                 for (from, datagram) in batch.datagrams().filter(|_| !mute) {
-                    tunnels.handle_datagram(instant(), from, datagram, |_| true);
+                    tunnels.handle_datagram(instant(), from.into(), datagram, |_| true);
                 }
             }
             command = commands.recv() => match command {
