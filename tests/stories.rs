@@ -11,5 +11,7 @@ mod leaks;
 mod main_job;
 #[path = "stories/misfortune.rs"]
 mod misfortune;
+#[path = "stories/networks.rs"]
+mod networks;
 #[path = "stories/tidy.rs"]
 mod tidy;

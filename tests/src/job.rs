@@ -163,13 +163,19 @@ impl OfficePages {
     /// program; it can connect then.
     pub async fn enrol(&self, stage: &Stage, name: &str, code: &str) -> Result<Agent> {
         let mut agent = stage.agent(name)?;
+        self.enrol_agent(&mut agent, code).await?;
+        Ok(agent)
+    }
+
+    /// The same for a PC that exists already.
+    pub async fn enrol_agent(&self, agent: &mut Agent, code: &str) -> Result<()> {
         let printed = agent.enrol(ESTABLISHMENT_NUMBER, code)?;
         let matching =
             matching_code_in(&printed).with_context(|| format!("a matching code in {printed}"))?;
         self.approve(&matching).await?;
         agent.start(&["open", "--no-browser"])?;
         agent.wait_state("ready").await?;
-        Ok(agent)
+        Ok(())
     }
 
     /// Issues a further registration code for the first user of the only establishment.

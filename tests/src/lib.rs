@@ -9,7 +9,9 @@
 pub mod bench;
 pub mod browser;
 pub mod job;
+pub mod link;
 pub mod mailbox;
+pub mod network;
 pub mod pages;
 pub mod postgres;
 pub mod process;
@@ -18,4 +20,4 @@ pub mod stage;
 pub use mailbox::Mailbox;
 pub use pages::{MemberPages, OfficePages};
 pub use process::Process;
-pub use stage::{Agent, Database, Stage, StageOptions};
+pub use stage::{Agent, Database, Front, Stage, StageOptions};

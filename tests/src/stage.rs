@@ -1,6 +1,7 @@
 //! The programs of one fund, with everything they need, in one folder.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::mailbox::Mailbox;
+use crate::network::{Place, command_in};
 use crate::process::{Process, free_port, output, wait_for};
 
 /// How long a program may take to say where it listens, in seconds.
@@ -42,9 +44,19 @@ pub struct StageOptions {
     pub rehearsal: bool,
     /// `RUST_LOG` of all programs.
     pub log: String,
-    /// Where PCs reach the gateway: this machine's loopback, or an address of the network
-    /// namespace in which the stage is set.
-    pub gateway_address: IpAddr,
+    /// Where the gateway faces the internet; none: on loopback, at ports that are free.
+    pub front: Option<Front>,
+}
+
+/// Where a gateway faces the internet.
+#[derive(Debug, Clone)]
+pub struct Front {
+    /// Its name, and what else its certificate is good for; agents are told the first.
+    pub hosts: Vec<String>,
+    /// The port of its agent API, on every address.
+    pub tls_port: u16,
+    /// Where agents find its UDP ports, best first; it listens there on every address.
+    pub endpoints: Vec<SocketAddr>,
 }
 
 impl Default for StageOptions {
@@ -53,7 +65,7 @@ impl Default for StageOptions {
             database: Database::Sqlite,
             rehearsal: true,
             log: "info".into(),
-            gateway_address: Ipv4Addr::LOCALHOST.into(),
+            front: None,
         }
     }
 }
@@ -65,6 +77,7 @@ pub struct Stage {
     programs: PathBuf,
     options: StageOptions,
     ports: Ports,
+    front: Front,
     /// The portal.
     pub portal: Process,
     /// The gateway.
@@ -93,8 +106,20 @@ struct Ports {
     office: u16,
     control: u16,
     smtp: u16,
-    gateway_udp: u16,
-    gateway_tls: u16,
+}
+
+impl Front {
+    fn on_loopback() -> Result<Self> {
+        Ok(Self {
+            hosts: vec!["127.0.0.1".into(), "localhost".into()],
+            tls_port: free_port()?,
+            endpoints: vec![([127, 0, 0, 1], free_port()?).into()],
+        })
+    }
+
+    fn url(&self) -> String {
+        format!("https://{}:{}", self.hosts[0], self.tls_port)
+    }
 }
 
 impl Stage {
@@ -122,10 +147,12 @@ impl Stage {
             office: free_port()?,
             control: free_port()?,
             smtp: free_port()?,
-            gateway_udp: free_port()?,
-            gateway_tls: free_port()?,
         };
-        write_configs(folder, ports, &options)?;
+        let front = match &options.front {
+            Some(front) => front.clone(),
+            None => Front::on_loopback()?,
+        };
+        write_configs(folder, ports, &front, &options)?;
         let catcher = start_catcher(folder, ports)?;
 
         let portal_config = folder.join("portal.toml");
@@ -144,21 +171,12 @@ impl Stage {
         )?;
         output(portal_command().arg("migrate"))?;
         let staff = add_staff(&mut portal_command())?;
+        let hosts = front.hosts.iter().flat_map(|host| ["--host", host]);
         output(
             portal_command()
-                .args([
-                    "gateway",
-                    "add",
-                    "--name",
-                    "demo",
-                    "--host",
-                    "localhost",
-                    "--host",
-                ])
-                .arg(options.gateway_address.to_string())
-                .arg("--url")
-                .arg(gateway_url(&options, ports))
-                .arg("--out")
+                .args(["gateway", "add", "--name", "demo"])
+                .args(hosts)
+                .args(["--url", &front.url(), "--out"])
                 .arg(folder.join("gateway/identity")),
         )?;
         let portal = start_portal(&programs, folder, &options)?;
@@ -168,6 +186,7 @@ impl Stage {
             programs,
             options,
             ports,
+            front,
             portal,
             gateway,
             catcher,
@@ -180,8 +199,7 @@ impl Stage {
 
     /// Waits until portal and gateway listen and know each other.
     pub async fn wait_until_up(&mut self) -> Result<()> {
-        let (office, tls) = (self.ports.office, self.ports.gateway_tls);
-        let address = self.options.gateway_address;
+        let (office, tls) = (self.ports.office, self.front.tls_port);
         wait_for("the portal", START_PATIENCE_S, async || {
             self.portal.check_running()?;
             Ok(std::net::TcpStream::connect(("127.0.0.1", office))
@@ -191,7 +209,7 @@ impl Stage {
         .await?;
         wait_for("the gateway", START_PATIENCE_S, async || {
             self.gateway.check_running()?;
-            Ok(std::net::TcpStream::connect((address, tls))
+            Ok(std::net::TcpStream::connect(("127.0.0.1", tls))
                 .is_ok()
                 .then_some(()))
         })
@@ -274,12 +292,12 @@ impl Stage {
 
     /// The gateway's agent API.
     pub fn gateway_url(&self) -> String {
-        gateway_url(&self.options, self.ports)
+        self.front.url()
     }
 
     /// The gateway's WireGuard address.
     pub fn gateway_udp(&self) -> SocketAddr {
-        (self.options.gateway_address, self.ports.gateway_udp).into()
+        self.front.endpoints[0]
     }
 
     /// The portal's member listener, which nobody but gateways may use.
@@ -325,7 +343,7 @@ impl Stage {
             log: self.options.log.clone(),
             gateway_url: self.gateway_url(),
             clock: None,
-            namespace: None,
+            place: None,
             running: None,
         })
     }
@@ -341,7 +359,7 @@ pub struct Agent {
     log: String,
     gateway_url: String,
     clock: Option<String>,
-    namespace: Option<PathBuf>,
+    place: Option<String>,
     running: Option<Process>,
 }
 
@@ -357,21 +375,34 @@ impl Agent {
         self.clock = Some(offset.to_owned());
     }
 
-    /// Puts the PC into a network namespace, from the next command on.
-    pub fn set_namespace(&mut self, file: PathBuf) {
-        self.namespace = Some(file);
+    /// Moves the PC to `place`. It counts from the next command on.
+    pub fn move_to(&mut self, place: &Place) {
+        self.place = Some(place.name().to_owned());
+    }
+
+    /// Adds lines to the configuration.
+    pub fn configure(&self, lines: &str) -> Result<()> {
+        let mut file = std::fs::File::options().append(true).open(&self.config)?;
+        writeln!(file, "{lines}")?;
+        Ok(())
+    }
+
+    /// Takes over what `other` was enrolled with, as if its PC had got this configuration.
+    pub fn take_over(&self, other: &Self) -> Result<()> {
+        let data = |agent: &Self| agent.config.with_file_name("data");
+        output(
+            Command::new("cp")
+                .arg("-a")
+                .arg(data(other))
+                .arg(data(self)),
+        )
+        .map(drop)
     }
 
     /// `vpn-agent ARGUMENTS`.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = match &self.namespace {
-            Some(file) => {
-                let mut command = Command::new("nsenter");
-                command
-                    .arg(format!("--net={}", file.display()))
-                    .arg(&self.program);
-                command
-            }
+        let mut command = match &self.place {
+            Some(place) => command_in(place, &self.program),
             None => Command::new(&self.program),
         };
         if let Some(offset) = &self.clock {
@@ -474,7 +505,7 @@ fn programs() -> Result<PathBuf> {
     }
 }
 
-fn write_configs(folder: &Path, ports: Ports, options: &StageOptions) -> Result<()> {
+fn write_configs(folder: &Path, ports: Ports, front: &Front, options: &StageOptions) -> Result<()> {
     let database = match &options.database {
         Database::Sqlite => format!("sqlite:{}", folder.join("portal/portal.db").display()),
         Database::Postgres(url) => url.clone(),
@@ -484,9 +515,14 @@ fn write_configs(folder: &Path, ports: Ports, options: &StageOptions) -> Result<
         office,
         control,
         smtp,
-        gateway_udp,
-        gateway_tls,
     } = ports;
+    // On loopback the gateway is for this machine alone.
+    let listen = match options.front {
+        Some(_) => "[::]",
+        None => "127.0.0.1",
+    };
+    let udp_port = front.endpoints.first().context("an endpoint")?.port();
+    let endpoints: Vec<String> = front.endpoints.iter().map(ToString::to_string).collect();
     let (state, identity) = (folder.join("portal"), folder.join("gateway/identity"));
     std::fs::write(
         folder.join("portal.toml"),
@@ -528,9 +564,9 @@ ca_file = {mail_ca:?}
         format!(
             r#"# Invented gateway, for demonstration and tests.
 name = "demo"
-udp_listen = "{udp}"
-tls_listen = "{tls}"
-public_endpoints = ["{udp}"]
+udp_listen = "{listen}:{udp_port}"
+tls_listen = "{listen}:{tls_port}"
+public_endpoints = {endpoints:?}
 public_url = "{url}"
 identity_dir = {identity:?}
 state_dir = {state:?}
@@ -539,18 +575,12 @@ state_dir = {state:?}
 control_url = "https://127.0.0.1:{control}"
 member_address = "127.0.0.1:{member}"
 "#,
+            tls_port = front.tls_port,
+            url = front.url(),
             state = folder.join("gateway"),
-            udp = SocketAddr::from((options.gateway_address, gateway_udp)),
-            tls = SocketAddr::from((options.gateway_address, gateway_tls)),
-            url = gateway_url(options, ports),
         ),
     )?;
     Ok(())
-}
-
-fn gateway_url(options: &StageOptions, ports: Ports) -> String {
-    let tls = SocketAddr::from((options.gateway_address, ports.gateway_tls));
-    format!("https://{tls}")
 }
 
 fn start_portal(programs: &Path, folder: &Path, options: &StageOptions) -> Result<Process> {
@@ -614,7 +644,6 @@ fn add_staff(portal: &mut Command) -> Result<Staff> {
         .stdout(std::process::Stdio::piped())
         .spawn()?;
     {
-        use std::io::Write as _;
         child
             .stdin
             .take()

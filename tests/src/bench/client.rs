@@ -61,7 +61,7 @@ impl Client<'_> {
     }
 
     fn curl(&self) -> Command {
-        let mut curl = self.namespaces.pc("curl");
+        let mut curl = self.namespaces.on_pc("curl");
         curl.args(["-sS", "--http1.1", "-w", "%{http_code} %{time_total}\\n"])
             .args(["--max-time", &LIMIT_S.to_string()])
             .arg("--cacert")

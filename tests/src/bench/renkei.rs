@@ -12,12 +12,17 @@ use super::client::Way;
 use super::namespaces::{FUND, Namespaces};
 use crate::job::ADMIN_EMAIL;
 use crate::process::{output, wait_for};
+use crate::stage::Front;
 use crate::{Agent, OfficePages, Stage, StageOptions};
 
 /// The page a user sees first, without the slash.
 pub(super) const SIGN_IN_PAGE: &str = "sign-in";
 
-/// A fund with one PC, connected.
+/// The gateway's ports.
+const TLS_PORT: u16 = 8444;
+const UDP_PORT: u16 = 8444;
+
+/// A fund with one PC.
 #[derive(Debug)]
 pub(super) struct Renkei {
     pub(super) stage: Stage,
@@ -31,7 +36,11 @@ impl Renkei {
     pub(super) async fn start(namespaces: &Namespaces, folder: &Path) -> Result<Self> {
         let options = StageOptions {
             log: "warn".into(),
-            gateway_address: FUND,
+            front: Some(Front {
+                hosts: vec![FUND.to_string()],
+                tls_port: TLS_PORT,
+                endpoints: vec![(FUND, UDP_PORT).into()],
+            }),
             ..StageOptions::default()
         };
         let stage = Stage::start_in(folder, options).await?;
@@ -39,7 +48,7 @@ impl Renkei {
         office.sign_in(&stage).await?;
         let letter = office.register().await?;
         let mut agent = stage.agent("pc1")?;
-        agent.set_namespace(namespaces.pc_file());
+        agent.move_to(namespaces.pc());
         let matching_code = agent.ask_to_enrol(&letter)?;
         office.approve(&matching_code).await?;
         agent.start(&["open", "--no-browser"])?;
@@ -65,8 +74,8 @@ impl Renkei {
         let mut words: Vec<String> = words
             .map(|word| word.to_string_lossy().into_owned())
             .collect();
-        // The measuring process is in the PC's namespace already.
-        words.drain(..2);
+        // `ip netns exec PLACE`: the measuring process is there already.
+        words.drain(..4);
         words
     }
 

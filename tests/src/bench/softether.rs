@@ -69,7 +69,7 @@ impl SoftEther {
     pub(super) async fn start(namespaces: &Namespaces, folder: &Path) -> Result<Self> {
         let folder = folder.join("softether");
         let server = start(&folder, "server", SERVER, Command::new("unshare"))?;
-        let client = start(&folder, "client", CLIENT, namespaces.pc("unshare"))?;
+        let client = start(&folder, "client", CLIENT, namespaces.on_pc("unshare"))?;
         let this = Self {
             server,
             client,
@@ -102,7 +102,8 @@ impl SoftEther {
         let tap = format!("tap_{name}");
         wait_for("SoftEther's bridge", 10, async || {
             Ok(namespaces
-                .ip_fund(&["addr", "add", &address, "dev", &tap])
+                .fund()
+                .ip(&["addr", "add", &address, "dev", &tap])
                 .is_ok()
                 .then_some(()))
         })
@@ -124,7 +125,7 @@ impl SoftEther {
                 format!("AccountDetailSet {name} /MAXTCP:2 /INTERVAL:1 /TTL:0 /HALF:no /BRIDGE:no /MONITOR:no /NOTRACK:no /NOQOS:no /DISABLEUDP:{only_tls}"),
             ],
         )?;
-        namespaces.ip_pc(&[
+        namespaces.pc().ip(&[
             "addr",
             "add",
             &format!("{}/24", transport.inside(2)),
@@ -214,7 +215,7 @@ impl SoftEther {
 
     fn client_command(&self, namespaces: &Namespaces, lines: &[String]) -> Result<String> {
         let target = ["localhost", "/CLIENT"];
-        vpncmd(namespaces.pc("timeout"), &target, &self.folder, lines)
+        vpncmd(namespaces.on_pc("timeout"), &target, &self.folder, lines)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use super::client::{Client, Way};
-use super::namespaces::Namespaces;
+use super::namespaces::{Cable, FUND, Namespaces};
 use super::nginx::{BIG_FILE, Nginx, SMALL_PAGE};
 use super::renkei::{Renkei, SIGN_IN_PAGE};
 use super::report::{PARTS, Part, Table, Target, document};
@@ -76,19 +76,16 @@ pub(super) fn run(words: &[&str]) -> Result<()> {
     let options = Options::parse(words)?;
     let folder = std::env::current_dir()?.join("var/bench");
     let results = folder.join("results");
-    match Namespaces::inside() {
-        Some(namespaces) => {
-            let runtime = tokio::runtime::Runtime::new()?;
-            return runtime.block_on(async {
-                tokio::select! {
-                    done = speed(&namespaces, &folder, &results, &options) => done,
-                    // What was started ends with its owner.
-                    _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-                }
-            });
-        }
-        None if options.wants("speed") => Namespaces::make()?.run_inside()?,
-        None => {}
+    if options.wants("speed") {
+        let namespaces = Namespaces::join(Cable::Ethernet)?;
+        let fund = namespaces.fund();
+        fund.run(async || {
+            tokio::select! {
+                done = speed(&namespaces, &folder, &results, &options) => done,
+                // What was started ends with its owner.
+                _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            }
+        })?;
     }
     let text = document(&results)?;
     std::fs::write("docs/BENCHMARKS.md", &text)?;
@@ -144,7 +141,7 @@ async fn speed(
     let first_bytes = renkei_first_bytes(namespaces, &mut renkei, options).await?;
     renkei.lead_to(nginx.for_gateway()).await?;
     let port = nginx.straight_port();
-    let straight = Way::Straight((super::namespaces::FUND, port).into());
+    let straight = Way::Straight((FUND, port).into());
     let mut contestants = vec![Contestant::new("no tunnel", straight, false)];
     contestants.push(Contestant {
         near: renkei.near()?,
@@ -270,7 +267,7 @@ fn first_byte_s(
 ) -> Result<f64> {
     let this = std::env::current_exe()?;
     let arguments = first_byte::arguments(way, path, certificate, connect);
-    Ok(output(namespaces.pc(this).args(arguments))?
+    Ok(output(namespaces.on_pc(this).args(arguments))?
         .trim()
         .parse()?)
 }

@@ -55,7 +55,7 @@ impl WireGuard {
             std::fs::write(folder.join(end).with_extension("key"), &key)?;
             std::fs::write(folder.join(end).with_extension("pub"), public_key(&key)?)?;
         }
-        let device = namespaces.device("wgf");
+        let device = Namespaces::device("wgf");
         let mut command = Command::new(&program);
         let fund = Process::start("wireguard-fund", &folder, command.args(["-f", &device]))?;
         wait_for_device(&device).await?;
@@ -72,14 +72,16 @@ impl WireGuard {
                 .args(["peer", &std::fs::read_to_string(folder.join("pc.pub"))?])
                 .args(["allowed-ips", INSIDE_PC]),
         )?;
-        namespaces.ip_fund(&["addr", "add", &format!("{INSIDE_FUND}/24"), "dev", &device])?;
-        namespaces.ip_fund(&["link", "set", &device, "up"])?;
+        namespaces
+            .fund()
+            .ip(&["addr", "add", &format!("{INSIDE_FUND}/24"), "dev", &device])?;
+        namespaces.fund().ip(&["link", "set", &device, "up"])?;
         let mut both = Self {
             fund,
             pc: None,
             program,
             folder,
-            device: namespaces.device("wgp"),
+            device: Namespaces::device("wgp"),
         };
         both.connect_for_good(namespaces).await?;
         Ok(both)
@@ -106,7 +108,7 @@ impl WireGuard {
     pub(super) async fn disconnect(&mut self, namespaces: &Namespaces) -> Result<()> {
         self.pc = None;
         // Without its interface the program ends.
-        let _ = namespaces.ip_pc(&["link", "del", &self.device]);
+        let _ = namespaces.pc().ip(&["link", "del", &self.device]);
         let socket = socket(&self.device);
         wait_for("wireguard-go to end", 10, async || {
             Ok((!socket.exists()).then_some(()))
@@ -116,7 +118,7 @@ impl WireGuard {
 
     /// Connects in a way that shows how much the program uses.
     pub(super) async fn connect_for_good(&mut self, namespaces: &Namespaces) -> Result<()> {
-        let mut command = namespaces.pc(&self.program);
+        let mut command = namespaces.on_pc(&self.program);
         let pc = Process::start(
             "wireguard-pc",
             &self.folder,
@@ -127,7 +129,7 @@ impl WireGuard {
         let script = self.connect()?;
         // The first line starts the program, which runs already.
         let rest = script[2].split_once('\n').context("a script")?.1;
-        output(namespaces.pc("sh").args(["-ec", rest]))?;
+        output(namespaces.on_pc("sh").args(["-ec", rest]))?;
         Ok(())
     }
 

@@ -1,0 +1,8 @@
+//! The programs on networks as they are: each story in namespaces of its own.
+
+#[path = "networks/line.rs"]
+mod line;
+#[path = "networks/matrix.rs"]
+mod matrix;
+#[path = "networks/office.rs"]
+mod office;

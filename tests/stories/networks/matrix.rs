@@ -1,0 +1,197 @@
+//! One click connects wherever people work: every firewall, every proxy, both kinds of address.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use renkei_tests::network::Place;
+use renkei_tests::network::squid::{PASSWORD_IN_URL, Squid, USER};
+use renkei_tests::pages::Site;
+use renkei_tests::process::output;
+use renkei_tests::{Agent, Stage};
+
+use super::office::{Family, Office, Town};
+
+/// Where UDP is dropped in silence, the fallback stands this long after 接続 at the latest.
+const FALLBACK_LIMIT: Duration = Duration::from_secs(3);
+/// How long a network where UDP works again may take to be noticed.
+const RETURN_LIMIT_S: u64 = 30;
+
+/// What an office's firewall does with UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Udp {
+    Passes,
+    Dropped,
+    Rejected,
+}
+
+/// How an office reaches the web.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Web {
+    Direct,
+    SquidOpen,
+    SquidPassword,
+    Connect443,
+}
+
+impl Udp {
+    const ALL: [Self; 3] = [Self::Passes, Self::Dropped, Self::Rejected];
+
+    fn rule(self) -> &'static str {
+        match self {
+            Self::Passes => "",
+            Self::Dropped => "meta l4proto udp drop;",
+            Self::Rejected => "meta l4proto udp reject with icmpx type port-unreachable;",
+        }
+    }
+
+    fn transport(self) -> &'static str {
+        match self {
+            Self::Passes => "udp",
+            Self::Dropped | Self::Rejected => "tls",
+        }
+    }
+}
+
+impl Web {
+    const ALL: [Self; 4] = [
+        Self::Direct,
+        Self::SquidOpen,
+        Self::SquidPassword,
+        Self::Connect443,
+    ];
+
+    fn rule(self) -> &'static str {
+        match self {
+            Self::Direct => "",
+            Self::SquidOpen | Self::SquidPassword => "meta l4proto tcp reject with tcp reset;",
+            Self::Connect443 => "meta l4proto tcp drop;",
+        }
+    }
+
+    fn proxy(self, office: &Office) -> String {
+        let (user, port) = match self {
+            Self::Direct => return "none".into(),
+            Self::SquidOpen => (String::new(), Squid::OPEN),
+            Self::SquidPassword => (format!("{USER}:{PASSWORD_IN_URL}@"), Squid::WITH_PASSWORD),
+            Self::Connect443 => (String::new(), Squid::CONNECT_443),
+        };
+        format!("http://{user}{}:{port}", office.edge_host())
+    }
+}
+
+/// What one cell of the matrix showed.
+struct Cell {
+    udp: Udp,
+    web: Web,
+    connected_after: Duration,
+    transport: String,
+    page_after: Duration,
+}
+
+#[test]
+fn one_click_connects_through_every_firewall_and_proxy() -> Result<()> {
+    let town = Town::new()?;
+    let play = |family: Family| -> Result<Vec<Cell>> {
+        let office = town.office(family)?;
+        let mut cells = Vec::new();
+        for udp in Udp::ALL {
+            for web in Web::ALL {
+                let cell = cell(&town.stage, &office, udp, web)
+                    .with_context(|| format!("{family:?}, UDP {udp:?}, web {web:?}"));
+                cells.push(cell?);
+            }
+        }
+        Ok(cells)
+    };
+    let played = std::thread::scope(|scope| {
+        [Family::V4, Family::V6]
+            .map(|family| (family, scope.spawn(move || play(family))))
+            .map(|(family, cells)| (family, cells.join().expect("the office does not panic")))
+    });
+    for (family, cells) in played {
+        for cell in cells? {
+            println!(
+                "{family:?} UDP {:?}, web {:?}: {} after {:?}, sign-in page after {:?}",
+                cell.udp, cell.web, cell.transport, cell.connected_after, cell.page_after
+            );
+            ensure!(cell.transport == cell.udp.transport(), "{}", cell.transport);
+            ensure!(
+                cell.connected_after <= FALLBACK_LIMIT,
+                "{:?}",
+                cell.connected_after
+            );
+        }
+    }
+    Ok(())
+}
+
+/// 接続 with an agent that has never been in this network.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a story measures on the machine's clock"
+)]
+fn cell(stage: &Stage, office: &Office, udp: Udp, web: Web) -> Result<Cell> {
+    office.firewall(&format!("{}{}", udp.rule(), web.rule()))?;
+    // Where only the proxy knows the outside, the PC cannot even find the gateway's name.
+    office.know_the_gateway(web != Web::Connect443)?;
+    let mut agent = office.agent(stage, &format!("{udp:?}-{web:?}"), &web.proxy(office))?;
+    agent.start(&["open", "--no-browser"])?;
+    office.pc.run(async || agent.wait_state("ready").await)?;
+
+    let start = Instant::now();
+    output(&mut agent.command(&["connect"]))?;
+    let status = office
+        .pc
+        .run(async || agent.wait_state("connected").await)?;
+    let connected_after = start.elapsed();
+    sign_in_page(stage, &office.pc, &agent)?;
+    let page_after = start.elapsed();
+    output(&mut agent.command(&["disconnect"]))?;
+    agent.stop()?;
+    Ok(Cell {
+        udp,
+        web,
+        connected_after,
+        transport: status["transport"].as_str().context("a transport")?.into(),
+        page_after,
+    })
+}
+
+fn sign_in_page(stage: &Stage, pc: &Place, agent: &Agent) -> Result<()> {
+    pc.run(async || {
+        let proxy = agent.status()?["proxy"]
+            .as_str()
+            .context("a proxy")?
+            .to_owned();
+        let site = Site::new(&stage.member_url(), &stage.ca_file(), Some(&proxy))?;
+        site.open("/sign-in").await?.must_say("ログイン")
+    })
+}
+
+#[test]
+fn a_network_where_udp_works_again_is_used_by_udp_again() -> Result<()> {
+    let town = Town::new()?;
+    let office = town.office(Family::V4)?;
+    office.firewall(Udp::Dropped.rule())?;
+    office.know_the_gateway(true)?;
+    let mut agent = office.agent(&town.stage, "returns", "none")?;
+    agent.start(&["open", "--no-browser"])?;
+    let (stage, pc) = (&town.stage, &office.pc);
+    let transport = pc.run(async || {
+        agent.wait_state("ready").await?;
+        Ok(agent.connect().await?["transport"].clone())
+    })?;
+    ensure!(transport == "tls", "{transport}");
+    output(&mut agent.command(&["disconnect"]))?;
+
+    office.firewall(Udp::Passes.rule())?;
+    pc.run(async || {
+        agent.wait_state("ended").await?;
+        agent.connect().await?;
+        renkei_tests::process::wait_for("UDP", RETURN_LIMIT_S, async || {
+            Ok((agent.status()?["transport"] == "udp").then_some(()))
+        })
+        .await
+    })?;
+    sign_in_page(stage, pc, &agent)
+}
