@@ -118,7 +118,6 @@ pub struct ClientTunnel {
     messages: HashMap<StreamId, Vec<u8>>,
     events: VecDeque<Event>,
     quic_buffer: Vec<u8>,
-    packet: Vec<u8>,
 }
 
 /// A handshake under way.
@@ -166,7 +165,6 @@ impl ClientTunnel {
             messages: HashMap::new(),
             events: VecDeque::new(),
             quic_buffer: Vec::new(),
-            packet: Vec::new(),
         };
         tunnel.start_handshake(now);
         Ok(tunnel)
@@ -257,12 +255,9 @@ impl ClientTunnel {
             let quic = quic?;
             self.liveness.sent(&self.connection, now);
             let segment_size = quic.segment_size.unwrap_or(quic.size);
-            for segment in self.quic_buffer[..quic.size].chunks(segment_size) {
-                self.flow.encode(segment, &mut self.packet);
-                if !self.noise.seal(&self.packet, buffer) {
-                    break;
-                }
-            }
+            let datagrams = &mut self.quic_buffer[..quic.size];
+            self.noise
+                .seal_burst(&self.flow, datagrams, segment_size, buffer, || true);
             if quic.size > segment_size && !buffer.is_empty() {
                 return Some(Transmit {
                     len: buffer.len(),

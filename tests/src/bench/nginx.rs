@@ -30,7 +30,7 @@ pub(super) struct Nginx {
     gateway_port: u16,
     certificate: PathBuf,
     root: tempfile::TempDir,
-    _process: Process,
+    process: Process,
 }
 
 impl Nginx {
@@ -84,7 +84,7 @@ impl Nginx {
             gateway_port,
             certificate,
             root,
-            _process: process,
+            process,
         })
     }
 
@@ -106,5 +106,10 @@ impl Nginx {
     /// Where files for uploads can be put so that reading them costs no disk.
     pub(super) fn memory(&self) -> &Path {
         self.root.path()
+    }
+
+    /// The process; its worker is a child of it.
+    pub(super) fn pid(&self) -> u32 {
+        self.process.pid()
     }
 }

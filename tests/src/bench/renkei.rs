@@ -113,13 +113,9 @@ impl Renkei {
         Ok(())
     }
 
-    /// The PC's process.
-    pub(super) fn near(&mut self) -> Result<Vec<u32>> {
-        Ok(vec![self.agent.process()?.pid()])
-    }
-
-    /// The gateway's process.
-    pub(super) fn far(&self) -> Vec<u32> {
-        vec![self.stage.gateway.pid()]
+    /// The PC's process and the gateway's.
+    pub(super) fn ends(&mut self) -> Result<(Vec<u32>, Vec<u32>)> {
+        let pc = self.agent.process()?.pid();
+        Ok((vec![pc], vec![self.stage.gateway.pid()]))
     }
 }

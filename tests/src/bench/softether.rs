@@ -198,14 +198,9 @@ impl SoftEther {
         Way::Straight((transport.inside(1), port).into())
     }
 
-    /// The PC's processes.
-    pub(super) fn near(&self) -> Vec<u32> {
-        vec![self.client.pid()]
-    }
-
-    /// The fund's processes.
-    pub(super) fn far(&self) -> Vec<u32> {
-        vec![self.server.pid()]
+    /// The PC's processes and the fund's.
+    pub(super) fn ends(&self) -> (Vec<u32>, Vec<u32>) {
+        (vec![self.client.pid()], vec![self.server.pid()])
     }
 
     fn server_command(&self, lines: &[String]) -> Result<String> {

@@ -134,20 +134,16 @@ impl WireGuard {
     }
 
     /// How clients reach `port` of the fund.
-    pub(super) fn way(&self, port: u16) -> Result<Way> {
+    pub(super) fn way(port: u16) -> Result<Way> {
         Ok(Way::Straight(
             (INSIDE_FUND.parse::<std::net::IpAddr>()?, port).into(),
         ))
     }
 
-    /// The PC's processes.
-    pub(super) fn near(&self) -> Vec<u32> {
-        self.pc.iter().map(Process::pid).collect()
-    }
-
-    /// The fund's processes.
-    pub(super) fn far(&self) -> Vec<u32> {
-        vec![self.fund.pid()]
+    /// The PC's processes and the fund's.
+    pub(super) fn ends(&self) -> (Vec<u32>, Vec<u32>) {
+        let pc = self.pc.iter().map(Process::pid).collect();
+        (pc, vec![self.fund.pid()])
     }
 }
 

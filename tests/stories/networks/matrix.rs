@@ -164,7 +164,7 @@ fn sign_in_page(stage: &Stage, pc: &Place, agent: &Agent) -> Result<()> {
             .context("a proxy")?
             .to_owned();
         let site = Site::new(&stage.member_url(), &stage.ca_file(), Some(&proxy))?;
-        site.open("/sign-in").await?.must_say("ログイン")
+        site.open("/sign-in").await?.must_say("ログイン").map(drop)
     })
 }
 
