@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::client::Way;
 use super::namespaces::{FUND, Namespaces};
@@ -110,6 +110,18 @@ impl Renkei {
         })
         .await?;
         self.agent.wait_state("connected").await?;
+        Ok(())
+    }
+
+    /// Blocks UDP to the gateway, as many companies do, and connects anew.
+    pub(super) async fn connect_over_tls(&mut self, namespaces: &Namespaces) -> Result<()> {
+        namespaces.pc().firewall(&format!(
+            "table inet bench {{ chain out {{ type filter hook output priority 0; udp dport {UDP_PORT} drop; }} }}"
+        ))?;
+        self.disconnect().await?;
+        output(&mut self.agent.command(&["connect"]))?;
+        let status = self.agent.wait_state("connected").await?;
+        ensure!(status["transport"] == "tls", "not over TLS: {status}");
         Ok(())
     }
 

@@ -68,6 +68,10 @@ impl SoftEther {
     /// Starts server and client and connects them both ways.
     pub(super) async fn start(namespaces: &Namespaces, folder: &Path) -> Result<Self> {
         let folder = folder.join("softether");
+        if folder.exists() {
+            // It would go on with the hubs and devices of the last run.
+            std::fs::remove_dir_all(&folder)?;
+        }
         let server = start(&folder, "server", SERVER, Command::new("unshare"))?;
         let client = start(&folder, "client", CLIENT, namespaces.on_pc("unshare"))?;
         let this = Self {

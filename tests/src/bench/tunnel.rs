@@ -1,9 +1,10 @@
 //! `scripts/bench tunnel`: the contestants, in turns, between two network namespaces.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::client::{Client, Way};
 use super::namespaces::{Cable, FUND, Namespaces};
@@ -38,6 +39,16 @@ const LINE_ROUND_TRIP: Duration = Duration::from_millis(20);
 const LINE_QUEUE_BYTES: usize = 512 * 1024;
 /// The shares of packets that are lost on it.
 const LOSSES: [f64; 3] = [0.0, 0.001, 0.01];
+
+/// Parts that are programs of their own, which take `--keep FILE` for the part's results.
+const OTHERS: [(&str, &str); 2] = [("loss", "renkei-loss"), ("many", "renkei-many")];
+
+/// Where [`Field`] keeps the contestant "no tunnel".
+const WITHOUT: usize = 0;
+/// Where it keeps Renkei over UDP.
+const UDP: usize = 1;
+/// Where it keeps Renkei over TLS.
+const TLS: usize = 2;
 
 /// Promised: the upload, in seconds.
 const UPLOAD_TARGET_S: f64 = 0.45;
@@ -105,6 +116,19 @@ pub(super) fn run(words: &[&str]) -> Result<()> {
             unless_interrupted(lines(&namespaces, &folder, &results, &options)).await
         })?;
     }
+    for (part, program) in OTHERS {
+        let program = std::env::current_exe()?.with_file_name(program);
+        if options.wants(part) && program.exists() {
+            let kept = results.join(part).with_extension("json");
+            std::fs::create_dir_all(&results)?;
+            let status = Command::new(&program).arg("--keep").arg(&kept).status()?;
+            ensure!(
+                status.success(),
+                "{} ended with {status}",
+                program.display()
+            );
+        }
+    }
     let text = document(&results)?;
     std::fs::write("docs/BENCHMARKS.md", &text)?;
     println!("{text}");
@@ -134,6 +158,8 @@ struct Contestant {
 enum Kind {
     NoTunnel,
     Renkei,
+    /// Comes after the others: a PC has one session at a time.
+    RenkeiTls,
     WireGuard,
     SoftEther(Transport),
 }
@@ -224,7 +250,14 @@ impl<'a> Field<'a> {
         );
         let (way, ends) = (field.renkei.way(), field.renkei.ends()?);
         field.add("Renkei over UDP", Kind::Renkei, way, ends);
-        field.contestants[1].samples.first_byte_s = first_bytes;
+        field.contestants[UDP].samples.first_byte_s = first_bytes;
+        let ends = field.renkei.ends()?;
+        field.add(
+            "Renkei over TLS, UDP being blocked",
+            Kind::RenkeiTls,
+            way,
+            ends,
+        );
         if wireguard::is_installed() {
             let both = WireGuard::start(namespaces, folder).await?;
             field.add(
@@ -261,6 +294,26 @@ impl<'a> Field<'a> {
             far,
             samples: Samples::default(),
         });
+    }
+
+    /// Blocks UDP to the gateway and connects anew. False if Renkei finds no way then.
+    async fn change_to_tls(&mut self) -> bool {
+        let changed = self.renkei.connect_over_tls(self.namespaces).await;
+        if let Err(error) = &changed {
+            eprintln!("no tunnel over TLS: {error:#}");
+        }
+        changed.is_ok()
+    }
+
+    /// Those that can be connected at the same time.
+    fn in_turns(&self) -> Vec<usize> {
+        (0..self.contestants.len())
+            .filter(|at| *at != TLS)
+            .collect()
+    }
+
+    fn tls(&self) -> &Contestant {
+        &self.contestants[TLS]
     }
 
     fn client(&self, contestant: &Contestant) -> Client<'a> {
@@ -310,7 +363,7 @@ async fn speed(
 ) -> Result<()> {
     let mut field = Field::start(namespaces, folder, options).await?;
     for round in 0..=options.rounds() {
-        for at in 0..field.contestants.len() {
+        for at in field.in_turns() {
             let contestant = &field.contestants[at];
             eprintln!("round {round}: {}", contestant.name);
             let ends = (&contestant.near[..], &contestant.far[..]);
@@ -330,9 +383,27 @@ async fn speed(
         }
     }
     let profiles = profiles(&field, folder)?;
+    if field.change_to_tls().await {
+        for round in 0..=options.rounds() {
+            let (contestant, server) = (field.tls(), field.nginx.pid());
+            eprintln!("round {round}: {}", contestant.name);
+            let ends = (&contestant.near[..], &contestant.far[..]);
+            let mut samples = Samples::default();
+            one_round(
+                &field.client(contestant),
+                &field.files,
+                server,
+                ends,
+                &mut samples,
+            )?;
+            if round > 0 {
+                field.contestants[TLS].samples.append(samples);
+            }
+        }
+    }
     field.peers_first_bytes(options.rounds()).await?;
     let mut part = Part::new("Speed, over a pair of virtual Ethernet devices")?;
-    part.targets = targets(&field.contestants)?;
+    part.targets = targets(&field.contestants);
     part.tables = vec![table(&field.contestants, options)];
     part.tables.extend(profiles);
     part.keep(results, "speed")
@@ -363,7 +434,8 @@ async fn lines(
     for (column, loss) in LOSSES.into_iter().enumerate() {
         namespaces.set(line(loss));
         for round in 0..rounds {
-            for (contestant, rates) in field.contestants.iter().zip(&mut rates) {
+            for at in field.in_turns() {
+                let (contestant, rates) = (&field.contestants[at], &mut rates[at]);
                 eprintln!("{} %, round {round}: {}", loss * 100.0, contestant.name);
                 // What kernel TCP makes of a lossy line would take half a minute.
                 let (file, bytes) = match contestant.kind {
@@ -377,7 +449,16 @@ async fn lines(
         }
     }
     let mut part = Part::new("Speed, over an access line: 200 Mbit/s, 20 ms there and back")?;
-    let ours = &field.contestants[1];
+    if field.change_to_tls().await {
+        for (column, loss) in LOSSES.into_iter().enumerate() {
+            namespaces.set(line(loss));
+            for _ in 0..rounds {
+                let taken = field.client(field.tls()).upload(&field.files.short)?;
+                rates[TLS][column].push(SHORT_BYTES as f64 / 1e6 / taken);
+            }
+        }
+    }
+    let ours = &field.contestants[UDP];
     let target_ms =
         6.0 * 1e3 * LINE_ROUND_TRIP.as_secs_f64() + LINE_FIRST_BYTE_ALLOWANCE.as_secs_f64() * 1e3;
     part.targets.push(Target {
@@ -389,19 +470,21 @@ async fn lines(
     let mut head = vec![String::new()];
     head.extend(LOSSES.map(|loss| format!("MB/s up, {} % lost", loss * 100.0)));
     head.push("connect to first byte, ms".to_owned());
-    let rows =
-        field
-            .contestants
-            .iter()
-            .zip(&rates)
-            .map(|(contestant, rates)| {
-                let mut row = vec![contestant.name.clone()];
-                row.extend(rates.iter().map(|rates| {
+    let rows = field
+        .contestants
+        .iter()
+        .zip(&rates)
+        .map(|(contestant, rates)| {
+            let mut row = vec![contestant.name.clone()];
+            row.extend(
+                rates.iter().map(|rates| {
                     median(rates).map_or("–".to_owned(), |rate| format!("{rate:.1}"))
-                }));
-                row.push(format!("{:.0}", contestant.first_byte_ms()));
-                row
-            });
+                }),
+            );
+            let first_byte = median(&contestant.samples.first_byte_s);
+            row.push(first_byte.map_or("–".to_owned(), |seconds| format!("{:.0}", 1e3 * seconds)));
+            row
+        });
     part.tables.push(Table {
         title: "Contestants, in turns, medians".to_owned(),
         head,
@@ -492,7 +575,7 @@ fn profiles(field: &Field<'_>, folder: &Path) -> Result<Vec<Table>> {
         eprintln!("perf cannot be used here: no profile");
         return Ok(Vec::new());
     }
-    let contestant = &field.contestants[1];
+    let contestant = &field.contestants[UDP];
     let client = field.client(contestant);
     let mut tables = Vec::new();
     let ends = [
@@ -549,10 +632,8 @@ impl Contestant {
     }
 }
 
-fn targets(contestants: &[Contestant]) -> Result<Vec<Target>> {
-    let [without, ours, ..] = contestants else {
-        bail!("nothing to compare");
-    };
+fn targets(contestants: &[Contestant]) -> Vec<Target> {
+    let (without, ours) = (&contestants[WITHOUT], &contestants[UDP]);
     let target = |what: &str, target: String, measured: String, met: bool| Target {
         what: what.to_owned(),
         target,
@@ -612,7 +693,7 @@ fn targets(contestants: &[Contestant]) -> Result<Vec<Target>> {
             ours.all_cpu_s() < thriftiest,
         ));
     }
-    Ok(targets)
+    targets
 }
 
 fn table(contestants: &[Contestant], options: &Options) -> Table {
@@ -636,6 +717,7 @@ fn table(contestants: &[Contestant], options: &Options) -> Table {
                 format!("{:.digits$}", value * factor)
             })
         };
+        let rate = contestant.throughput_gbit();
         let with_processes = |values: &[f64], factor: f64| {
             if contestant.near.is_empty() {
                 "–".to_owned()
@@ -647,7 +729,11 @@ fn table(contestants: &[Contestant], options: &Options) -> Table {
             contestant.name.clone(),
             show(&samples.upload_s, 1.0, 2),
             show(&samples.download_s, 1.0, 2),
-            format!("{:.2}", contestant.throughput_gbit()),
+            if rate.is_finite() {
+                format!("{rate:.2}")
+            } else {
+                "–".to_owned()
+            },
             with_processes(&samples.near_cpu_s, 1.0),
             with_processes(&samples.far_cpu_s, 1.0),
             show(&samples.all_cpu_s, 1.0, 1),
