@@ -379,9 +379,13 @@ impl ServerTunnels {
             let slot = *self.eventful.front()?;
             let told = self.peers.get_mut(slot).and_then(|peer| {
                 let quic = peer.quic.as_mut()?;
-                let event = quic.connection.poll()?;
-                let events = &mut self.events;
-                quic.handle_event(peer.id, &peer.certificate_sha256, event, now, events);
+                let mut event = Some(quic.connection.poll()?);
+                // All of them at once, so that what is told twice in a row is told once.
+                while let Some(next) = event {
+                    let events = &mut self.events;
+                    quic.handle_event(peer.id, &peer.certificate_sha256, next, now, events);
+                    event = quic.connection.poll();
+                }
                 Some(())
             });
             match told {
