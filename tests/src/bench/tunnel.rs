@@ -30,7 +30,7 @@ const PROFILED_UPLOADS: usize = 3;
 /// What goes over an access line, in bytes.
 const LINE_BYTES: usize = 20_000_000;
 /// What goes over a lossy access line by kernel TCP, in bytes.
-const SHORT_BYTES: usize = 4_000_000;
+const SHORT_BYTES: usize = 10_000_000;
 /// The access line's rate, in bit/s.
 const LINE_BIT_S: u64 = 200_000_000;
 /// Its round trip.
