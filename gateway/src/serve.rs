@@ -13,6 +13,7 @@ use protocol::Bytes32;
 use protocol::control::GatewayHello;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -65,14 +66,53 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// The system gave no thread for the data path.
+    #[error("no thread for the data path")]
+    Thread(#[source] io::Error),
     /// A part ended that never should.
     #[error("{0} ended by itself")]
     Ended(&'static str),
 }
 
+/// The thread that packets are handled on, from the socket to the connections to the portal:
+/// they need not change threads on the way, and no handshake of the agent API holds them up.
+struct DataThread(Option<Runtime>);
+
+impl DataThread {
+    fn start() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("data-path")
+            .enable_all()
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        match &self.0 {
+            Some(runtime) => runtime.spawn(work),
+            // Only while it is dropped.
+            None => tokio::spawn(work),
+        }
+    }
+}
+
+impl Drop for DataThread {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // The gateway itself runs as a task, where waiting for threads is not allowed.
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// A gateway that listens but admits nobody yet.
 pub struct Gateway {
     listening: Listening,
+    data_thread: DataThread,
     data_path: DataPath,
     api: Arc<AgentApi>,
     api_listener: TcpListener,
@@ -97,13 +137,18 @@ impl Gateway {
         let portal = Portal::new(&config.portal.control_url, identity.towards_portal()?)?;
         let api_tls = identity.agent_api(config.tls.as_ref())?;
 
-        let data_path = DataPath::bind(DataPathConfig {
+        let data_thread = DataThread::start().map_err(ServeError::Thread)?;
+        // Sockets belong to the runtime that they are made in.
+        let bound = data_thread.spawn(DataPath::bind(DataPathConfig {
             listen: every_address(config.udp_listen),
             secret_key,
             tls: identity.inside_tunnel()?,
             portal_member: config.portal.member_address,
-        })
-        .await?;
+        }));
+        let data_path = match bound.await {
+            Ok(bound) => bound?,
+            Err(_) => return Err(ServeError::Ended("the data path")),
+        };
         let no_listener = |source| ServeError::Listen {
             address: config.tls_listen,
             source,
@@ -136,6 +181,7 @@ impl Gateway {
         };
         Ok(Self {
             listening,
+            data_thread,
             data_path,
             api: Arc::new(api),
             api_listener,
@@ -161,7 +207,9 @@ impl Gateway {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Listening { udp, tls } = self.listening;
         info!(%udp, %tls, "gateway listens");
-        let mut data_path = tokio::spawn(self.data_path.run(self.to_data_path, self.ended));
+        let mut data_path = self
+            .data_thread
+            .spawn(self.data_path.run(self.to_data_path, self.ended));
         let mut api = tokio::spawn(self.api.serve(self.api_listener, self.api_tls));
         let mut feed = tokio::spawn(self.feed.run());
         let mut reports = tokio::spawn(reports::run(self.portal, self.reports));

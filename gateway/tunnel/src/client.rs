@@ -143,7 +143,6 @@ pub struct ClientTunnel {
     messages: HashMap<StreamId, Vec<u8>>,
     events: VecDeque<Event>,
     quic_buffer: Vec<u8>,
-    packet: Vec<u8>,
 }
 
 /// The WireGuard half of a tunnel, which goes on in the next one of the same session.
@@ -222,7 +221,6 @@ impl ClientTunnel {
             messages: HashMap::new(),
             events: VecDeque::new(),
             quic_buffer: Vec::new(),
-            packet: Vec::new(),
         };
         tunnel.start_handshake(now);
         Ok(tunnel)
@@ -344,12 +342,9 @@ impl ClientTunnel {
             let quic = quic?;
             self.liveness.sent(&self.connection, now);
             let segment_size = quic.segment_size.unwrap_or(quic.size);
-            for segment in self.quic_buffer[..quic.size].chunks(segment_size) {
-                self.flow.encode(segment, &mut self.packet);
-                if !self.noise.seal(&self.packet, buffer) {
-                    break;
-                }
-            }
+            let datagrams = &mut self.quic_buffer[..quic.size];
+            self.noise
+                .seal_burst(&self.flow, datagrams, segment_size, buffer, || true);
             if quic.size > segment_size && !buffer.is_empty() {
                 return Some(Transmit {
                     len: buffer.len(),

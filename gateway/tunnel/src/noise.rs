@@ -14,6 +14,7 @@ use boringtun::noise::{Tunn, TunnResult};
 use bytes::BytesMut;
 
 use crate::keys::{PresharedKey, PublicKey, SecretKey};
+use crate::packet::{Flow, INNER_OVERHEAD_BYTES};
 
 /// What WireGuard adds to a packet, in bytes.
 pub(crate) const OVERHEAD_BYTES: usize = 32;
@@ -23,6 +24,11 @@ const HANDSHAKE_BYTES: usize = 148;
 
 /// Decrypted packets are cut from blocks of this size, in bytes, without being copied.
 const BLOCK_BYTES: usize = 64 * 1024;
+
+// A burst's packets fit where one is put together.
+const _: () = assert!(
+    crate::MAX_QUIC_DATAGRAM_BYTES as usize + INNER_OVERHEAD_BYTES <= crate::MAX_DATAGRAM_BYTES
+);
 
 /// More answers than one datagram can cause.
 const MAX_ANSWERS: usize = 8;
@@ -182,9 +188,55 @@ impl Noise {
 
     /// Seals `packet` onto the end of `out`. False if there is no session.
     pub(crate) fn seal(&mut self, packet: &[u8], out: &mut Vec<u8>) -> bool {
+        self.has_session() && self.seal_in_session(packet, out)
+    }
+
+    /// Seals the datagrams in `quic`, `size` bytes each but for the last, as packets of `flow`
+    /// onto the end of `out`, until `may_pass` refuses one. Returns the length of the packets.
+    /// Nothing is sealed if there is no session. `quic` is overwritten.
+    pub(crate) fn seal_burst(
+        &mut self,
+        flow: &Flow,
+        quic: &mut [u8],
+        size: usize,
+        out: &mut Vec<u8>,
+        mut may_pass: impl FnMut() -> bool,
+    ) -> usize {
+        let mut packets_bytes = 0;
+        // Asked once: it reads the clock, and a burst takes no time.
         if !self.has_session() {
-            return false;
+            return packets_bytes;
         }
+        for start in (0..quic.len()).step_by(size.max(1)) {
+            if !may_pass() {
+                break;
+            }
+            let end = quic.len().min(start + size);
+            let headers = flow.headers(&quic[start..end]);
+            let sealed = match start.checked_sub(INNER_OVERHEAD_BYTES) {
+                // What stands in front is sealed already: the headers take its place.
+                Some(front) => {
+                    quic[front..start].copy_from_slice(&headers);
+                    self.seal_in_session(&quic[front..end], out)
+                }
+                None => {
+                    let mut packet = [0; crate::MAX_DATAGRAM_BYTES];
+                    let length = INNER_OVERHEAD_BYTES + end - start;
+                    packet[..INNER_OVERHEAD_BYTES].copy_from_slice(&headers);
+                    packet[INNER_OVERHEAD_BYTES..length].copy_from_slice(&quic[start..end]);
+                    self.seal_in_session(&packet[..length], out)
+                }
+            };
+            if !sealed {
+                break;
+            }
+            packets_bytes += INNER_OVERHEAD_BYTES + end - start;
+        }
+        packets_bytes
+    }
+
+    /// There must be a session: boringtun would queue the packet.
+    fn seal_in_session(&mut self, packet: &[u8], out: &mut Vec<u8>) -> bool {
         let start = out.len();
         out.resize(
             start + (packet.len() + OVERHEAD_BYTES).max(HANDSHAKE_BYTES),

@@ -34,24 +34,30 @@ pub(crate) struct NotUdp;
 
 impl Flow {
     /// Writes one packet with `payload` into `packet`, replacing what was there.
+    pub(crate) fn encode(&self, payload: &[u8], packet: &mut Vec<u8>) {
+        packet.clear();
+        packet.extend_from_slice(&self.headers(payload));
+        packet.extend_from_slice(payload);
+    }
+
+    /// Returns what stands in front of `payload` in its packet.
     ///
     /// `payload` must fit an IPv6 packet; QUIC's are bounded by the transport settings.
-    pub(crate) fn encode(&self, payload: &[u8], packet: &mut Vec<u8>) {
+    pub(crate) fn headers(&self, payload: &[u8]) -> [u8; INNER_OVERHEAD_BYTES] {
         let length = u16::try_from(UDP_HEADER_BYTES + payload.len())
             .expect("QUIC datagrams are bounded far under 65,527 bytes");
-        packet.clear();
-        packet.extend_from_slice(&[0x60, 0, 0, 0]);
-        packet.extend_from_slice(&length.to_be_bytes());
-        packet.extend_from_slice(&[UDP, HOP_LIMIT]);
-        packet.extend_from_slice(&self.source.0.octets());
-        packet.extend_from_slice(&self.destination.0.octets());
-        packet.extend_from_slice(&self.source.1.to_be_bytes());
-        packet.extend_from_slice(&self.destination.1.to_be_bytes());
-        packet.extend_from_slice(&length.to_be_bytes());
-        packet.extend_from_slice(&[0, 0]);
-        packet.extend_from_slice(payload);
-        let checksum = udp_checksum(packet, length);
-        packet[46..48].copy_from_slice(&checksum.to_be_bytes());
+        let mut headers = [0; INNER_OVERHEAD_BYTES];
+        headers[0] = 0x60;
+        headers[4..6].copy_from_slice(&length.to_be_bytes());
+        (headers[6], headers[7]) = (UDP, HOP_LIMIT);
+        headers[8..24].copy_from_slice(&self.source.0.octets());
+        headers[24..40].copy_from_slice(&self.destination.0.octets());
+        headers[40..42].copy_from_slice(&self.source.1.to_be_bytes());
+        headers[42..44].copy_from_slice(&self.destination.1.to_be_bytes());
+        headers[44..46].copy_from_slice(&length.to_be_bytes());
+        let checksum = udp_checksum(&headers, payload);
+        headers[46..48].copy_from_slice(&checksum);
+        headers
     }
 }
 
@@ -91,24 +97,34 @@ fn address(packet: &[u8], at: usize) -> Ipv6Addr {
     Ipv6Addr::from(octets)
 }
 
-/// The checksum of RFC 8200 §8.1 over a packet whose checksum field is zero.
-fn udp_checksum(packet: &[u8], udp_length: u16) -> u16 {
-    // One's complement addition works in any word size whose parts are folded at the end.
-    let mut sum = u64::from(udp_length) + u64::from(UDP);
-    let mut words = packet[8..].chunks_exact(4);
-    for word in &mut words {
-        sum += u64::from(u32::from_be_bytes([word[0], word[1], word[2], word[3]]));
-    }
-    let mut rest = [0; 4];
-    rest[..words.remainder().len()].copy_from_slice(words.remainder());
-    sum += u64::from(u32::from_be_bytes(rest));
+/// The checksum of RFC 8200 §8.1, in the order of the wire, over a packet whose checksum
+/// field is zero.
+fn udp_checksum(headers: &[u8; INNER_OVERHEAD_BYTES], payload: &[u8]) -> [u8; 2] {
+    // The pseudo-header is the addresses, the UDP length and the protocol; the rest is the
+    // UDP header and what follows it.
+    let udp_length = [headers[44], headers[45], 0, UDP];
+    let mut sum = sum(&headers[8..]) + sum(&udp_length) + sum(payload);
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     match !(sum as u16) {
-        0 => 0xffff,
-        checksum => checksum,
+        0 => [0xff, 0xff],
+        checksum => checksum.to_ne_bytes(),
     }
+}
+
+/// Adds up words in the machine's own order: RFC 1071 §2 shows that the sum is the same but
+/// for the order of its bytes, and it takes parts of any even size. Four bytes at a time into
+/// eight is what compilers turn into vector instructions.
+fn sum(bytes: &[u8]) -> u64 {
+    let mut words = bytes.chunks_exact(4);
+    let mut sum = 0;
+    for word in &mut words {
+        sum += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    }
+    let mut rest = [0; 4];
+    rest[..words.remainder().len()].copy_from_slice(words.remainder());
+    sum + u64::from(u32::from_ne_bytes(rest))
 }
 
 #[cfg(test)]

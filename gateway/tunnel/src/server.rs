@@ -342,17 +342,16 @@ impl ServerTunnels {
             };
             quic.liveness.sent(&quic.connection, now);
             let size = sent.segment_size.unwrap_or(sent.size);
-            for segment in self.quic_buffer[..sent.size].chunks(size) {
-                if !admits(peer.id) {
-                    self.counters.not_admitted += 1;
-                    break;
-                }
-                quic.flow.encode(segment, &mut self.packet);
-                if !peer.noise.seal(&self.packet, buffer) {
-                    break;
-                }
-                peer.traffic.bytes_out += self.packet.len() as u64;
-            }
+            let (id, not_admitted) = (peer.id, &mut self.counters.not_admitted);
+            let datagrams = &mut self.quic_buffer[..sent.size];
+            let sealed = peer
+                .noise
+                .seal_burst(&quic.flow, datagrams, size, buffer, || {
+                    let admitted = admits(id);
+                    *not_admitted += u64::from(!admitted);
+                    admitted
+                });
+            peer.traffic.bytes_out += sealed as u64;
             peer.in_ready = true;
             self.ready.push_back(slot);
             self.settle_quietly(slot);
@@ -380,9 +379,13 @@ impl ServerTunnels {
             let slot = *self.eventful.front()?;
             let told = self.peers.get_mut(slot).and_then(|peer| {
                 let quic = peer.quic.as_mut()?;
-                let event = quic.connection.poll()?;
-                let events = &mut self.events;
-                quic.handle_event(peer.id, &peer.certificate_sha256, event, now, events);
+                let mut event = Some(quic.connection.poll()?);
+                // All of them at once, so that what is told twice in a row is told once.
+                while let Some(next) = event {
+                    let events = &mut self.events;
+                    quic.handle_event(peer.id, &peer.certificate_sha256, next, now, events);
+                    event = quic.connection.poll();
+                }
                 Some(())
             });
             match told {

@@ -220,7 +220,11 @@ impl Quic {
                 self.read_kind(id, stream, events);
             }
             StreamEvent::Readable { id: stream } => {
-                events.push_back(Event::StreamReadable(id, stream));
+                // QUIC says so for each packet; whoever reads, reads all there is.
+                let readable = Event::StreamReadable(id, stream);
+                if events.back() != Some(&readable) {
+                    events.push_back(readable);
+                }
             }
             StreamEvent::Writable { id: stream } if stream.dir() == Dir::Uni => {
                 self.continue_message(stream);
