@@ -10,6 +10,7 @@
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::task::{Context, Poll};
 
 use quinn_udp::{RecvMeta, UdpSocketState, is_msg_size_err};
 use tokio::io::Interest;
@@ -140,6 +141,14 @@ impl Socket {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Says whether [`Self::try_recv`] may find something; else wakes the task when it does.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_recv_ready(cx)
     }
 
     /// Waits for datagrams and fills `batch`.
