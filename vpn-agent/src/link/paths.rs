@@ -18,21 +18,15 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+mod order;
+
+use order::UDP_AFTER_TLS;
+
 /// The next way is begun this long after the last one without an answer.
 const STAGGER: Duration = Duration::from_millis(250);
 
 /// The longest pause between two handshakes while nothing answers.
 const LONGEST_STAGGER: Duration = Duration::from_secs(2);
-
-/// UDP's head start over TLS, however many ports and addresses it has: TLS needs three round
-/// trips and a handshake, and must stand within three seconds.
-const HEAD_START: Duration = Duration::from_millis(500);
-
-/// How long after a remembered TLS way UDP is begun.
-const UDP_AFTER_TLS: Duration = Duration::from_millis(300);
-
-/// How long after a way fell silent the others are begun.
-const SECOND_OPINION: Duration = Duration::from_millis(100);
 
 /// A way that takes longer to open is given up.
 const OPENING_LIMIT: Duration = Duration::from_secs(6);
@@ -51,6 +45,9 @@ const SCOUT_PAUSE: Duration = Duration::from_secs(60);
 
 /// The longest pause between two such tries.
 const LONGEST_SCOUT_PAUSE: Duration = Duration::from_secs(16 * 60);
+
+/// UDP that held this long is trusted anew; one that is lost sooner is tried less often.
+const TRUSTED_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// A TLS way that is no longer used is read this long, for what is still on it.
 const LINGER: Duration = Duration::from_secs(1);
@@ -137,6 +134,8 @@ pub struct Paths {
     hunt: Option<Hunt>,
     scout_at: Option<Instant>,
     scout_pause: Duration,
+    /// When the way in use was taken.
+    used_since: Instant,
     actions: VecDeque<Action>,
 }
 
@@ -221,6 +220,7 @@ impl Paths {
             hunt: None,
             scout_at: None,
             scout_pause: SCOUT_PAUSE,
+            used_since: now,
             actions: VecDeque::new(),
         };
         let order = paths.first_order(remembered);
@@ -417,88 +417,6 @@ impl Paths {
         self.actions.pop_front()
     }
 
-    /// UDP ways, all within [`HEAD_START`]; `first_gap` goes before the first.
-    fn udp_steps(&self, first_gap: Duration) -> Vec<Step> {
-        let ids: Vec<_> = self
-            .ids(|way| way.is_udp())
-            .filter(|id| !self.ways[id.0].barren)
-            .collect();
-        let count = u32::try_from(ids.len()).unwrap_or(u32::MAX).max(1);
-        let gap = STAGGER.min(HEAD_START / count);
-        let step = |(at, way)| Step {
-            way,
-            gap: if at == 0 { first_gap } else { gap },
-        };
-        ids.into_iter().enumerate().map(step).collect()
-    }
-
-    fn tls_steps(&self, first: Option<Via>, first_gap: Duration) -> Vec<Step> {
-        let mut ids: Vec<_> = self.ids(|way| !way.is_udp()).collect();
-        ids.sort_by_key(|id| first.is_some_and(|via| self.ways[id.0].way != Way::Tls(via)));
-        let step = |(at, way)| Step {
-            way,
-            gap: if at == 0 { first_gap } else { STAGGER },
-        };
-        ids.into_iter().enumerate().map(step).collect()
-    }
-
-    fn ids(&self, wanted: impl Fn(Way) -> bool) -> impl Iterator<Item = WayId> {
-        let ways = self.ways.iter().enumerate();
-        ways.filter(move |(_, entry)| wanted(entry.way))
-            .map(|(index, _)| WayId(index))
-    }
-
-    fn first_order(&self, remembered: Option<Via>) -> Vec<Step> {
-        if remembered.is_some() {
-            let mut order = self.tls_steps(remembered, Duration::ZERO);
-            let others = order.split_off(order.len().min(1));
-            order.extend(self.udp_steps(UDP_AFTER_TLS));
-            order.extend(others);
-            return order;
-        }
-        let mut order = self.udp_steps(Duration::ZERO);
-        let begun: Duration = order.iter().map(|step| step.gap).sum();
-        let gap = if order.is_empty() {
-            Duration::ZERO
-        } else {
-            HEAD_START.saturating_sub(begun)
-        };
-        order.extend(self.tls_steps(None, gap));
-        order
-    }
-
-    /// The way in use is doubtful: it is asked once more, and the others soon after.
-    fn look_again(&mut self, doubtful: WayId, now: Instant) {
-        let mut order = Vec::new();
-        if !self.ways[doubtful.0].barren {
-            order.push(Step {
-                way: doubtful,
-                gap: Duration::ZERO,
-            });
-        }
-        let mut tls = self.tls_steps(None, SECOND_OPINION);
-        let others = tls.split_off(tls.len().min(1));
-        if self.ways[doubtful.0].way.is_udp() {
-            order.extend(tls);
-            order.extend(self.udp_steps(SECOND_OPINION));
-        } else {
-            order.extend(self.udp_steps(SECOND_OPINION));
-            order.extend(tls);
-        }
-        order.extend(others);
-        order.extend(self.ids(|_| true).map(|way| Step {
-            way,
-            gap: SCOUT_WAIT,
-        }));
-        let mut seen = Vec::new();
-        order.retain(|step| {
-            let new = !seen.contains(&step.way);
-            seen.push(step.way);
-            new
-        });
-        self.begin_hunt(Goal::Any, order, now);
-    }
-
     fn begin_hunt(&mut self, goal: Goal, order: Vec<Step>, now: Instant) {
         for entry in &mut self.ways {
             entry.begun = None;
@@ -537,7 +455,7 @@ impl Paths {
                     }
                 }
                 self.scout_at = Some(now + self.scout_pause);
-                self.scout_pause = (self.scout_pause * 2).min(LONGEST_SCOUT_PAUSE);
+                self.scout_less();
             }
         }
     }
@@ -573,6 +491,7 @@ impl Paths {
         let before = self.used.replace(id);
         if before != Some(id) {
             self.carried = false;
+            self.used_since = now;
             self.actions.push_back(Action::Use(id));
         }
         self.ways[id.0].close_at = None;
@@ -587,11 +506,15 @@ impl Paths {
         }
         self.hunt = None;
         self.scout_at = None;
-        if to_udp {
-            self.scout_pause = SCOUT_PAUSE;
-        } else {
+        if !to_udp {
             self.await_udp(now);
+        } else if before.is_some_and(|before| !self.ways[before.0].way.is_udp()) {
+            self.scout_less();
         }
+    }
+
+    fn scout_less(&mut self) {
+        self.scout_pause = (self.scout_pause * 2).min(LONGEST_SCOUT_PAUSE);
     }
 
     /// TLS was faster: UDP gets the rest of its chance.

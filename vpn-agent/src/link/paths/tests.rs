@@ -374,6 +374,18 @@ fn a_way_that_only_shakes_hands_is_not_taken_twice() {
 }
 
 #[test]
+fn udp_that_is_cut_again_and_again_is_tried_less_and_less_often() {
+    // Carries for ten seconds after every pause, as some firewalls have it.
+    let works = Network::Works(ms(20));
+    let phases = (0..240).flat_map(|at| [(s(30 * at), works), (s(30 * at + 10), Network::Silent)]);
+    let ways = vec![(udp(1), phases.collect()), (STRAIGHT, vec![(s(0), works)])];
+    let mut world = World::new(ways, None);
+    world.run_until(s(7200));
+    let moves = world.used.len();
+    assert!((4..40).contains(&moves), "{moves}");
+}
+
+#[test]
 fn a_dead_gateway_is_told_soon() {
     for (does, limit) in [(Network::Refuses, ms(50)), (Network::Silent, ms(2600))] {
         let phases = vec![(s(0), Network::Works(ms(20))), (s(10), does)];
