@@ -14,6 +14,7 @@ use access::Moment;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls_pki_types::CertificateDer;
+use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -22,14 +23,19 @@ use tracing::{debug, warn};
 
 use crate::commands::{Command, Ended};
 use crate::feed::FeedState;
+use crate::metrics::ApiMetrics;
 use crate::portal::Portal;
+use crate::tls_tunnel::Entrance;
 
 use limits::{Buckets, Connections, Source};
+use routes::Standing;
+use upgrade::Upgrade;
 
 mod answers;
 mod handlers;
 mod limits;
 mod routes;
+mod upgrade;
 
 /// Connections open at a time.
 pub const CONNECTIONS_LIMIT: usize = 2048;
@@ -74,6 +80,8 @@ pub struct AgentApi {
     commands: mpsc::Sender<Command>,
     reports: mpsc::Sender<Ended>,
     feed: watch::Receiver<FeedState>,
+    entrance: Entrance,
+    metrics: ApiMetrics,
     patience: Patience,
     clock: fn() -> Moment,
     attempts: Mutex<Buckets>,
@@ -83,10 +91,22 @@ pub struct AgentApi {
 /// Who asks.
 #[derive(Debug, Clone)]
 struct Caller {
+    address: IpAddr,
     source: Source,
     /// The certificate shown in TLS, checked there to be the device authority's. Whether it
     /// is revoked, the portal knows.
     certificate: Option<CertificateDer<'static>>,
+    /// Where a request for a tunnel leaves the connection.
+    upgrade: upgrade::Slot,
+}
+
+impl Caller {
+    fn standing(&self) -> Standing {
+        match self.certificate {
+            Some(_) => Standing::Device,
+            None => Standing::Stranger,
+        }
+    }
 }
 
 impl AgentApi {
@@ -96,6 +116,7 @@ impl AgentApi {
         commands: mpsc::Sender<Command>,
         reports: mpsc::Sender<Ended>,
         feed: watch::Receiver<FeedState>,
+        entrance: Entrance,
         clock: fn() -> Moment,
     ) -> Self {
         let start = clock().mono;
@@ -104,11 +125,18 @@ impl AgentApi {
             commands,
             reports,
             feed,
+            entrance,
+            metrics: ApiMetrics::default(),
             patience: Patience::default(),
             clock,
             attempts: Mutex::new(Buckets::new(limits::ATTEMPTS, start)),
             polls: Mutex::new(Buckets::new(limits::POLLS, start)),
         }
+    }
+
+    /// Where the operator's numbers are counted.
+    pub fn metrics(&self) -> &ApiMetrics {
+        &self.metrics
     }
 
     /// Changes how long clients are waited for.
@@ -149,31 +177,52 @@ impl AgentApi {
             };
             let (api, acceptor) = (Arc::clone(&self), acceptor.clone());
             tasks.spawn(async move {
-                api.connection(socket, address.ip(), acceptor).await;
+                let tunnel = Arc::clone(&api)
+                    .connection(socket, address.ip().to_canonical(), acceptor)
+                    .await;
                 drop((place, guard));
+                if let Some((upgrade, caller)) = tunnel {
+                    upgrade::hand_over(upgrade, caller, api.entrance.clone()).await;
+                }
             });
         }
     }
 
-    async fn connection(self: Arc<Self>, socket: TcpStream, address: IpAddr, tls: TlsAcceptor) {
+    /// Answers one connection's requests. Returns it if it is to become a tunnel.
+    async fn connection(
+        self: Arc<Self>,
+        socket: TcpStream,
+        address: IpAddr,
+        tls: TlsAcceptor,
+    ) -> Option<(Upgrade, Caller)> {
         // Only a matter of speed.
         let _ = socket.set_nodelay(true);
+        let socket = BufReader::with_capacity(upgrade::READ_AHEAD_BYTES, socket);
         let handshake = tokio::time::timeout(self.patience.handshake, tls.accept(socket));
-        let stream = match handshake.await {
+        let stream: upgrade::Stream = match handshake.await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return debug!(%address, %error, "no TLS"),
-            Err(_) => return debug!(%address, "no TLS in time"),
+            Ok(Err(error)) => {
+                debug!(%address, %error, "no TLS");
+                return None;
+            }
+            Err(_) => {
+                debug!(%address, "no TLS in time");
+                return None;
+            }
         };
         let certificates = stream.get_ref().1.peer_certificates();
         let caller = Caller {
+            address,
             source: Source::of(address),
             certificate: certificates
                 .and_then(|chain| chain.first())
                 .map(|leaf| leaf.clone().into_owned()),
+            upgrade: upgrade::Slot::default(),
         };
         let patience = self.patience;
+        let asking = caller.clone();
         let service = service_fn(move |request| {
-            let (api, caller) = (Arc::clone(&self), caller.clone());
+            let (api, caller) = (Arc::clone(&self), asking.clone());
             async move { api.answer(request, caller).await }
         });
         let connection = hyper::server::conn::http1::Builder::new()
@@ -182,7 +231,8 @@ impl AgentApi {
             .max_buf_size(HEAD_LIMIT_BYTES)
             .max_headers(HEADERS_LIMIT)
             .auto_date_header(false)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
         tokio::pin!(connection);
         let done = tokio::select! {
             done = &mut connection => done,
@@ -190,13 +240,17 @@ impl AgentApi {
                 connection.as_mut().graceful_shutdown();
                 match tokio::time::timeout(patience.head + patience.body, connection).await {
                     Ok(done) => done,
-                    Err(_) => return debug!(%address, "connection cut"),
+                    Err(_) => {
+                        debug!(%address, "connection cut");
+                        return None;
+                    }
                 }
             }
         };
         if let Err(error) = done {
             debug!(%address, error = crate::feed::chain(&error), "connection ended");
         }
+        caller.upgrade.take().map(|upgrade| (upgrade, caller))
     }
 
     fn may_try(&self, buckets: &Mutex<Buckets>, source: Source) -> bool {

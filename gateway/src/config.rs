@@ -5,9 +5,9 @@
 //!
 //! ```toml
 //! name = "tokyo-1"
-//! udp_listen = "[::]:51820"
+//! udp_listen = ["[::]:51820", "[::]:443"]   # the default; one address may stand alone
 //! tls_listen = "[::]:443"
-//! public_endpoints = ["203.0.113.7:51820"]
+//! public_endpoints = ["203.0.113.7:51820", "203.0.113.7:443"]
 //! public_url = "https://gw.fund.example"
 //! identity_dir = "/etc/renkei/gateway"
 //! state_dir = "/var/lib/renkei-gateway"
@@ -19,6 +19,9 @@
 //! [portal]
 //! control_url = "https://10.0.0.5:8443"
 //! member_address = "10.0.0.5:8444"
+//!
+//! [operator]                  # optional: metrics and health
+//! listen = "127.0.0.1:9464"
 //! ```
 
 use std::ffi::OsString;
@@ -30,13 +33,15 @@ use reqwest::Url;
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
-/// Most addresses of its UDP port that a gateway tells agents.
+use crate::event_loop::SOCKETS_LIMIT;
+
+/// Most addresses of its UDP ports that a gateway tells agents.
 pub const PUBLIC_ENDPOINTS_LIMIT: usize = 8;
 
 /// Every key. `portal.control_url` is `RENKEI_PORTAL_CONTROL_URL` in the environment.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "name",
-    "udp_listen",
+    UDP_LISTEN,
     "tls_listen",
     PUBLIC_ENDPOINTS,
     "public_url",
@@ -46,10 +51,19 @@ const KEYS: [&str; 11] = [
     "tls.key_file",
     "portal.control_url",
     "portal.member_address",
+    "operator.listen",
 ];
 
-/// The one key that holds a list; the environment separates it by commas.
+/// The keys that hold lists; the environment separates them by commas.
+const UDP_LISTEN: &str = "udp_listen";
 const PUBLIC_ENDPOINTS: &str = "public_endpoints";
+
+/// The gateway's own UDP port, unless the configuration says otherwise.
+const WIREGUARD_PORT: u16 = 51820;
+
+/// The port of HTTPS: TCP for the agent API and the tunnel's last resort, UDP because HTTP/3
+/// has it opened in many networks.
+const HTTPS_PORT: u16 = 443;
 
 /// What all our variables begin with.
 const PREFIX: &str = "RENKEI_";
@@ -63,14 +77,15 @@ const TEST_PREFIX: &str = "RENKEI_TEST_";
 pub struct Config {
     /// The gateway's name, as its certificate has it.
     pub name: GatewayName,
-    /// Where WireGuard listens.
-    #[serde(default = "default_udp_listen")]
-    pub udp_listen: SocketAddr,
+    /// Where WireGuard listens: one address or a list. Agents try them in this order. Many
+    /// networks that stop other UDP let port 443 pass, for the sake of HTTP/3.
+    #[serde(default = "default_udp_listen", deserialize_with = "one_or_few")]
+    pub udp_listen: Vec<SocketAddr>,
     /// Where the agent API listens.
     #[serde(default = "default_tls_listen")]
     pub tls_listen: SocketAddr,
-    /// Where agents reach the UDP port, best first. Empty: the bound address, for a trial on
-    /// one machine.
+    /// Where agents reach the UDP ports, best first. Empty: the bound addresses, for a trial
+    /// on one machine.
     #[serde(default, deserialize_with = "few_endpoints")]
     pub public_endpoints: Vec<SocketAddr>,
     /// Where agents reach the agent API. Absent: the bound address.
@@ -85,6 +100,17 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// The portal.
     pub portal: PortalAddresses,
+    /// Metrics and health, for the operator's network only. Absent: nowhere.
+    #[serde(default)]
+    pub operator: Option<OperatorListener>,
+}
+
+/// Where the operator looks.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorListener {
+    /// Address and port of `/metrics`, `/health/live` and `/health/ready`.
+    pub listen: SocketAddr,
 }
 
 /// A certificate with its key, in PEM.
@@ -186,7 +212,9 @@ impl Config {
         let mut overridden = Vec::new();
         for (variable, text) in environment {
             let variable = variable.to_string_lossy().into_owned();
-            if !variable.starts_with(PREFIX) || variable.starts_with(TEST_PREFIX) {
+            let is_ours =
+                variable.starts_with(PREFIX) && variable != operator::log::FORMAT_VARIABLE;
+            if !is_ours || variable.starts_with(TEST_PREFIX) {
                 continue;
             }
             let Some(key) = KEYS.iter().find(|key| variable_of(key) == variable) else {
@@ -257,7 +285,7 @@ fn variable_of(key: &str) -> String {
 
 /// Writes `text` at `key`.
 fn put(table: &mut Table, key: &str, text: &str) {
-    let value = if key == PUBLIC_ENDPOINTS {
+    let value = if [UDP_LISTEN, PUBLIC_ENDPOINTS].contains(&key) {
         let parts = text.split(',').map(str::trim);
         let parts = parts.filter(|part| !part.is_empty());
         Value::Array(parts.map(Value::from).collect())
@@ -289,12 +317,36 @@ fn few_endpoints<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SocketAddr>, 
     Ok(endpoints)
 }
 
-fn default_udp_listen() -> SocketAddr {
-    (Ipv6Addr::UNSPECIFIED, 51820).into()
+fn one_or_few<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SocketAddr>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(
+        untagged,
+        expecting = "expected an address with a port, or a list of them"
+    )]
+    enum OneOrFew {
+        One(SocketAddr),
+        Few(Vec<SocketAddr>),
+    }
+    let addresses = match OneOrFew::deserialize(from)? {
+        OneOrFew::One(address) => vec![address],
+        OneOrFew::Few(addresses) => addresses,
+    };
+    if !(1..=SOCKETS_LIMIT).contains(&addresses.len()) {
+        return Err(serde::de::Error::custom(format_args!(
+            "1 to {SOCKETS_LIMIT} addresses"
+        )));
+    }
+    Ok(addresses)
+}
+
+fn default_udp_listen() -> Vec<SocketAddr> {
+    [WIREGUARD_PORT, HTTPS_PORT]
+        .map(|port| (Ipv6Addr::UNSPECIFIED, port).into())
+        .into()
 }
 
 fn default_tls_listen() -> SocketAddr {
-    (Ipv6Addr::UNSPECIFIED, 443).into()
+    (Ipv6Addr::UNSPECIFIED, HTTPS_PORT).into()
 }
 
 #[cfg(test)]
@@ -324,7 +376,8 @@ mod tests {
     #[test]
     fn a_small_file_is_enough() {
         let config = read(SMALL, &[]).unwrap();
-        assert_eq!(config.udp_listen.to_string(), "[::]:51820");
+        let udp: Vec<String> = config.udp_listen.iter().map(ToString::to_string).collect();
+        assert_eq!(udp, ["[::]:51820", "[::]:443"]);
         assert_eq!(config.tls_listen.to_string(), "[::]:443");
         assert_eq!(config.public_url, None);
         assert!(config.identity_dir.is_absolute(), "starts at the file");
@@ -350,6 +403,8 @@ mod tests {
     fn a_wrong_value_names_its_key() {
         for (key, line) in [
             ("udp_listen", "udp_listen = \"everywhere\""),
+            ("udp_listen", "udp_listen = []"),
+            ("udp_listen", "udp_listen = [\"[::]:1\", \"everywhere\"]"),
             ("tls_listen", "tls_listen = 443"),
             ("public_url", "public_url = \"http://plain.example\""),
             ("public_url", "public_url = \"https://gw.example/path\""),
@@ -358,6 +413,12 @@ mod tests {
             let error = read(&format!("{line}\n{SMALL}"), &[]).unwrap_err();
             assert!(error.to_string().contains(key), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn one_address_may_stand_alone() {
+        let config = read(&format!("udp_listen = \"127.0.0.1:5\"\n{SMALL}"), &[]).unwrap();
+        assert_eq!(config.udp_listen, ["127.0.0.1:5".parse().unwrap()]);
     }
 
     #[test]
@@ -378,7 +439,7 @@ mod tests {
             "",
             &[
                 ("RENKEI_NAME", "osaka"),
-                ("RENKEI_UDP_LISTEN", "127.0.0.1:0"),
+                ("RENKEI_UDP_LISTEN", "127.0.0.1:0, [::1]:443"),
                 ("RENKEI_TLS_LISTEN", "127.0.0.1:1"),
                 (
                     "RENKEI_PUBLIC_ENDPOINTS",
@@ -391,11 +452,13 @@ mod tests {
                 ("RENKEI_TLS_KEY_FILE", "/k.pem"),
                 ("RENKEI_PORTAL_CONTROL_URL", "https://[fd00::1]:8443"),
                 ("RENKEI_PORTAL_MEMBER_ADDRESS", "127.0.0.1:8444"),
+                ("RENKEI_OPERATOR_LISTEN", "127.0.0.1:9464"),
             ],
         )
         .unwrap();
         assert_eq!(config.name.as_str(), "osaka");
-        assert_eq!(config.udp_listen.to_string(), "127.0.0.1:0");
+        assert_eq!(config.udp_listen[0].to_string(), "127.0.0.1:0");
+        assert_eq!(config.udp_listen[1].to_string(), "[::1]:443");
         assert_eq!(config.tls_listen.to_string(), "127.0.0.1:1");
         assert_eq!(config.public_endpoints.len(), 2);
         assert_eq!(config.public_url.unwrap().as_str(), "https://gw.example");
@@ -404,13 +467,19 @@ mod tests {
         assert_eq!(config.tls.unwrap().key_file, Path::new("/k.pem"));
         assert_eq!(config.portal.control_url.host(), "fd00::1");
         assert_eq!(config.portal.member_address.port(), 8444);
+        assert_eq!(config.operator.unwrap().listen.port(), 9464);
     }
 
     #[test]
     fn an_unknown_variable_of_ours_is_named_and_others_are_let_be() {
         let error = read(SMALL, &[("RENKEI_UDP_LISTN", "x")]).unwrap_err();
         assert!(error.to_string().contains("RENKEI_UDP_LISTN"), "{error}");
-        read(SMALL, &[("PATH", "/bin"), ("RENKEI_TEST_POSTGRES", "x")]).unwrap();
+        let others = [
+            ("PATH", "/bin"),
+            ("RENKEI_TEST_POSTGRES", "x"),
+            ("RENKEI_LOG_FORMAT", "json"),
+        ];
+        read(SMALL, &others).unwrap();
     }
 
     #[test]

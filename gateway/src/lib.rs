@@ -11,10 +11,12 @@ pub mod event_loop;
 pub mod feed;
 pub mod grants;
 pub mod identity;
+pub mod metrics;
 pub mod portal;
 pub mod reports;
 pub mod serve;
 pub mod state;
+pub mod tls_tunnel;
 
 #[cfg(test)]
 mod stories;

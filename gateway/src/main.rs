@@ -1,9 +1,8 @@
 //! The gateway program: reads its arguments and settings, runs until it is told to stop.
 //!
-//! Logs go to stderr (`RUST_LOG`). Exit codes: 0 done, 1 failed, 2 wrong usage or
+//! Logs go to stderr (`RUST_LOG`, `RENKEI_LOG_FORMAT`). Exit codes: 0 done, 1 failed, 2 wrong usage or
 //! configuration.
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,7 +12,6 @@ use gateway::config::Config;
 use gateway::serve::Gateway;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::error;
-use tracing_subscriber::EnvFilter;
 
 /// What is logged if `RUST_LOG` does not say.
 const DEFAULT_LOG: &str = "info";
@@ -45,8 +43,8 @@ fn main() -> ExitCode {
         config,
         command: Command::Serve,
     } = Arguments::parse();
-    if let Err(error) = log_to_stderr() {
-        eprintln!("gateway: {error:#}");
+    if let Err(error) = operator::log::to_stderr(DEFAULT_LOG) {
+        eprintln!("gateway: {error}");
         return USAGE.into();
     }
     let config = match Config::load(&config, std::env::vars_os()) {
@@ -78,20 +76,5 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     };
     let gateway = Gateway::bind(config).await?;
     gateway.run(stop).await?;
-    Ok(())
-}
-
-fn log_to_stderr() -> anyhow::Result<()> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(text) if !text.is_empty() => {
-            EnvFilter::try_new(text).context("RUST_LOG is not understood")?
-        }
-        Ok(_) | Err(_) => EnvFilter::new(DEFAULT_LOG),
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
     Ok(())
 }

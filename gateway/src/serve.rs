@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use operator::{CannotListen, Check, Checks, Operator};
 use protocol::Bytes32;
 use protocol::control::GatewayHello;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -24,9 +25,11 @@ use crate::config::Config;
 use crate::event_loop::{DataPath, DataPathConfig, DataPathError};
 use crate::feed::{Feed, FeedState, SILENCE_LIMIT};
 use crate::identity::{Identity, IdentityError};
+use crate::metrics::{self, Figures};
 use crate::portal::{Portal, PortalError};
 use crate::reports;
 use crate::state::{self, Listening, StateError};
+use crate::tls_tunnel::{self, Entrance};
 
 /// Connections to the agent API that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -56,6 +59,9 @@ pub enum ServeError {
     /// The data path cannot start or go on.
     #[error(transparent)]
     DataPath(#[from] DataPathError),
+    /// The operator's listener cannot listen.
+    #[error(transparent)]
+    Operator(#[from] CannotListen),
     /// The agent API cannot listen.
     #[error("cannot listen for agents on {address}")]
     Listen {
@@ -78,9 +84,11 @@ pub struct Gateway {
     api_listener: TcpListener,
     api_tls: Arc<rustls::ServerConfig>,
     feed: Feed,
+    operator: Option<Operator>,
     portal: Portal,
     commands: mpsc::Sender<Command>,
     to_data_path: mpsc::Receiver<Command>,
+    carried: mpsc::Receiver<tls_tunnel::News>,
     ended: mpsc::Sender<Ended>,
     reports: mpsc::Receiver<Ended>,
 }
@@ -98,7 +106,12 @@ impl Gateway {
         let api_tls = identity.agent_api(config.tls.as_ref())?;
 
         let data_path = DataPath::bind(DataPathConfig {
-            listen: every_address(config.udp_listen),
+            listen: config
+                .udp_listen
+                .iter()
+                .copied()
+                .map(every_address)
+                .collect(),
             secret_key,
             tls: identity.inside_tunnel()?,
             portal_member: config.portal.member_address,
@@ -109,12 +122,7 @@ impl Gateway {
             source,
         };
         let api_listener = listen(every_address(config.tls_listen)).map_err(no_listener)?;
-        let listening = Listening {
-            udp: data_path.local_addr().map_err(no_listener)?,
-            tls: api_listener.local_addr().map_err(no_listener)?,
-        };
-        state::write_listening(&config.state_dir, listening)?;
-
+        let (entrance, carried) = Entrance::new();
         let (commands, to_data_path) = mpsc::channel(COMMAND_QUEUE);
         let (ended, reports) = mpsc::channel(ENDED_QUEUE);
         let (state, feed_state) = watch::channel(FeedState::Lost);
@@ -122,12 +130,30 @@ impl Gateway {
             portal.clone(),
             commands.clone(),
             ended.clone(),
-            feed_state,
+            feed_state.clone(),
+            entrance,
             clock::now,
         );
+        let operator = match &config.operator {
+            Some(at) => {
+                let figures = data_path.figures();
+                let registry =
+                    metrics::registry(figures.clone(), feed_state.clone(), api.metrics());
+                let checks = checks(figures, feed_state);
+                Some(Operator::bind(at.listen, registry, checks).await?)
+            }
+            None => None,
+        };
+        let listening = Listening {
+            udp: data_path.local_addrs().map_err(no_listener)?,
+            tls: api_listener.local_addr().map_err(no_listener)?,
+            operator: operator.as_ref().and_then(|at| at.local_addr().ok()),
+        };
+        state::write_listening(&config.state_dir, &listening)?;
+
         let feed = Feed {
             portal: portal.clone(),
-            hello: hello(config, wireguard_public_key, listening),
+            hello: hello(config, wireguard_public_key, &listening),
             commands: commands.clone(),
             reports: ended.clone(),
             state,
@@ -141,17 +167,19 @@ impl Gateway {
             api_listener,
             api_tls,
             feed,
+            operator,
             portal,
             commands,
             to_data_path,
+            carried,
             ended,
             reports,
         })
     }
 
     /// Where it listens.
-    pub fn listening(&self) -> Listening {
-        self.listening
+    pub fn listening(&self) -> &Listening {
+        &self.listening
     }
 
     /// Serves until `stop` is done, then ends every session.
@@ -159,12 +187,16 @@ impl Gateway {
     /// # Errors
     /// [`ServeError`] if a part fails for good.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Listening { udp, tls } = self.listening;
-        info!(%udp, %tls, "gateway listens");
-        let mut data_path = tokio::spawn(self.data_path.run(self.to_data_path, self.ended));
+        let Listening { udp, tls, .. } = &self.listening;
+        info!(?udp, %tls, "gateway listens");
+        let running = self
+            .data_path
+            .run(self.to_data_path, self.carried, self.ended);
+        let mut data_path = tokio::spawn(running);
         let mut api = tokio::spawn(self.api.serve(self.api_listener, self.api_tls));
         let mut feed = tokio::spawn(self.feed.run());
         let mut reports = tokio::spawn(reports::run(self.portal, self.reports));
+        let operator = self.operator.map(|at| tokio::spawn(at.serve()));
         let outcome = tokio::select! {
             () = stop => Ok(()),
             ended = &mut data_path => Err(why_ended(ended)),
@@ -184,8 +216,29 @@ impl Gateway {
                 warn!("the portal was not told of every session's end");
             }
         }
+        if let Some(operator) = operator {
+            operator.abort();
+        }
         outcome
     }
+}
+
+/// Ready: the portal's grants are known, and the data path goes round.
+fn checks(figures: watch::Receiver<Figures>, feed: watch::Receiver<FeedState>) -> Checks {
+    Box::new(move || {
+        let is_live = matches!(*feed.borrow(), FeedState::Live(_));
+        let is_running = figures.borrow().are_fresh(clock::now().mono);
+        Box::pin(std::future::ready(vec![
+            Check {
+                part: "feed",
+                is_well: is_live,
+            },
+            Check {
+                part: "data path",
+                is_well: is_running,
+            },
+        ]))
+    })
 }
 
 async fn say_farewell(
@@ -215,10 +268,10 @@ fn why_ended(ended: Result<Result<(), DataPathError>, tokio::task::JoinError>) -
     }
 }
 
-fn hello(config: &Config, wireguard_public_key: Bytes32, listening: Listening) -> GatewayHello {
+fn hello(config: &Config, wireguard_public_key: Bytes32, listening: &Listening) -> GatewayHello {
     let mut endpoints = config.public_endpoints.clone();
     if endpoints.is_empty() {
-        endpoints.push(on_loopback(listening.udp));
+        endpoints.extend(listening.udp.iter().copied().map(on_loopback));
     }
     let url = match &config.public_url {
         Some(url) => url.as_str().to_owned(),

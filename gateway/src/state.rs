@@ -20,12 +20,15 @@ const SECRET_MODE: u32 = 0o600;
 const PUBLIC_MODE: u32 = 0o644;
 
 /// Where the gateway listens, for scripts that started it on port 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Listening {
-    /// WireGuard.
-    pub udp: SocketAddr,
+    /// WireGuard, in the order of the configuration.
+    pub udp: Vec<SocketAddr>,
     /// The agent API.
     pub tls: SocketAddr,
+    /// Metrics and health.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<SocketAddr>,
 }
 
 /// Why the folder cannot be used. The text names the file.
@@ -76,9 +79,9 @@ pub fn wireguard_key(folder: &Path) -> Result<SecretKey, StateError> {
 ///
 /// # Errors
 /// [`StateError::File`] if it cannot be written.
-pub fn write_listening(folder: &Path, listening: Listening) -> Result<(), StateError> {
+pub fn write_listening(folder: &Path, listening: &Listening) -> Result<(), StateError> {
     let path = folder.join(LISTENING_FILE);
-    let text = serde_json::to_string(&listening).map_err(|error| StateError::File {
+    let text = serde_json::to_string(listening).map_err(|error| StateError::File {
         path: path.clone(),
         source: error.into(),
     })?;
@@ -141,15 +144,19 @@ mod tests {
     fn scripts_can_read_where_it_listens() {
         let folder = tempfile::tempdir().unwrap();
         let listening = Listening {
-            udp: "127.0.0.1:51820".parse().unwrap(),
+            udp: vec![
+                "127.0.0.1:51820".parse().unwrap(),
+                "[::1]:443".parse().unwrap(),
+            ],
             tls: "[::1]:443".parse().unwrap(),
+            operator: None,
         };
-        write_listening(folder.path(), listening).unwrap();
-        write_listening(folder.path(), listening).unwrap();
+        write_listening(folder.path(), &listening).unwrap();
+        write_listening(folder.path(), &listening).unwrap();
         let text = std::fs::read_to_string(folder.path().join(LISTENING_FILE)).unwrap();
         assert_eq!(
             text,
-            "{\"udp\":\"127.0.0.1:51820\",\"tls\":\"[::1]:443\"}\n"
+            "{\"udp\":[\"127.0.0.1:51820\",\"[::1]:443\"],\"tls\":\"[::1]:443\"}\n"
         );
     }
 }

@@ -7,6 +7,8 @@ mod at_the_door;
 mod authorities;
 mod following_the_portal;
 mod gateway;
+mod over_tls;
 mod portal;
 mod relaying;
 mod the_whole_gateway;
+mod what_is_logged;

@@ -63,7 +63,8 @@ fn it_starts_without_the_portal_says_where_it_listens_and_ends_when_told() {
         let listening: serde_json::Value = serde_json::from_str(&listening).unwrap();
         let tls = listening["tls"].as_str().unwrap();
         std::net::TcpStream::connect(tls).unwrap();
-        assert!(listening["udp"].as_str().unwrap().starts_with("127.0.0.1:"));
+        let udp = listening["udp"][0].as_str().unwrap();
+        assert!(udp.starts_with("127.0.0.1:"));
 
         let pid = child.id().to_string();
         assert!(

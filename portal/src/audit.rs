@@ -19,6 +19,7 @@ use crate::ids::{
     EstablishmentId, FilingId, NoticeId, RegistrationCodeId, StaffId, SubmissionId, UserId,
 };
 use crate::keys::{MasterKey, Purpose};
+use crate::metrics::metrics;
 use protocol::EnrolmentId;
 
 /// Rows that [`verify`] reads at a time.
@@ -246,6 +247,7 @@ pub async fn record_with(
         .execute(&mut **tx)
         .await
         .map_err(StoreError::doing("move the end of the audit log"))?;
+    metrics().count_act(&act);
     Ok(())
 }
 
@@ -382,6 +384,19 @@ impl Actor {
 }
 
 impl Act {
+    /// The word that stands in the row.
+    pub fn word(&self) -> &'static str {
+        self.columns().0
+    }
+
+    /// What distinguishes acts of one word from each other, as far as it is a word too.
+    pub fn detail(&self) -> &'static str {
+        match self {
+            Self::SessionRefused(code) | Self::SessionEnded(_, code) => code,
+            _ => "",
+        }
+    }
+
     /// Word, object's kind, object's id, as they stand in the row.
     fn columns(&self) -> (&'static str, &'static str, String) {
         match self {

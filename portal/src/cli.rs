@@ -17,7 +17,6 @@ use portal::keys::MasterKey;
 use portal::page_images::worker;
 use portal::staff::StaffRole;
 use protocol::GatewayName;
-use tracing_subscriber::EnvFilter;
 
 mod copies;
 mod gateway;
@@ -179,12 +178,10 @@ pub(crate) fn run() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| DEFAULT_LOG.into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+    if let Err(error) = operator::log::to_stderr(DEFAULT_LOG) {
+        eprintln!("portal: {error}");
+        return ExitCode::from(USAGE);
+    }
     // A second provider is an error only if somebody installed one before us.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -40,6 +40,17 @@ pub struct Config {
     /// let the operating system choose ports.
     #[serde(default)]
     pub state_dir: Option<PathBuf>,
+    /// Metrics and health, for the operator's network only. Absent: nowhere.
+    #[serde(default)]
+    pub operator: Option<OperatorListener>,
+}
+
+/// Where the operator looks.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorListener {
+    /// Address and port of `/metrics`, `/health/live` and `/health/ready`.
+    pub listen: SocketAddr,
 }
 
 /// One HTTPS listener for people.
@@ -151,10 +162,11 @@ const KEYS: &[&str] = &[
     "smtp.password",
     "smtp.from",
     "smtp.ca_file",
+    "operator.listen",
 ];
 
 /// Variables with our prefix that are no keys.
-const OTHER_VARIABLES: &[&str] = &["RENKEI_MASTER_KEY"];
+const OTHER_VARIABLES: &[&str] = &["RENKEI_MASTER_KEY", operator::log::FORMAT_VARIABLE];
 /// Variables of the test suite.
 const TEST_PREFIX: &str = "RENKEI_TEST_";
 

@@ -171,6 +171,12 @@ impl Db {
         tx.commit().await.map_err(StoreError::doing("commit"))
     }
 
+    /// Says whether the database answers.
+    pub async fn answers(&self) -> Result<(), StoreError> {
+        let asked = sqlx::query("SELECT 1").execute(&self.pool).await;
+        asked.map(|_| ()).map_err(StoreError::doing("ask"))
+    }
+
     /// For reading outside a transaction.
     pub fn pool(&self) -> &AnyPool {
         &self.pool

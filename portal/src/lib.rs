@@ -26,6 +26,7 @@ pub mod ids;
 pub mod keys;
 pub mod listeners;
 pub mod mail;
+pub mod metrics;
 pub mod notices;
 pub mod one_time_codes;
 pub mod page_images;

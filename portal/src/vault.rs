@@ -104,6 +104,17 @@ impl Vault {
         Ok(Self::new(Arc::new(store.with_fsync(true))))
     }
 
+    /// Says whether a document could be put away now. It writes a byte, for a full disk can
+    /// still be read.
+    ///
+    /// # Errors
+    /// [`VaultError::Store`] if it could not.
+    pub async fn takes(&self) -> Result<(), VaultError> {
+        let probe = object_store::path::Path::from(PROBE);
+        let put = self.store.put(&probe, PutPayload::from_static(b".")).await;
+        put.map(|_| ()).map_err(VaultError::Store)
+    }
+
     /// Seals a document and puts it away for good.
     ///
     /// # Errors
@@ -186,6 +197,9 @@ impl Vault {
         }
     }
 }
+
+/// What is written to find out whether documents could be.
+const PROBE: &str = "health/probe";
 
 /// Where a document lies. Folders are named by the end of the identifier, which is random.
 fn place(id: DocumentId) -> object_store::path::Path {

@@ -7,6 +7,7 @@
 //! | `GET /v1/status` | a device | [`ServiceStatus`] |
 //! | `POST /v1/sessions` | a device | [`AgentGrant`] |
 //! | `POST /v1/sessions/{id}/end` | a device | 204 |
+//! | `GET` [`TUNNEL_PATH`] | a device | 101, then datagrams |
 //!
 //! Every refusal has the body [`Refusal`]. "A device" means a TLS client certificate that
 //! the fund issued and has not revoked. Times are Unix milliseconds, UTC.
@@ -216,6 +217,23 @@ pub enum RefusalCode {
     NotFound,
     /// The gateway cannot reach the portal, or the portal its database.
     Unavailable,
+}
+
+impl RefusalCode {
+    /// The word that stands in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::WrongCode => "wrong_code",
+            Self::TooManyDevices => "too_many_devices",
+            Self::TooManyRequests => "too_many_requests",
+            Self::Revoked => "revoked",
+            Self::NoDevice => "no_device",
+            Self::BadRequest => "bad_request",
+            Self::NotFound => "not_found",
+            Self::Unavailable => "unavailable",
+        }
+    }
 }
 
 /// [`EndReason`] as it travels: the JSON word, and the QUIC application close code.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::{Response, StatusCode};
 use protocol::agent_api::{Refusal, RefusalCode};
 
@@ -88,6 +88,15 @@ pub(super) fn json(status: StatusCode, body: Bytes) -> Reply {
     let kind = HeaderValue::from_static("application/json");
     reply.headers_mut().insert(CONTENT_TYPE, kind);
     never_stored(reply)
+}
+
+/// What comes behind this answer is no HTTP any more.
+pub(super) fn switching_to(what: &'static str) -> Reply {
+    let mut reply = bare(StatusCode::SWITCHING_PROTOCOLS);
+    let headers = reply.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static(what));
+    reply
 }
 
 fn bare(status: StatusCode) -> Reply {

@@ -5,10 +5,10 @@ use std::convert::Infallible;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONNECTION, HeaderValue, UPGRADE};
 use hyper::{HeaderMap, Method, Request};
 use protocol::SessionId;
-use protocol::agent_api::{BODY_LIMIT_BYTES, EndCode};
+use protocol::agent_api::{BODY_LIMIT_BYTES, EndCode, Refusal, RefusalCode, TUNNEL_UPGRADE};
 use protocol::control::SessionOpened;
 use tracing::{debug, info, warn};
 
@@ -18,8 +18,9 @@ use crate::grants::from_unix_ms;
 use crate::identity::fingerprint;
 use crate::portal::{Answer, Relay};
 
-use super::answers::{Refused, Reply, json, passed_on};
-use super::routes::{Route, Standing};
+use super::answers::{Refused, Reply, json, passed_on, switching_to};
+use super::routes::Route;
+use super::upgrade::Upgrade;
 use super::{AgentApi, Caller};
 
 /// How much of an overlong body is read and thrown away, in bytes, so that the client gets
@@ -35,21 +36,28 @@ impl AgentApi {
         request: Request<Incoming>,
         caller: Caller,
     ) -> Result<Reply, Infallible> {
-        let reply = self.handle(request, &caller).await;
-        Ok(reply.unwrap_or_else(|refused| {
+        let route = Route::find(request.method(), request.uri().path(), caller.standing());
+        let reply = match route {
+            Some(route) => self.handle(route, request, &caller).await,
+            None => Err(Refused::NotFound),
+        };
+        let reply = reply.unwrap_or_else(|refused| {
             debug!(%refused, "refused");
             refused.reply()
-        }))
+        });
+        let label = route.map_or("none", Route::label);
+        self.metrics.answered(label, reply.status());
+        Ok(reply)
     }
 
-    async fn handle(&self, request: Request<Incoming>, caller: &Caller) -> Result<Reply, Refused> {
+    async fn handle(
+        &self,
+        route: Route,
+        mut request: Request<Incoming>,
+        caller: &Caller,
+    ) -> Result<Reply, Refused> {
+        let upgrade = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
-        let standing = match caller.certificate {
-            Some(_) => Standing::Device,
-            None => Standing::Stranger,
-        };
-        let route =
-            Route::find(&head.method, head.uri.path(), standing).ok_or(Refused::NotFound)?;
         match route {
             Route::Enrol => {
                 if !self.may_try(&self.attempts, caller.source) {
@@ -80,6 +88,14 @@ impl AgentApi {
                 let body = self.take_body(body).await?;
                 self.end_session(session, body, caller).await
             }
+            Route::Tunnel => {
+                if !asks_for_tunnel(&head.headers) {
+                    return Err(Refused::NotFound);
+                }
+                let place = self.entrance.place().ok_or(Refused::Unavailable)?;
+                caller.upgrade.put(Upgrade { upgrade, place });
+                Ok(switching_to(TUNNEL_UPGRADE))
+            }
         }
     }
 
@@ -87,6 +103,7 @@ impl AgentApi {
     async fn open_session(&self, body: Bytes, caller: &Caller) -> Result<Reply, Refused> {
         let asked_in = *self.feed.borrow();
         if asked_in == FeedState::Lost {
+            self.metrics.refused(RefusalCode::Unavailable);
             warn!("no session opened: the portal's feed is lost");
             return Err(Refused::Unavailable);
         }
@@ -94,6 +111,9 @@ impl AgentApi {
             .relay(Route::OpenSession, Some(body), Some(caller), None)
             .await?;
         if !answer.status.is_success() {
+            let refusal: Option<Refusal> = serde_json::from_slice(&answer.body).ok();
+            let code = refusal.map_or(RefusalCode::Unavailable, |refusal| refusal.code);
+            self.metrics.refused(code);
             return Ok(passed_on(answer));
         }
         let opened: SessionOpened = serde_json::from_slice(&answer.body).map_err(|error| {
@@ -109,6 +129,7 @@ impl AgentApi {
                 Ok(json(status, agent.into()))
             }
             Err(why) => {
+                self.metrics.refused(RefusalCode::Unavailable);
                 warn!(%session, why, "session not let in");
                 feed::report_refused(&self.reports, session);
                 Err(Refused::Unavailable)
@@ -162,7 +183,7 @@ impl AgentApi {
         device: Option<&Caller>,
         authorization: Option<HeaderValue>,
     ) -> Result<Answer, Refused> {
-        let (method, path): (Method, String) = route.at_portal();
+        let (method, path): (Method, String) = route.at_portal().ok_or(Refused::NotFound)?;
         let request = Relay {
             method,
             path,
@@ -203,6 +224,18 @@ async fn collect(mut body: Incoming) -> Result<Bytes, Refused> {
         return Err(Refused::TooLong);
     }
     Ok(whole.freeze())
+}
+
+/// Says whether the request is one for the upgrade that there is.
+fn asks_for_tunnel(headers: &HeaderMap) -> bool {
+    let names = |field, name: &str| {
+        let values = headers.get_all(field).iter();
+        let mut words = values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','));
+        words.any(|word| word.trim().eq_ignore_ascii_case(name))
+    };
+    names(CONNECTION, "upgrade") && names(UPGRADE, TUNNEL_UPGRADE)
 }
 
 /// The one header that is passed on.

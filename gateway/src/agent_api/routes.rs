@@ -20,6 +20,8 @@ pub(super) enum Route {
     OpenSession,
     /// `POST /v1/sessions/{id}/end`
     EndSession(SessionId),
+    /// `GET /v1/tunnel`: the gateway's own, not relayed.
+    Tunnel,
 }
 
 /// Whether the caller showed a device certificate.
@@ -37,28 +39,46 @@ impl Route {
             (&Method::POST, ["enrolments"]) => Self::Enrol,
             (&Method::GET, ["enrolments", id]) => Self::Enrolment(id.parse().ok()?),
             (&Method::GET, ["status"]) => Self::Status,
+            (&Method::GET, ["tunnel"]) => Self::Tunnel,
             (&Method::POST, ["sessions"]) => Self::OpenSession,
             (&Method::POST, ["sessions", id, "end"]) => Self::EndSession(id.parse().ok()?),
             _ => return None,
         };
         match (route, standing) {
             (Self::Enrol | Self::Enrolment(_), Standing::Stranger | Standing::Device)
-            | (Self::Status | Self::OpenSession | Self::EndSession(_), Standing::Device) => {
-                Some(route)
-            }
-            (Self::Status | Self::OpenSession | Self::EndSession(_), Standing::Stranger) => None,
+            | (
+                Self::Status | Self::OpenSession | Self::EndSession(_) | Self::Tunnel,
+                Standing::Device,
+            ) => Some(route),
+            (
+                Self::Status | Self::OpenSession | Self::EndSession(_) | Self::Tunnel,
+                Standing::Stranger,
+            ) => None,
         }
     }
 
-    /// The method and path at the portal.
-    pub(super) fn at_portal(self) -> (Method, String) {
+    /// Its name among the operator's numbers.
+    pub(super) fn label(self) -> &'static str {
         match self {
+            Self::Enrol => "enrol",
+            Self::Enrolment(_) => "enrolment",
+            Self::Status => "status",
+            Self::OpenSession => "open_session",
+            Self::EndSession(_) => "end_session",
+            Self::Tunnel => "tunnel",
+        }
+    }
+
+    /// The method and path at the portal. None: it is not asked.
+    pub(super) fn at_portal(self) -> Option<(Method, String)> {
+        Some(match self {
             Self::Enrol => (Method::POST, "/v1/enrolments".to_owned()),
             Self::Enrolment(id) => (Method::GET, format!("/v1/enrolments/{id}")),
             Self::Status => (Method::GET, "/v1/status".to_owned()),
             Self::OpenSession => (Method::POST, "/v1/sessions".to_owned()),
             Self::EndSession(id) => (Method::POST, format!("/v1/sessions/{id}/end")),
-        }
+            Self::Tunnel => return None,
+        })
     }
 }
 
@@ -82,7 +102,10 @@ mod tests {
     fn a_device_finds_everything() {
         for (method, path) in every_device_request() {
             let route = Route::find(&method, &path, Standing::Device).unwrap();
-            assert_eq!(route.at_portal(), (method, path));
+            match route {
+                Route::Tunnel => assert_eq!(route.at_portal(), None, "the gateway's own"),
+                _ => assert_eq!(route.at_portal(), Some((method, path))),
+            }
         }
     }
 
@@ -117,11 +140,15 @@ mod tests {
     fn an_id_is_written_anew_for_the_portal() {
         let odd = format!("/v1/sessions/{{{}}}/end", ID.to_uppercase());
         let route = Route::find(&Method::POST, &odd, Standing::Device).unwrap();
-        assert_eq!(route.at_portal().1, format!("/v1/sessions/{ID}/end"));
+        assert_eq!(
+            route.at_portal().unwrap().1,
+            format!("/v1/sessions/{ID}/end")
+        );
     }
 
-    fn every_device_request() -> [(Method, String); 3] {
+    fn every_device_request() -> [(Method, String); 4] {
         [
+            (Method::GET, "/v1/tunnel".to_owned()),
             (Method::GET, "/v1/status".to_owned()),
             (Method::POST, "/v1/sessions".to_owned()),
             (Method::POST, format!("/v1/sessions/{ID}/end")),

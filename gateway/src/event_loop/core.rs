@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use access::Moment;
 use bytes::Bytes;
-use protocol::SessionId;
 use protocol::agent_api::{EndCode, GATEWAY_INNER_ADDRESS, TunnelMessage};
 use protocol::control::Grant;
+use protocol::{Bytes32, SessionId};
 use time::OffsetDateTime;
 use tunnel::keys::{PresharedKey, PublicKey};
 use tunnel::server::{Outgoing, PeerConfig, PeerId, Route, ServerTunnels};
@@ -60,6 +60,7 @@ pub struct Core<R> {
     grants: Grants,
     relay: R,
     unreported: VecDeque<Ended>,
+    ended: VecDeque<(PeerId, EndCode)>,
 }
 
 impl<R: Relay> Core<R> {
@@ -70,6 +71,7 @@ impl<R: Relay> Core<R> {
             grants: Grants::new(),
             relay,
             unreported: VecDeque::new(),
+            ended: VecDeque::new(),
         }
     }
 
@@ -109,13 +111,34 @@ impl<R: Relay> Core<R> {
         self.settle(now);
     }
 
-    /// Reads one datagram from the internet.
-    pub fn handle_datagram(&mut self, from: Route, datagram: &[u8], now: Moment) {
+    /// Reads one datagram from the internet. Returns whose it was, if it was authentic.
+    pub fn handle_datagram(&mut self, from: Route, datagram: &[u8], now: Moment) -> Option<PeerId> {
         let grants = &self.grants;
         self.tunnels
             .handle_datagram(now.mono, from, datagram, |peer| {
                 grants.is_admitted(session_of(peer), now)
-            });
+            })
+    }
+
+    /// Reads one datagram out of a TLS connection in which a device has shown its certificate:
+    /// only sessions of that device may pass there. Returns whose it was, if it was authentic.
+    pub fn handle_device_datagram(
+        &mut self,
+        from: Route,
+        device_certificate_sha256: &Bytes32,
+        datagram: &[u8],
+        now: Moment,
+    ) -> Option<PeerId> {
+        let grants = &self.grants;
+        self.tunnels
+            .handle_datagram(now.mono, from, datagram, |peer| {
+                let session = session_of(peer);
+                let grant = grants.grant(session);
+                grants.is_admitted(session, now)
+                    && grant.is_some_and(|grant| {
+                        grant.device_certificate_sha256 == *device_certificate_sha256
+                    })
+            })
     }
 
     /// Does what is due, then hears what grants and tunnels have to tell until both are
@@ -145,6 +168,12 @@ impl<R: Relay> Core<R> {
             .poll_transmit(now.mono, max_datagrams, buffer, |peer| {
                 grants.is_admitted(session_of(peer), now)
             })
+    }
+
+    /// Returns a session that has ended since the last time, for whoever keeps ways open for
+    /// it. Its farewell is among what [`Self::poll_transmit`] gives next.
+    pub fn poll_ended(&mut self) -> Option<(PeerId, EndCode)> {
+        self.ended.pop_front()
     }
 
     /// Whether a session's end waits to be reported.
@@ -213,6 +242,10 @@ impl<R: Relay> Core<R> {
                 self.relay.drop_peer(peer);
                 let traffic = self.tunnels.remove_peer(peer, reason as u64, now.mono);
                 let traffic = traffic.unwrap_or_default();
+                if self.ended.len() >= UNREPORTED_LIMIT {
+                    self.ended.pop_front();
+                }
+                self.ended.push_back((peer, reason));
                 if self.unreported.len() >= UNREPORTED_LIMIT {
                     self.unreported.pop_front();
                 }
@@ -244,7 +277,15 @@ impl<R: Relay> Core<R> {
             }
             server::Event::Disconnected { peer, reason } => {
                 let session = session_of(peer);
-                tracing::info!(%session, %reason, "tunnel connection over");
+                let why = match reason {
+                    CloseReason::ByPeer { .. } => "closed by the PC",
+                    CloseReason::ByUs => "closed here",
+                    CloseReason::TimedOut => "timed out",
+                    CloseReason::Failed(_) => "failed",
+                };
+                tracing::info!(%session, why, "tunnel connection over");
+                // A PC chooses the words of its own failures.
+                tracing::debug!(%session, %reason, "why it is over");
                 self.relay.drop_peer(peer);
                 match reason {
                     // Whatever code the agent gives: it is the one who left.

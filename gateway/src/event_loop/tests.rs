@@ -12,18 +12,22 @@ use rcgen::{
 };
 use rustls::RootCertStore;
 use rustls::time_provider::DefaultTimeProvider;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tunnel::client::{ClientConfig, ClientTunnel, Event};
+use tunnel::frames::{self, Decoder, Frames};
 use tunnel::keys::{PresharedKey, PublicKey};
 use tunnel::tls::{self, Identity};
 use tunnel::{CloseReason, MAX_SEGMENTS, Read, ReadError, StreamId};
 use uuid::Uuid;
 
+mod over_tls;
+
 use super::*;
 use crate::grants::Refused;
+use crate::tls_tunnel::Entrance;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const GATEWAY: &str = "one.gateway.renkei.internal";
@@ -31,7 +35,8 @@ const PROXY_KEY: Bytes32 = Bytes32([5; 32]);
 const MEGABYTE: usize = 1_000_000;
 
 struct Office {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
+    entrance: Entrance,
     gateway_key: PublicKey,
     commands: mpsc::Sender<Command>,
     ended: mpsc::Receiver<Ended>,
@@ -45,12 +50,36 @@ struct Office {
 
 struct Pc {
     session: SessionId,
+    certificate_sha256: Bytes32,
     socket: Socket,
+    /// In use instead of the socket, if there is one.
+    tls: Option<OverTls>,
+    heard_from: Option<SocketAddr>,
     gateway: SocketAddr,
     tunnel: ClientTunnel,
     batch: Batch,
     buffer: Vec<u8>,
     events: Vec<Event>,
+}
+
+/// What a TLS connection would carry, without the TLS.
+struct OverTls {
+    io: DuplexStream,
+    decoder: Decoder,
+    reads: bool,
+    is_over: bool,
+}
+
+impl OverTls {
+    /// Waits for datagrams; for ever if there are none to come.
+    async fn next(way: &mut Option<Self>) -> Frames {
+        let Some(tls) = way.as_mut().filter(|tls| tls.reads && !tls.is_over) else {
+            return std::future::pending().await;
+        };
+        let read = tls.io.read_buf(tls.decoder.memory()).await.unwrap();
+        tls.is_over = read == 0;
+        tls.decoder.take().unwrap()
+    }
 }
 
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
@@ -91,7 +120,7 @@ impl Office {
         let secret_key = SecretKey::generate().unwrap();
         let gateway_key = secret_key.public_key();
         let path = DataPath::bind(DataPathConfig {
-            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            listen: vec![(Ipv4Addr::LOCALHOST, 0).into(); 2],
             secret_key,
             tls: tls::server_config(
                 leaf(&services, GATEWAY, ExtendedKeyUsagePurpose::ServerAuth),
@@ -104,15 +133,17 @@ impl Office {
         })
         .await
         .unwrap();
-        let address = path.local_addr().unwrap();
+        let addresses = path.local_addrs().unwrap();
+        let (entrance, carried) = Entrance::new();
         let (commands, queue) = mpsc::channel(16);
         let (reports, ended) = mpsc::channel(16);
         Self {
-            address,
+            addresses,
+            entrance,
             gateway_key,
             commands,
             ended,
-            path: tokio::spawn(path.run(queue, reports)),
+            path: tokio::spawn(path.run(queue, carried, reports)),
             portal,
             services,
             devices,
@@ -131,13 +162,14 @@ impl Office {
             use sha2::Digest as _;
             sha2::Sha256::digest(&identity.chain[0]).into()
         };
+        let certificate_sha256 = Bytes32(certificate);
         let now = clock::now();
         let inner_address = (GATEWAY_INNER_ADDRESS.to_bits() + number).into();
         let session = SessionId::from_uuid(Uuid::from_u128(number));
         let grant = Grant {
             session,
             device: DeviceId::from_uuid(Uuid::from_u128(number)),
-            device_certificate_sha256: Bytes32(certificate),
+            device_certificate_sha256: certificate_sha256,
             wireguard_public_key: Bytes32(*secret_key.public_key().as_bytes()),
             preshared_key: Bytes32([3; 32]),
             inner_address,
@@ -164,8 +196,11 @@ impl Office {
         };
         Pc {
             session,
+            certificate_sha256,
+            tls: None,
+            heard_from: None,
             socket: Socket::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap(),
-            gateway: self.address,
+            gateway: self.addresses[0],
             tunnel: ClientTunnel::new(config, now.mono).unwrap(),
             batch: Batch::new(),
             buffer: Vec::new(),
@@ -231,6 +266,13 @@ impl Pc {
                 .tunnel
                 .poll_transmit(now, MAX_SEGMENTS, &mut self.buffer)
             {
+                if let Some(tls) = &mut self.tls {
+                    let mut framed = Vec::new();
+                    frames::write(&mut framed, &self.buffer, sent.segment_size);
+                    // The gateway may have closed it.
+                    let _ = tls.io.write_all(&framed).await;
+                    continue;
+                }
                 let to = self.gateway;
                 let sent = self.socket.send(to, &self.buffer, sent.segment_size);
                 sent.await.unwrap();
@@ -243,7 +285,14 @@ impl Pc {
                 received = self.socket.recv(&mut self.batch) => {
                     received.unwrap();
                     let now = clock::now().mono;
-                    for (_, datagram) in self.batch.datagrams() {
+                    for (from, datagram) in self.batch.datagrams() {
+                        self.heard_from = Some(from);
+                        self.tunnel.handle_datagram(now, datagram);
+                    }
+                }
+                frames = OverTls::next(&mut self.tls) => {
+                    let now = clock::now().mono;
+                    for datagram in frames.datagrams() {
                         self.tunnel.handle_datagram(now, datagram);
                     }
                 }

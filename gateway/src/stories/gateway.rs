@@ -29,6 +29,7 @@ use crate::grants::{Event, Grants, unix_ms};
 use crate::identity::{Identity, fingerprint};
 use crate::portal::Portal;
 use crate::reports;
+use crate::tls_tunnel::Entrance;
 
 /// How long a story waits for what must happen.
 pub const LONG: Duration = Duration::from_secs(20);
@@ -93,6 +94,7 @@ impl Edge {
             commands.clone(),
             ended.clone(),
             feed.clone(),
+            Entrance::new().0,
             clock::now,
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -25,7 +25,7 @@ use super::authorities::{Fund, Leaf};
 use super::gateway::{Client, LONG, grant, opened, session};
 use super::portal::RehearsedPortal;
 use crate::clock;
-use crate::config::{Config, HttpsUrl, PortalAddresses, TlsFiles};
+use crate::config::{Config, HttpsUrl, OperatorListener, PortalAddresses, TlsFiles};
 use crate::serve::Gateway;
 
 #[tokio::test]
@@ -41,14 +41,14 @@ async fn a_device_gets_through_to_the_portal_and_hears_when_the_gateway_stops() 
         member.local_addr().unwrap(),
     );
     let gateway = Gateway::bind(&config).await.unwrap();
-    let listening = gateway.listening();
+    let listening = gateway.listening().clone();
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(gateway.run(async {
         let _ = stopped.await;
     }));
     let hello = portal.was_asked("POST /control/v1/register", 1).await;
     let hello: GatewayHello = serde_json::from_slice(&hello.body).unwrap();
-    assert_eq!(hello.endpoints, [listening.udp]);
+    assert_eq!(hello.endpoints, listening.udp);
     assert_eq!(hello.url, format!("https://{}", listening.tls));
 
     // The session, over TLS.
@@ -140,7 +140,7 @@ async fn an_identity_of_another_gateway_is_refused() {
     assert!(!folder.path().join("state/listening.json").exists());
 }
 
-async fn open_session(client: &Client) -> AgentGrant {
+pub(super) async fn open_session(client: &Client) -> AgentGrant {
     // The first tries may come before the first snapshot.
     let trying = async {
         loop {
@@ -155,18 +155,26 @@ async fn open_session(client: &Client) -> AgentGrant {
         .expect("let in in time")
 }
 
-fn settings(fund: &Fund, folder: &Path, control: SocketAddr, member: SocketAddr) -> Config {
+pub(super) fn settings(
+    fund: &Fund,
+    folder: &Path,
+    control: SocketAddr,
+    member: SocketAddr,
+) -> Config {
     let name: GatewayName = "tokyo-1".parse().unwrap();
     fund.write_identity(folder, &name);
     Config {
         name,
-        udp_listen: "127.0.0.1:0".parse().unwrap(),
+        udp_listen: vec!["127.0.0.1:0".parse().unwrap(); 2],
         tls_listen: "127.0.0.1:0".parse().unwrap(),
         public_endpoints: Vec::new(),
         public_url: None,
         identity_dir: folder.to_owned(),
         state_dir: folder.join("state"),
         tls: None,
+        operator: Some(OperatorListener {
+            listen: "127.0.0.1:0".parse().unwrap(),
+        }),
         portal: PortalAddresses {
             control_url: HttpsUrl::try_from(format!("https://{control}")).unwrap(),
             member_address: member,
@@ -182,6 +190,31 @@ struct Pc {
     events: Vec<Event>,
 }
 
+/// A PC's half of a granted tunnel.
+pub(super) fn tunnel(
+    fund: &Fund,
+    device: &Leaf,
+    secret_key: SecretKey,
+    agent: &AgentGrant,
+) -> ClientTunnel {
+    let identity = tunnel::tls::Identity {
+        chain: vec![device.certificate.clone()],
+        key: device.private_key(),
+    };
+    let roots = fund.services.roots();
+    let clock = Arc::new(DefaultTimeProvider);
+    let config = ClientConfig {
+        secret_key,
+        gateway_key: PublicKey::from_bytes(agent.gateway_public_key.0),
+        preshared_key: PresharedKey::from_bytes(agent.preshared_key.0),
+        inner_address: agent.inner_address,
+        gateway_inner: SocketAddrV6::new(GATEWAY_INNER_ADDRESS, GATEWAY_INNER_PORT, 0, 0),
+        server_name: agent.gateway_certificate_name.clone(),
+        tls: tunnel::tls::client_config(identity, roots, TUNNEL_ALPN, clock).unwrap(),
+    };
+    ClientTunnel::new(config, clock::now().mono).unwrap()
+}
+
 impl Pc {
     async fn new(
         fund: &Fund,
@@ -190,25 +223,10 @@ impl Pc {
         agent: &AgentGrant,
         gateway: SocketAddr,
     ) -> Self {
-        let identity = tunnel::tls::Identity {
-            chain: vec![device.certificate.clone()],
-            key: device.private_key(),
-        };
-        let roots = fund.services.roots();
-        let clock = Arc::new(DefaultTimeProvider);
-        let config = ClientConfig {
-            secret_key,
-            gateway_key: PublicKey::from_bytes(agent.gateway_public_key.0),
-            preshared_key: PresharedKey::from_bytes(agent.preshared_key.0),
-            inner_address: agent.inner_address,
-            gateway_inner: SocketAddrV6::new(GATEWAY_INNER_ADDRESS, GATEWAY_INNER_PORT, 0, 0),
-            server_name: agent.gateway_certificate_name.clone(),
-            tls: tunnel::tls::client_config(identity, roots, TUNNEL_ALPN, clock).unwrap(),
-        };
         Self {
             socket: Socket::bind("127.0.0.1:0".parse().unwrap()).await.unwrap(),
             gateway,
-            tunnel: ClientTunnel::new(config, clock::now().mono).unwrap(),
+            tunnel: tunnel(fund, device, secret_key, agent),
             events: Vec::new(),
         }
     }

@@ -42,7 +42,7 @@ mod timers;
 
 pub use config::{AddPeerError, PeerConfig, PeerId, SendError, ServerConfig};
 pub use event::{Counters, Event, Outgoing, Traffic};
-pub use route::Route;
+pub use route::{Reached, Route};
 
 /// Most peers at a time. WireGuard's index would allow 16 million.
 pub const MAX_PEERS: usize = 65_536;
@@ -86,6 +86,7 @@ pub struct ServerTunnels {
     eventful: VecDeque<usize>,
     events: VecDeque<Event>,
     counters: Counters,
+    reached: Reached,
     quic_buffer: Vec<u8>,
     packet: Vec<u8>,
 }
@@ -132,6 +133,7 @@ impl ServerTunnels {
             eventful: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
+            reached: Reached::default(),
             quic_buffer: Vec::new(),
             packet: Vec::new(),
         })
@@ -179,6 +181,7 @@ impl ServerTunnels {
             scheduled: Scheduled::default(),
             traffic: Traffic::default(),
             in_ready: false,
+            held: false,
             in_eventful: false,
         });
         self.timers.schedule(slot, &mut peer.scheduled, next_tick);
@@ -196,6 +199,7 @@ impl ServerTunnels {
         self.by_key.remove(&peer.public_key);
         self.by_address.remove(&peer.inner_address);
         self.timers.cancel(slot, &mut peer.scheduled);
+        self.reached.left(peer.route);
         if let Some(mut quic) = peer.quic.take() {
             let code = streams::varint(close_code);
             quic.connection.close(now, code, Bytes::new());
@@ -247,9 +251,13 @@ impl ServerTunnels {
             return None;
         }
         // A cookie, given or asked for, proves nothing about the sender's address.
+        if matches!(opened, Opened::Established) {
+            self.counters.handshakes += 1;
+        }
         let authentic = matches!(opened, Opened::Established) || kind == Kind::Data;
         if authentic {
-            peer.heard_from(from, now);
+            let before = peer.heard_from(from, now);
+            self.reached.moved(before, from);
         }
         if let Opened::Packet(packet) = opened {
             self.handle_packet(slot, now, packet);
@@ -320,6 +328,9 @@ impl ServerTunnels {
                 continue;
             };
             peer.in_ready = false;
+            if peer.held {
+                continue;
+            }
             let (Some(to), Some(quic)) = (peer.route, &mut peer.quic) else {
                 continue;
             };
@@ -475,7 +486,45 @@ impl ServerTunnels {
         self.peers.get(*slot).map(|peer| peer.traffic)
     }
 
-    /// What was dropped so far.
+    /// Keeps what a peer has to send until [`Self::let_go`]: its way takes no more. QUIC sees
+    /// that it may not send, which costs less than seeing a loss. A peer that is heard from on
+    /// another way is let go by itself.
+    pub fn hold(&mut self, peer: PeerId) {
+        if let Some(slot) = self.by_id.get(&peer)
+            && let Some(peer) = self.peers.get_mut(*slot)
+        {
+            peer.held = true;
+        }
+    }
+
+    /// The peer's way takes more again.
+    pub fn let_go(&mut self, peer: PeerId) {
+        if let Some(&slot) = self.by_id.get(&peer)
+            && let Some(peer) = self.peers.get_mut(slot)
+        {
+            peer.held = false;
+            self.mark_ready(slot);
+        }
+    }
+
+    /// A way is gone. If the peer was last heard from on it, nothing is sent to it until it is
+    /// heard from again.
+    pub fn lose_route(&mut self, peer: PeerId, route: Route) {
+        if let Some(slot) = self.by_id.get(&peer)
+            && let Some(peer) = self.peers.get_mut(*slot)
+            && peer.route == Some(route)
+        {
+            self.reached.left(peer.route.take());
+            peer.held = false;
+        }
+    }
+
+    /// How many peers there are by the kind of way on which they were last heard from.
+    pub fn reached(&self) -> Reached {
+        self.reached
+    }
+
+    /// What was counted so far.
     pub fn counters(&self) -> Counters {
         self.counters
     }

@@ -161,6 +161,14 @@ impl Socket {
         }
     }
 
+    /// Says whether [`Self::try_recv`] may find something; else wakes the task when it does.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_recv_ready(cx)
+    }
+
     /// Waits for datagrams and fills `batch`.
     ///
     /// # Errors

@@ -1,13 +1,17 @@
 //! `portal serve`: the listeners, the workers beside them, and the clean end.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use operator::Operator;
 use portal::app::App;
 use portal::listeners::{Addresses, Listeners, Routers};
 use portal::mail::{outbox, smtp::Smtp};
+use portal::metrics::metrics;
 use portal::{housekeeping, tunnel_sessions, web};
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How often sessions that nobody reported are closed.
@@ -15,11 +19,30 @@ const SWEEP: Duration = Duration::from_secs(15);
 /// How long the workers may take to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Where the portal listens, for scripts that let the operating system choose ports.
+#[derive(Serialize)]
+struct Listening {
+    #[serde(flatten)]
+    pages: Addresses,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operator: Option<SocketAddr>,
+}
+
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn serve(app: App) -> anyhow::Result<()> {
     let smtp = Smtp::new(&app.config.smtp)?;
     let listeners = Listeners::bind(&app).await?;
-    let addresses = listeners.addresses()?;
+    let operator = match &app.config.operator {
+        Some(at) => {
+            let checks = portal::metrics::checks(app.clone());
+            Some(Operator::bind(at.listen, metrics().registry(), checks).await?)
+        }
+        None => None,
+    };
+    let addresses = Listening {
+        pages: listeners.addresses()?,
+        operator: operator.as_ref().map(Operator::local_addr).transpose()?,
+    };
     if let Some(folder) = &app.config.state_dir {
         write_addresses(folder, &addresses)
             .with_context(|| format!("cannot write to state_dir {}", folder.display()))?;
@@ -30,11 +53,12 @@ pub(super) async fn serve(app: App) -> anyhow::Result<()> {
         tokio::spawn(sweep(app.clone())),
         tokio::spawn(housekeeping::run(app.clone())),
     ];
+    let operator = operator.map(|at| tokio::spawn(at.serve()));
     let Addresses {
         member,
         office,
         control,
-    } = addresses;
+    } = addresses.pages;
     tracing::info!(%member, %office, %control, "portal is up");
     if app.config.rehearsal {
         tracing::warn!("rehearsal: the calendar never closes");
@@ -45,6 +69,9 @@ pub(super) async fn serve(app: App) -> anyhow::Result<()> {
     };
     let served = listeners.serve(app.clone(), routers).await;
     app.signals.stop();
+    if let Some(operator) = operator {
+        operator.abort();
+    }
     for worker in workers {
         if tokio::time::timeout(STOP_TIMEOUT, worker).await.is_err() {
             tracing::warn!("a worker did not end in time");
@@ -70,7 +97,7 @@ fn stop_on_signal(app: &App) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Closes the rows of sessions whose deadline has passed.
+/// Closes the rows of sessions whose deadline has passed, and counts the mails that wait.
 async fn sweep(app: App) {
     let mut stopping = app.signals.stopping();
     loop {
@@ -81,11 +108,17 @@ async fn sweep(app: App) {
         if let Err(error) = tunnel_sessions::sweep(&app, app.clock.now()).await {
             tracing::error!(error = %web::page_error::chain(&error), "sessions not swept");
         }
+        match outbox::waiting(&app.db).await {
+            Ok(mails) => metrics().show_mails_waiting(mails),
+            Err(error) => {
+                tracing::error!(error = %web::page_error::chain(&error), "mails not counted");
+            }
+        }
     }
 }
 
 /// Writes `listening.json`; whoever waits for it never sees half of it.
-fn write_addresses(folder: &Path, addresses: &Addresses) -> anyhow::Result<()> {
+fn write_addresses(folder: &Path, addresses: &Listening) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder)?;
     let (file, draft) = (
         folder.join("listening.json"),

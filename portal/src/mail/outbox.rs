@@ -21,6 +21,7 @@ use crate::clock::{from_unix_ms, unix_ms};
 use crate::db::{Db, StoreError, Tx};
 use crate::ids::MailId;
 use crate::keys::{MasterKey, Purpose};
+use crate::metrics::{MailOutcome, metrics};
 use crate::signals::Stopping;
 
 /// Waiting times after the first, second … failure; the last one repeats.
@@ -92,7 +93,17 @@ pub async fn queue(
     .execute(&mut **tx)
     .await
     .map_err(StoreError::doing("queue a mail"))?;
+    metrics().count_mail(MailOutcome::Queued);
     Ok(id)
+}
+
+/// How many mails wait to be sent.
+pub async fn waiting(db: &Db) -> Result<i64, StoreError> {
+    sqlx::query("SELECT COUNT(*) AS n FROM outbox WHERE sent_ms IS NULL AND given_up_ms IS NULL")
+        .fetch_one(db.pool())
+        .await
+        .and_then(|row| row.try_get("n"))
+        .map_err(StoreError::doing("count waiting mails"))
 }
 
 /// Gives up a mail that has lost its use and was not sent: a superseded code.
@@ -210,14 +221,17 @@ pub async fn send_next<T: Transport>(
     let now = app.clock.now();
     match outcome {
         Ok(()) => {
+            metrics().count_mail(MailOutcome::Sent);
             tracing::info!(%id, purpose, tries, "mail sent");
             finish(&app.db, id, "sent", now).await?;
         }
         Err(SendError::Never(reason)) => {
+            metrics().count_mail(MailOutcome::GivenUp);
             tracing::warn!(%id, purpose, tries, %reason, "mail given up");
             finish(&app.db, id, "given up", now).await?;
         }
         Err(SendError::NotNow(reason)) => {
+            metrics().count_mail(MailOutcome::Postponed);
             let next = now + back_off(claimed.tries);
             tracing::warn!(%id, purpose, tries, %reason, "mail server did not take a mail; trying again");
             postpone(&app.db, id, &reason, next).await?;

@@ -169,6 +169,7 @@ impl IntoResponse for PageError {
         }
         let told = self.told();
         if let Some(reference) = &told.reference {
+            crate::metrics::metrics().count_failed_page();
             tracing::error!(%reference, error = %chain(&self), "a page failed");
         }
         let mut response = (told.status, told.sentences.join("\n")).into_response();

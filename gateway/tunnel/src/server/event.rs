@@ -42,13 +42,15 @@ pub struct Traffic {
     pub bytes_out: u64,
 }
 
-/// What was dropped, and why.
+/// Handshakes that were completed, and what was dropped, and why.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Datagrams that are no WireGuard message at all.
     pub malformed: u64,
     /// Handshakes without the gateway's public key, or of unknown keys; data for no peer.
     pub strangers: u64,
+    /// Handshakes that were completed.
+    pub handshakes: u64,
     /// Handshakes of a source that asks too often.
     pub throttled: u64,
     /// Handshakes that were answered by a cookie.

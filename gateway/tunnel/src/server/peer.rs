@@ -37,6 +37,8 @@ pub(super) struct Peer {
     pub(super) traffic: Traffic,
     /// Whether the peer stands in the queue of those that may have something to send.
     pub(super) in_ready: bool,
+    /// Whether the peer's way takes nothing more at the moment.
+    pub(super) held: bool,
     /// Whether the peer stands in the queue of those that may have something to tell.
     pub(super) in_eventful: bool,
 }
@@ -61,11 +63,14 @@ pub(super) struct Quic {
 impl Peer {
     /// Notes that something authentic came by `from`: answers go there from now on. What
     /// was overdue while the PC was silent is sent again, and a new network's capacity is
-    /// found anew.
-    pub(super) fn heard_from(&mut self, from: Route, now: Instant) {
+    /// found anew. Returns the way on which the peer was heard from before.
+    pub(super) fn heard_from(&mut self, from: Route, now: Instant) -> Option<Route> {
         let before = self.route.replace(from);
+        if before != Some(from) {
+            self.held = false;
+        }
         let Some(quic) = &mut self.quic else {
-            return;
+            return before;
         };
         if quic.liveness.heard() {
             quic.connection.handle_timeout(now);
@@ -74,6 +79,7 @@ impl Peer {
             quic.connection.path_changed(now);
             quic.connection.ping();
         }
+        before
     }
 }
 

@@ -52,6 +52,37 @@ impl Route {
     }
 }
 
+/// How many peers are reached by which kind of way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// By UDP.
+    pub udp: usize,
+    /// Inside a TLS connection.
+    pub tls: usize,
+}
+
+impl Reached {
+    pub(super) fn moved(&mut self, before: Option<Route>, to: Route) {
+        if before != Some(to) {
+            self.left(before);
+            *self.of(to) += 1;
+        }
+    }
+
+    pub(super) fn left(&mut self, route: Option<Route>) {
+        if let Some(route) = route {
+            *self.of(route) -= 1;
+        }
+    }
+
+    fn of(&mut self, route: Route) -> &mut usize {
+        match route {
+            Route::Udp { .. } => &mut self.udp,
+            Route::Tls { .. } => &mut self.tls,
+        }
+    }
+}
+
 /// Through the caller's first socket.
 impl From<SocketAddr> for Route {
     fn from(remote: SocketAddr) -> Self {
