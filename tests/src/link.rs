@@ -15,7 +15,7 @@ mod lane;
 #[cfg(test)]
 mod tests;
 
-pub use conditions::{Conditions, TooBig, WrongConditions};
+pub use conditions::{Conditions, TooBig, Udp, WrongConditions};
 pub use lane::Counters;
 
 use std::time::Instant;

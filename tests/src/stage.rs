@@ -1,5 +1,6 @@
 //! The programs of one fund, with everything they need, in one folder.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -521,7 +522,11 @@ fn write_configs(folder: &Path, ports: Ports, front: &Front, options: &StageOpti
         Some(_) => "[::]",
         None => "127.0.0.1",
     };
-    let udp_port = front.endpoints.first().context("an endpoint")?.port();
+    let ports: BTreeSet<u16> = front.endpoints.iter().map(SocketAddr::port).collect();
+    let udp: Vec<String> = ports
+        .iter()
+        .map(|port| format!("{listen}:{port}"))
+        .collect();
     let endpoints: Vec<String> = front.endpoints.iter().map(ToString::to_string).collect();
     let (state, identity) = (folder.join("portal"), folder.join("gateway/identity"));
     std::fs::write(
@@ -564,7 +569,7 @@ ca_file = {mail_ca:?}
         format!(
             r#"# Invented gateway, for demonstration and tests.
 name = "demo"
-udp_listen = "{listen}:{udp_port}"
+udp_listen = {udp:?}
 tls_listen = "{listen}:{tls_port}"
 public_endpoints = {endpoints:?}
 public_url = "{url}"

@@ -13,6 +13,17 @@ pub enum TooBig {
     Announced,
 }
 
+/// What the line does with UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Udp {
+    /// The same as with everything.
+    #[default]
+    Passes,
+    /// Drops it without a word, as many a firewall does. A firewall on the sender's own
+    /// machine tells the sender, which is not the same.
+    Dropped,
+}
+
 /// The conditions of one direction. The default is a perfect line.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Conditions {
@@ -34,6 +45,8 @@ pub struct Conditions {
     pub mtu: usize,
     /// What happens to longer ones.
     pub too_big: TooBig,
+    /// What happens to UDP.
+    pub udp: Udp,
 }
 
 impl Conditions {
@@ -69,6 +82,7 @@ impl Default for Conditions {
             duplicate: 0.0,
             mtu: 1500,
             too_big: TooBig::Silent,
+            udp: Udp::Passes,
         }
     }
 }
@@ -77,7 +91,7 @@ impl Default for Conditions {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?}: expected rate=200M, delay=10ms, jitter=1ms, queue=512K, loss=0.1%, reorder=1%, \
-     duplicate=1%, mtu=1454 or icmp=announced, separated by commas"
+     duplicate=1%, mtu=1454, icmp=announced or udp=dropped, separated by commas"
 )]
 pub struct WrongConditions(String);
 
@@ -111,6 +125,13 @@ impl Conditions {
                 self.too_big = match value {
                     "announced" => TooBig::Announced,
                     "filtered" => TooBig::Silent,
+                    _ => return None,
+                }
+            }
+            "udp" => {
+                self.udp = match value {
+                    "passes" => Udp::Passes,
+                    "dropped" => Udp::Dropped,
                     _ => return None,
                 }
             }

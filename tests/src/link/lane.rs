@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
-use super::conditions::{Conditions, TooBig};
+use super::conditions::{Conditions, TooBig, Udp};
 use super::icmp;
 
 /// Emptied buffers that are kept for the next packets.
@@ -29,6 +29,8 @@ pub struct Counters {
     pub lost: u64,
     /// Packets longer than the MTU.
     pub too_big: u64,
+    /// Packets of a kind that the line does not let pass.
+    pub filtered: u64,
 }
 
 #[derive(Debug)]
@@ -77,6 +79,10 @@ impl Lane {
     pub(super) fn handle_packet(&mut self, packet: &[u8], now: Instant) -> Option<Vec<u8>> {
         let conditions = self.conditions;
         self.counters.sent += 1;
+        if conditions.udp == Udp::Dropped && is_udp(packet) {
+            self.counters.filtered += 1;
+            return None;
+        }
         if packet.len() > conditions.mtu {
             self.counters.too_big += 1;
             return match conditions.too_big {
@@ -150,6 +156,16 @@ impl Lane {
             self.spare.push(packet);
         }
         true
+    }
+}
+
+/// Says whether a packet is UDP: IPv4 or IPv6 without extension headers.
+fn is_udp(packet: &[u8]) -> bool {
+    const UDP: u8 = 17;
+    match packet.first().map(|first| first >> 4) {
+        Some(4) => packet.get(9) == Some(&UDP),
+        Some(6) => packet.get(6) == Some(&UDP),
+        Some(_) | None => false,
     }
 }
 

@@ -172,6 +172,26 @@ fn too_big_is_dropped_without_a_word_or_announced() {
 }
 
 #[test]
+fn a_line_that_drops_udp_carries_everything_else() {
+    let mut trial = Trial::new("udp=dropped");
+    let packet = |version: u8, at: usize, protocol: u8| {
+        let mut packet = vec![0; 60];
+        packet[0] = version << 4 | 5;
+        packet[at] = protocol;
+        packet
+    };
+    for (version, at) in [(4, 9), (6, 6)] {
+        for protocol in [6, 17] {
+            let packet = packet(version, at, protocol);
+            trial.line.handle_packet(End::Near, &packet, trial.now);
+        }
+    }
+    trial.pass(Duration::from_secs(1));
+    assert_eq!(trial.arrived.len(), 2);
+    assert_eq!(trial.line.counters(End::Near).filtered, 2);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run_and_another_seed_another() {
     let run = |seed: u64| {
         let bad = "rate=10M,delay=5ms,jitter=3ms,loss=5%,reorder=5%,duplicate=5%";

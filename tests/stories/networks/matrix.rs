@@ -20,6 +20,8 @@ const RETURN_LIMIT_S: u64 = 30;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Udp {
     Passes,
+    /// Only where HTTP/3 is.
+    Port443,
     Dropped,
     Rejected,
 }
@@ -34,11 +36,12 @@ enum Web {
 }
 
 impl Udp {
-    const ALL: [Self; 3] = [Self::Passes, Self::Dropped, Self::Rejected];
+    const ALL: [Self; 4] = [Self::Passes, Self::Port443, Self::Dropped, Self::Rejected];
 
     fn rule(self) -> &'static str {
         match self {
             Self::Passes => "",
+            Self::Port443 => "udp dport != 443 udp sport != 443 drop",
             Self::Dropped => "meta l4proto udp drop",
             Self::Rejected => "meta l4proto udp reject with icmpx type port-unreachable",
         }
@@ -46,7 +49,7 @@ impl Udp {
 
     fn transport(self) -> &'static str {
         match self {
-            Self::Passes => "udp",
+            Self::Passes | Self::Port443 => "udp",
             Self::Dropped | Self::Rejected => "tls",
         }
     }

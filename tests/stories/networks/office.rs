@@ -24,7 +24,7 @@ pub const GATEWAY_HOST: &str = "gw.renkei.test";
 const FUND_V4: &str = "203.0.113.1";
 /// The gateway's address (RFC 3849).
 const FUND_V6: &str = "2001:db8::1";
-/// The gateway's own UDP port.
+/// The gateway's own UDP port; the other is [`TLS_PORT`].
 const UDP_PORT: u16 = 51820;
 /// The gateway's TLS port.
 const TLS_PORT: u16 = 443;
@@ -272,7 +272,12 @@ fn front() -> Result<Front> {
     Ok(Front {
         hosts: vec![GATEWAY_HOST.into(), FUND_V4.into(), FUND_V6.into()],
         tls_port: TLS_PORT,
-        endpoints: vec![endpoint(FUND_V4, UDP_PORT)?, endpoint(FUND_V6, UDP_PORT)?],
+        endpoints: vec![
+            endpoint(FUND_V4, UDP_PORT)?,
+            endpoint(FUND_V6, UDP_PORT)?,
+            endpoint(FUND_V4, TLS_PORT)?,
+            endpoint(FUND_V6, TLS_PORT)?,
+        ],
     })
 }
 
