@@ -180,7 +180,7 @@ impl ClientTunnel {
         };
         let outbox = &mut self.outbox;
         if matches!(kind, Kind::Initiation | Kind::Response) {
-            self.noise.tick(&mut |message| queue(outbox, message));
+            self.noise.tick(now, &mut |message| queue(outbox, message));
         }
         let opened = self
             .noise
@@ -189,9 +189,6 @@ impl ClientTunnel {
             return;
         }
         self.last_heard = Some(now);
-        if self.liveness.heard() {
-            self.connection.handle_timeout(now);
-        }
         match opened {
             Opened::Established if self.noise.has_session() => self.handshake = None,
             // The gateway is under load and asks for the cookie it just gave.
@@ -199,6 +196,7 @@ impl ClientTunnel {
             Opened::Established | Opened::Nothing | Opened::Refused => {}
             Opened::Packet(packet) => self.handle_packet(now, packet),
         }
+        self.liveness.heard(&mut self.connection, now);
         self.settle();
     }
 
@@ -207,20 +205,18 @@ impl ClientTunnel {
         if self.next_tick <= now {
             self.next_tick = now + TICK;
             let outbox = &mut self.outbox;
-            let health = self.noise.tick(&mut |message| queue(outbox, message));
+            let health = self.noise.tick(now, &mut |message| queue(outbox, message));
             if health == Health::Expired && self.handshake.is_none() {
                 self.start_handshake(now);
             }
         }
         // Whether the path or the gateway's memory of us is gone: a handshake finds out.
-        if self.liveness.falls_silent(now) && self.handshake.is_none() {
+        let falls_silent = self.liveness.handle_timeout(&mut self.connection, now);
+        if falls_silent && self.handshake.is_none() {
             self.start_handshake(now);
         }
         if self.handshake.as_ref().is_some_and(|h| h.retry_at <= now) {
             self.repeat_handshake(now);
-        }
-        if !self.liveness.is_silent() {
-            self.connection.handle_timeout(now);
         }
         self.settle();
     }

@@ -1,66 +1,125 @@
-//! Notices that the other end has fallen silent, and stops QUIC's clock for that long.
+//! Notices that the other end has fallen silent, and keeps QUIC's patience from growing.
 //!
 //! QUIC repeats what is not acknowledged at doubling intervals: after ten minutes of sleep
-//! the next try would be ten minutes away. So once nothing was heard for [`PATIENCE`] after
-//! a packet that calls for an answer, the connection's timers rest, and run again as soon as
-//! anything authentic comes in: what is overdue is then repeated at once.
+//! the next try would be ten minutes away, and after a cut of some seconds still some seconds.
+//! So once nothing was heard for [`PATIENCE`] after a packet that calls for an answer, the
+//! connection's timers rest, and run again as soon as anything authentic comes in. And as long
+//! as the other end is heard, what it does not acknowledge is repeated every [`REPEAT`],
+//! whatever QUIC's timer says.
+//!
+//! That also ends a standstill that is quinn's own: an end whose window is full sends not
+//! even an acknowledgement while data waits. Two such ends would wait for each other until
+//! a timer goes off.
 
 use std::time::{Duration, Instant};
 
-use quinn_proto::Connection;
+use quinn_proto::{Connection, FrameStats};
 
-/// How long an answer may take. Far above any round trip, below what a person waits for.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an answer may take: above any round trip, below what a person waits for. If it
+/// comes later after all, nothing is lost.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is not acknowledged for so long, and [`REPEAT_ROUND_TRIPS`], is sent again.
+const REPEAT: Duration = Duration::from_millis(500);
+const REPEAT_ROUND_TRIPS: u32 = 2;
+
+/// Timers that lie further ahead are none for repeating: the connection's end by idleness,
+/// 95 minutes after something was heard.
+const REPEATS_WITHIN: Duration = Duration::from_secs(80 * 60);
+
+/// A round trip that is no round trip: what was sent before a silence was acknowledged after
+/// it. All that QUIC counts by it would crawl.
+const ABSURD_ROUND_TRIP: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Default)]
 pub(crate) struct Liveness {
     frames_sent: u64,
+    /// Since when something calls for an answer of any kind.
     unanswered_since: Option<Instant>,
+    /// Since when something calls for an acknowledgement, or was last repeated for want of it.
+    unacknowledged_since: Option<Instant>,
+    acknowledgements: u64,
     silent: bool,
 }
 
 impl Liveness {
     /// Notes that `connection` has sent something; what calls for no answer does not count.
     pub(crate) fn sent(&mut self, connection: &Connection, now: Instant) {
-        let frames = frames_that_call_for_an_answer(connection);
+        let frames = frames_that_call_for_an_answer(&connection.stats().frame_tx);
         if frames != self.frames_sent {
             self.frames_sent = frames;
             self.unanswered_since.get_or_insert(now);
+            self.unacknowledged_since.get_or_insert(now);
         }
     }
 
-    /// Notes that something authentic came in. True if the silence is over.
-    pub(crate) fn heard(&mut self) -> bool {
+    /// Notes that something authentic came in and was given to `connection`.
+    pub(crate) fn heard(&mut self, connection: &mut Connection, now: Instant) {
         self.unanswered_since = None;
-        std::mem::take(&mut self.silent)
+        let acknowledgements = connection.stats().frame_rx.acks;
+        if acknowledgements != self.acknowledgements {
+            self.acknowledgements = acknowledgements;
+            self.unacknowledged_since = None;
+        }
+        let absurd = connection.rtt() > ABSURD_ROUND_TRIP;
+        if absurd {
+            connection.path_changed(now);
+        }
+        if std::mem::take(&mut self.silent) || absurd {
+            self.unacknowledged_since = self.unacknowledged_since.and(Some(now));
+            repeat(connection, now);
+        }
     }
 
-    /// True once for each silence, when it begins.
-    pub(crate) fn falls_silent(&mut self, now: Instant) -> bool {
-        let silent = self
-            .unanswered_since
-            .is_some_and(|since| since + PATIENCE <= now);
-        silent && !std::mem::replace(&mut self.silent, true)
+    /// Does what is due at `now`. True once for each silence, when it begins.
+    pub(crate) fn handle_timeout(&mut self, connection: &mut Connection, now: Instant) -> bool {
+        if self.silent {
+            return false;
+        }
+        let is_past = |since: Instant| since + PATIENCE <= now;
+        self.silent = self.unanswered_since.is_some_and(is_past);
+        if self.silent {
+            return true;
+        }
+        match self.repeats_at(connection) {
+            Some(at) if at <= now => {
+                self.unacknowledged_since = Some(now);
+                repeat(connection, now);
+            }
+            Some(_) | None => connection.handle_timeout(now),
+        }
+        false
     }
 
-    /// Returns when to act: for the connection's own timers or to notice a silence.
+    /// Returns when to act: for the connection's own timers, to repeat, or to notice a silence.
     pub(crate) fn poll_timeout(&self, connection: &mut Connection) -> Option<Instant> {
         if self.silent {
             return None;
         }
         let patience = self.unanswered_since.map(|since| since + PATIENCE);
-        connection.poll_timeout().into_iter().chain(patience).min()
+        let own = connection.poll_timeout();
+        [own, patience, self.repeats_at(connection)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    /// Says whether the connection's timers rest.
-    pub(crate) fn is_silent(&self) -> bool {
-        self.silent
+    fn repeats_at(&self, connection: &Connection) -> Option<Instant> {
+        let wait = REPEAT.max(connection.rtt() * REPEAT_ROUND_TRIPS);
+        self.unacknowledged_since.map(|since| since + wait)
     }
 }
 
+/// Has the connection's next timer, which is the one to repeat what is not acknowledged, go
+/// off now.
+fn repeat(connection: &mut Connection, now: Instant) {
+    let next = connection.poll_timeout();
+    let next = next.filter(|next| *next <= now + REPEATS_WITHIN);
+    connection.handle_timeout(next.map_or(now, |next| next.max(now)));
+}
+
 /// All frames but ACK, PADDING and CONNECTION_CLOSE are acknowledged (RFC 9002 §2).
-fn frames_that_call_for_an_answer(connection: &Connection) -> u64 {
-    let sent = connection.stats().frame_tx;
+fn frames_that_call_for_an_answer(sent: &FrameStats) -> u64 {
     sent.crypto
         + sent.stream
         + sent.ping

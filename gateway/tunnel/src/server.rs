@@ -254,6 +254,9 @@ impl ServerTunnels {
         if let Opened::Packet(packet) = opened {
             self.handle_packet(slot, now, packet);
         }
+        if let Some(quic) = &mut self.peers[slot].quic {
+            quic.liveness.heard(&mut quic.connection, now);
+        }
         self.settle(slot);
         authentic.then_some(id)
     }
@@ -272,11 +275,8 @@ impl ServerTunnels {
             if peer.next_tick <= now {
                 self.tick(slot, now);
             }
-            if let Some(quic) = &mut self.peers[slot].quic
-                && !quic.liveness.falls_silent(now)
-                && !quic.liveness.is_silent()
-            {
-                quic.connection.handle_timeout(now);
+            if let Some(quic) = &mut self.peers[slot].quic {
+                quic.liveness.handle_timeout(&mut quic.connection, now);
             }
             self.settle(slot);
         }
@@ -516,7 +516,7 @@ impl ServerTunnels {
         peer.next_tick = now + TICK;
         let (id, to) = (peer.id, peer.route);
         let (replies, counters) = (&mut self.replies, &mut self.counters);
-        peer.noise.tick(&mut |message| {
+        peer.noise.tick(now, &mut |message| {
             if let Some(to) = to {
                 reply(replies, counters, to, Some(id), message);
             }
