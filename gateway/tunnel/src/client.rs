@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quinn_proto::{Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, StreamEvent};
 
+use crate::congestion::transmit_regardless;
 use crate::keys::{NoRandomness, PresharedKey, PublicKey, SecretKey, random_index};
 use crate::liveness::Liveness;
 use crate::noise::{self, Health, Kind, Noise, Opened};
@@ -244,11 +245,14 @@ impl ClientTunnel {
             buffer.extend_from_slice(&message);
         } else if self.noise.has_session() {
             self.quic_buffer.clear();
-            let quic = self.connection.poll_transmit(
+            let mut quic = self.connection.poll_transmit(
                 now,
                 max_datagrams.clamp(1, MAX_SEGMENTS),
                 &mut self.quic_buffer,
             );
+            if quic.is_none() && self.liveness.owes(now) {
+                quic = transmit_regardless(&mut self.connection, now, &mut self.quic_buffer);
+            }
             self.settle();
             let quic = quic?;
             self.liveness.sent(&self.connection, now);

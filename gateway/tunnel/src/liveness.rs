@@ -7,9 +7,9 @@
 //! as the other end is heard, what it does not acknowledge is repeated every [`REPEAT`],
 //! whatever QUIC's timer says.
 //!
-//! That also ends a standstill that is quinn's own: an end whose window is full sends not
-//! even an acknowledgement while data waits. Two such ends would wait for each other until
-//! a timer goes off.
+//! An end whose window is full sends not even an acknowledgement while data waits: quinn's
+//! own standstill, in which two such ends wait for each other. So an acknowledgement that is
+//! overdue is to be sent regardless ([`Liveness::owes`]).
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What is not acknowledged for so long, and [`REPEAT_ROUND_TRIPS`], is sent again.
 const REPEAT: Duration = Duration::from_millis(500);
 const REPEAT_ROUND_TRIPS: u32 = 2;
+
+/// An acknowledgement that is held back for so long is overdue: quinn sends one within 25 ms
+/// if it can.
+const OVERDUE: Duration = Duration::from_millis(50);
 
 /// Timers that lie further ahead are none for repeating: the connection's end by idleness,
 /// 95 minutes after something was heard.
@@ -39,13 +43,22 @@ pub(crate) struct Liveness {
     /// Since when something calls for an acknowledgement, or was last repeated for want of it.
     unacknowledged_since: Option<Instant>,
     acknowledgements: u64,
+    /// What called for an acknowledgement of ours so far, and since when one is owed.
+    frames_heard: u64,
+    owing_since: Option<Instant>,
+    acknowledgements_sent: u64,
     silent: bool,
 }
 
 impl Liveness {
     /// Notes that `connection` has sent something; what calls for no answer does not count.
     pub(crate) fn sent(&mut self, connection: &Connection, now: Instant) {
-        let frames = frames_that_call_for_an_answer(&connection.stats().frame_tx);
+        let stats = connection.stats();
+        if stats.frame_tx.acks != self.acknowledgements_sent {
+            self.acknowledgements_sent = stats.frame_tx.acks;
+            self.owing_since = None;
+        }
+        let frames = frames_that_call_for_an_answer(&stats.frame_tx);
         if frames != self.frames_sent {
             self.frames_sent = frames;
             self.unanswered_since.get_or_insert(now);
@@ -56,7 +69,13 @@ impl Liveness {
     /// Notes that something authentic came in and was given to `connection`.
     pub(crate) fn heard(&mut self, connection: &mut Connection, now: Instant) {
         self.unanswered_since = None;
-        let acknowledgements = connection.stats().frame_rx.acks;
+        let stats = connection.stats();
+        let frames = frames_that_call_for_an_answer(&stats.frame_rx);
+        if frames != self.frames_heard {
+            self.frames_heard = frames;
+            self.owing_since.get_or_insert(now);
+        }
+        let acknowledgements = stats.frame_rx.acks;
         if acknowledgements != self.acknowledgements {
             self.acknowledgements = acknowledgements;
             self.unacknowledged_since = None;
@@ -69,6 +88,12 @@ impl Liveness {
             self.unacknowledged_since = self.unacknowledged_since.and(Some(now));
             repeat(connection, now);
         }
+    }
+
+    /// Says, once for each time that it is so, that an acknowledgement of ours is overdue.
+    pub(crate) fn owes(&mut self, now: Instant) -> bool {
+        let owed = self.owing_since.take_if(|since| *since + OVERDUE <= now);
+        owed.is_some()
     }
 
     /// Does what is due at `now`. True once for each silence, when it begins.
@@ -98,7 +123,8 @@ impl Liveness {
         }
         let patience = self.unanswered_since.map(|since| since + PATIENCE);
         let own = connection.poll_timeout();
-        [own, patience, self.repeats_at(connection)]
+        let overdue = self.owing_since.map(|since| since + OVERDUE);
+        [own, patience, overdue, self.repeats_at(connection)]
             .into_iter()
             .flatten()
             .min()

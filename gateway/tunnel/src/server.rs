@@ -21,6 +21,7 @@ use bytes::Bytes;
 use quinn_proto::Endpoint;
 use slab::Slab;
 
+use crate::congestion::transmit_regardless;
 use crate::keys::{PublicKey, SecretKey};
 use crate::noise::{self, Kind, Noise, Opened, receiver_index};
 use crate::packet::INNER_OVERHEAD_BYTES;
@@ -331,11 +332,15 @@ impl ServerTunnels {
                 continue;
             }
             self.quic_buffer.clear();
-            let sent = quic.connection.poll_transmit(
+            let mut sent = quic.connection.poll_transmit(
                 now,
                 max_datagrams.clamp(1, MAX_SEGMENTS),
                 &mut self.quic_buffer,
             );
+            if sent.is_none() && quic.liveness.owes(now) {
+                let connection = &mut quic.connection;
+                sent = transmit_regardless(connection, now, &mut self.quic_buffer);
+            }
             let Some(sent) = sent else {
                 self.settle_quietly(slot);
                 continue;
@@ -497,7 +502,8 @@ impl ServerTunnels {
 
     fn say_farewell(&mut self, noise: &mut Noise, quic: &mut Quic, to: Route, now: Instant) {
         self.quic_buffer.clear();
-        let Some(sent) = quic.connection.poll_transmit(now, 1, &mut self.quic_buffer) else {
+        let connection = &mut quic.connection;
+        let Some(sent) = transmit_regardless(connection, now, &mut self.quic_buffer) else {
             return;
         };
         quic.flow

@@ -8,7 +8,9 @@ use super::line::Path;
 use super::world::{World, drain_pc, pattern};
 use crate::client;
 use crate::server;
-use crate::{MAX_STREAMS_PER_SESSION, MESSAGE_LIMIT_BYTES, Read, ReadError, WriteError};
+use crate::{
+    CloseReason, MAX_STREAMS_PER_SESSION, MESSAGE_LIMIT_BYTES, Read, ReadError, WriteError,
+};
 
 const MEGABYTE: usize = 1_000_000;
 
@@ -324,4 +326,23 @@ fn an_idle_session_stays_for_ninety_minutes_and_says_little() {
     assert!(said < 90 * 12, "{said} datagrams in 90 idle minutes");
     let stream = world.open_stream(0);
     assert_eq!(world.upload(0, stream, b"still here"), b"still here");
+}
+
+#[test]
+fn a_farewell_in_the_middle_of_a_transfer_still_says_why() {
+    let mut world = World::connected(Path::line(20, 30, 64), 1);
+    let stream = world.open_stream(0);
+    let id = world.pcs[0].id;
+    let mut left = Bytes::from(pattern(8 * MEGABYTE));
+    let mut arrived = Vec::new();
+    world.run_until("partly downloaded", |world| {
+        world.gateway.write(id, stream, &mut left).unwrap();
+        drain_pc(&mut world.pcs[0].tunnel, stream, &mut arrived);
+        arrived.len() > MEGABYTE
+    });
+    world.gateway.remove_peer(id, 77, world.now);
+    let closed = client::Event::Closed(CloseReason::ByPeer { code: 77 });
+    let start = world.now;
+    world.run_until("told why", |world| world.pcs[0].events.contains(&closed));
+    assert!(world.now - start < Duration::from_millis(100));
 }
