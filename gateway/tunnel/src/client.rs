@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quinn_proto::{Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, StreamEvent};
 
+use crate::congestion::transmit_regardless;
 use crate::keys::{NoRandomness, PresharedKey, PublicKey, SecretKey, random_index};
 use crate::liveness::Liveness;
 use crate::noise::{self, Health, Kind, Noise, Opened};
@@ -255,7 +256,7 @@ impl ClientTunnel {
         };
         let outbox = &mut self.outbox;
         if matches!(kind, Kind::Initiation | Kind::Response) {
-            self.noise.tick(&mut |message| queue(outbox, message));
+            self.noise.tick(now, &mut |message| queue(outbox, message));
         }
         let opened = self
             .noise
@@ -264,9 +265,6 @@ impl ClientTunnel {
             return Heard::Nothing;
         }
         self.last_heard = Some(now);
-        if self.liveness.heard() {
-            self.connection.handle_timeout(now);
-        }
         let heard = match opened {
             Opened::Established if self.noise.has_session() => {
                 self.handshake = None;
@@ -283,6 +281,7 @@ impl ClientTunnel {
                 Heard::Gateway
             }
         };
+        self.liveness.heard(&mut self.connection, now);
         self.settle();
         heard
     }
@@ -292,20 +291,18 @@ impl ClientTunnel {
         if self.next_tick <= now {
             self.next_tick = now + TICK;
             let outbox = &mut self.outbox;
-            let health = self.noise.tick(&mut |message| queue(outbox, message));
+            let health = self.noise.tick(now, &mut |message| queue(outbox, message));
             if health == Health::Expired && self.handshake.is_none() {
                 self.start_handshake(now);
             }
         }
         // Whether the path or the gateway's memory of us is gone: a handshake finds out.
-        if self.liveness.falls_silent(now) && self.handshake.is_none() {
+        let falls_silent = self.liveness.handle_timeout(&mut self.connection, now);
+        if falls_silent && self.handshake.is_none() {
             self.start_handshake(now);
         }
         if self.handshake.as_ref().is_some_and(|h| h.retry_at <= now) {
             self.repeat_handshake(now);
-        }
-        if !self.liveness.is_silent() {
-            self.liveness.run_timers(&mut self.connection, now);
         }
         self.settle();
     }
@@ -333,11 +330,14 @@ impl ClientTunnel {
             buffer.extend_from_slice(&message);
         } else if self.noise.has_session() {
             self.quic_buffer.clear();
-            let quic = self.connection.poll_transmit(
+            let mut quic = self.connection.poll_transmit(
                 now,
                 max_datagrams.clamp(1, MAX_SEGMENTS),
                 &mut self.quic_buffer,
             );
+            if quic.is_none() && self.liveness.owes(now) {
+                quic = transmit_regardless(&mut self.connection, now, &mut self.quic_buffer);
+            }
             self.settle();
             let quic = quic?;
             self.liveness.sent(&self.connection, now);

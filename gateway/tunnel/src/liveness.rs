@@ -1,21 +1,52 @@
-//! Notices that the other end has fallen silent, and stops QUIC's clock for that long.
+//! Notices that the other end has fallen silent, and keeps QUIC's patience from growing.
 //!
 //! QUIC repeats what is not acknowledged at doubling intervals: after ten minutes of sleep
-//! the next try would be ten minutes away. So once nothing was heard for [`PATIENCE`] after
-//! a packet that calls for an answer, the connection's timers rest, and run again as soon as
-//! anything authentic comes in: what is overdue is then repeated at once.
+//! the next try would be ten minutes away, and after a cut of some seconds still some seconds.
+//! So once nothing was heard for [`PATIENCE`] after a packet that calls for an answer, the
+//! connection's timers rest, and run again as soon as anything authentic comes in. And as long
+//! as the other end is heard, what it does not acknowledge is repeated every [`REPEAT`],
+//! whatever QUIC's timer says.
+//!
+//! An end whose window is full sends not even an acknowledgement while data waits: quinn's
+//! own standstill, in which two such ends wait for each other. So an acknowledgement that is
+//! overdue is to be sent regardless ([`Liveness::owes`]).
 
 use std::time::{Duration, Instant};
 
-use quinn_proto::Connection;
+use quinn_proto::{Connection, FrameStats};
 
-/// How long an answer may take. Far above any round trip, below what a person waits for.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an answer may take: above any round trip, below what a person waits for. If it
+/// comes later after all, nothing is lost.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is not acknowledged for so long, and [`REPEAT_ROUND_TRIPS`], is sent again.
+const REPEAT: Duration = Duration::from_millis(500);
+const REPEAT_ROUND_TRIPS: u32 = 2;
+
+/// An acknowledgement that is held back for so long is overdue: quinn sends one within 25 ms
+/// if it can.
+const OVERDUE: Duration = Duration::from_millis(50);
+
+/// Timers that lie further ahead are none for repeating: the connection's end by idleness,
+/// 95 minutes after something was heard.
+const REPEATS_WITHIN: Duration = Duration::from_secs(80 * 60);
+
+/// A round trip that is no round trip: what was sent before a silence was acknowledged after
+/// it. All that QUIC counts by it would crawl.
+const ABSURD_ROUND_TRIP: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Default)]
 pub(crate) struct Liveness {
     frames_sent: u64,
+    /// Since when something calls for an answer of any kind.
     unanswered_since: Option<Instant>,
+    /// Since when something calls for an acknowledgement, or was last repeated for want of it.
+    unacknowledged_since: Option<Instant>,
+    acknowledgements: u64,
+    /// What called for an acknowledgement of ours so far, and since when one is owed.
+    frames_heard: u64,
+    owing_since: Option<Instant>,
+    acknowledgements_sent: u64,
     silent: bool,
     /// When the connection's timers last ran, if nothing was sent or heard since.
     ran_in_vain: Option<Instant>,
@@ -25,48 +56,88 @@ impl Liveness {
     /// Notes that `connection` has sent something; what calls for no answer does not count.
     pub(crate) fn sent(&mut self, connection: &Connection, now: Instant) {
         self.ran_in_vain = None;
-        let frames = frames_that_call_for_an_answer(connection);
+        let stats = connection.stats();
+        if stats.frame_tx.acks != self.acknowledgements_sent {
+            self.acknowledgements_sent = stats.frame_tx.acks;
+            self.owing_since = None;
+        }
+        let frames = frames_that_call_for_an_answer(&stats.frame_tx);
         if frames != self.frames_sent {
             self.frames_sent = frames;
             self.unanswered_since.get_or_insert(now);
+            self.unacknowledged_since.get_or_insert(now);
         }
     }
 
-    /// Notes that something authentic came in. True if the silence is over.
-    pub(crate) fn heard(&mut self) -> bool {
+    /// Notes that something authentic came in and was given to `connection`.
+    pub(crate) fn heard(&mut self, connection: &mut Connection, now: Instant) {
         self.unanswered_since = None;
         self.ran_in_vain = None;
-        std::mem::take(&mut self.silent)
+        let stats = connection.stats();
+        let frames = frames_that_call_for_an_answer(&stats.frame_rx);
+        if frames != self.frames_heard {
+            self.frames_heard = frames;
+            self.owing_since.get_or_insert(now);
+        }
+        let acknowledgements = stats.frame_rx.acks;
+        if acknowledgements != self.acknowledgements {
+            self.acknowledgements = acknowledgements;
+            self.unacknowledged_since = None;
+        }
+        let absurd = connection.rtt() > ABSURD_ROUND_TRIP;
+        if absurd {
+            connection.path_changed(now);
+        }
+        if std::mem::take(&mut self.silent) || absurd {
+            self.unacknowledged_since = self.unacknowledged_since.and(Some(now));
+            repeat(connection, now);
+        }
     }
 
-    /// True once for each silence, when it begins.
-    pub(crate) fn falls_silent(&mut self, now: Instant) -> bool {
-        let silent = self
-            .unanswered_since
-            .is_some_and(|since| since + PATIENCE <= now);
-        silent && !std::mem::replace(&mut self.silent, true)
+    /// Says, once for each time that it is so, that an acknowledgement of ours is overdue.
+    pub(crate) fn owes(&mut self, now: Instant) -> bool {
+        let owed = self.owing_since.take_if(|since| *since + OVERDUE <= now);
+        owed.is_some()
     }
 
-    /// Lets the connection's timers run.
-    pub(crate) fn run_timers(&mut self, connection: &mut Connection, now: Instant) {
-        connection.handle_timeout(now);
+    /// Does what is due at `now`. True once for each silence, when it begins.
+    pub(crate) fn handle_timeout(&mut self, connection: &mut Connection, now: Instant) -> bool {
+        if self.silent {
+            return false;
+        }
+        let is_past = |since: Instant| since + PATIENCE <= now;
+        self.silent = self.unanswered_since.is_some_and(is_past);
+        if self.silent {
+            return true;
+        }
         self.ran_in_vain = Some(now);
+        match self.repeats_at(connection) {
+            Some(at) if at <= now => {
+                self.unacknowledged_since = Some(now);
+                repeat(connection, now);
+            }
+            Some(_) | None => connection.handle_timeout(now),
+        }
+        false
     }
 
-    /// Returns when to act: for the connection's own timers or to notice a silence. A timer
-    /// that has just run and is still due (the connection wants to repeat something and may
-    /// not send it: there are no keys, or the PC has not proved its address) waits for
+    /// Returns when to act: for the connection's own timers, to repeat, or to notice a silence.
+    /// A timer that has just run and is still due (the connection wants to send something and
+    /// may not: there are no keys, or the PC has not proved its address) waits for
     /// [`PATIENCE`]; without that it would be due at once, again and again.
     pub(crate) fn poll_timeout(&self, connection: &mut Connection) -> Option<Instant> {
         if self.silent {
             return None;
         }
         let patience = self.unanswered_since.map(|since| since + PATIENCE);
-        let timers = connection.poll_timeout().map(|at| match self.ran_in_vain {
+        let overdue = self.owing_since.map(|since| since + OVERDUE);
+        let timers = [connection.poll_timeout(), overdue].into_iter().flatten();
+        let timers = timers.map(|at| match self.ran_in_vain {
             Some(ran) if at <= ran => ran + PATIENCE,
             Some(_) | None => at,
         });
-        timers.into_iter().chain(patience).min()
+        let repeats = self.repeats_at(connection);
+        timers.chain(patience).chain(repeats).min()
     }
 
     /// Since when something that calls for an answer has got none.
@@ -74,15 +145,22 @@ impl Liveness {
         self.unanswered_since
     }
 
-    /// Says whether the connection's timers rest.
-    pub(crate) fn is_silent(&self) -> bool {
-        self.silent
+    fn repeats_at(&self, connection: &Connection) -> Option<Instant> {
+        let wait = REPEAT.max(connection.rtt() * REPEAT_ROUND_TRIPS);
+        self.unacknowledged_since.map(|since| since + wait)
     }
 }
 
+/// Has the connection's next timer, which is the one to repeat what is not acknowledged, go
+/// off now.
+fn repeat(connection: &mut Connection, now: Instant) {
+    let next = connection.poll_timeout();
+    let next = next.filter(|next| *next <= now + REPEATS_WITHIN);
+    connection.handle_timeout(next.map_or(now, |next| next.max(now)));
+}
+
 /// All frames but ACK, PADDING and CONNECTION_CLOSE are acknowledged (RFC 9002 §2).
-fn frames_that_call_for_an_answer(connection: &Connection) -> u64 {
-    let sent = connection.stats().frame_tx;
+fn frames_that_call_for_an_answer(sent: &FrameStats) -> u64 {
     sent.crypto
         + sent.stream
         + sent.ping

@@ -4,9 +4,15 @@
 //! enough (it panics otherwise), calling again after each answer until nothing is left,
 //! and never handing it a packet while there is no session (it would queue
 //! 256 of them). The inner source address is the callers' to check.
+//!
+//! boringtun reads a clock of its own. The times of WireGuard's sessions are therefore kept
+//! here a second time, by the caller's clock: keys are renewed and refused by whichever clock
+//! says so first. So they follow simulated time too, and no clock that stands still while
+//! the other goes on makes them live longer.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::rate_limiter::RateLimiter;
@@ -29,6 +35,22 @@ const BLOCK_BYTES: usize = 64 * 1024;
 const _: () = assert!(
     crate::MAX_QUIC_DATAGRAM_BYTES as usize + INNER_OVERHEAD_BYTES <= crate::MAX_DATAGRAM_BYTES
 );
+
+/// Keys older than this are renewed by who began the handshake (WireGuard, §6.1).
+const REKEY_AFTER: Duration = Duration::from_secs(120);
+
+/// Keys older than this are of no more use (WireGuard, §6.1).
+const REJECT_AFTER: Duration = Duration::from_secs(180);
+
+/// How long an answer is waited for before keys are renewed another time.
+const REKEY_RETRY: Duration = Duration::from_secs(5);
+
+/// Answers to handshakes that a PC reads in a second. Only who knows its public key, that is
+/// the gateway, can make it read one.
+const MAX_HANDSHAKES: u64 = 500;
+
+/// boringtun keeps so many sessions of a peer.
+const SESSIONS: usize = 8;
 
 /// More answers than one datagram can cause.
 const MAX_ANSWERS: usize = 8;
@@ -70,6 +92,25 @@ pub(crate) struct Noise {
     block: BytesMut,
     /// The other end has forgotten the keys there are: only new ones help.
     distrusted: bool,
+    ages: Ages,
+    /// Counts the handshakes of this peer alone, and begins anew with each tick.
+    own_limiter: Option<Arc<RateLimiter>>,
+}
+
+/// How old the keys of a peer are, by the caller's clock.
+#[derive(Debug, Default)]
+struct Ages {
+    /// When the caller last told the time.
+    now: Option<Instant>,
+    made_at: [Option<Instant>; SESSIONS],
+    newest: Option<Instant>,
+    /// Of the session that packets are sealed with. An answerer goes on with the last one
+    /// until the other end has used the new one.
+    sealing: Option<Instant>,
+    /// This end began the newest session's handshake, and renews it.
+    ours: bool,
+    used: bool,
+    renewal_began: Option<Instant>,
 }
 
 impl Kind {
@@ -110,6 +151,12 @@ impl Noise {
         index: u32,
         limiter: Option<Arc<RateLimiter>>,
     ) -> Self {
+        // boringtun's own limit of ten a second is by its own clock.
+        let own_limiter = limiter.is_none().then(|| {
+            let key = secret.public_key().to_x25519();
+            Arc::new(RateLimiter::new(&key, MAX_HANDSHAKES))
+        });
+        let limiter = limiter.or_else(|| own_limiter.clone());
         Self {
             tunn: Tunn::new(
                 secret.as_x25519().clone(),
@@ -121,6 +168,8 @@ impl Noise {
             ),
             block: BytesMut::new(),
             distrusted: false,
+            ages: Ages::default(),
+            own_limiter,
         }
     }
 
@@ -138,7 +187,9 @@ impl Noise {
 
     /// Says whether packets can be sealed now.
     pub(crate) fn has_session(&self) -> bool {
-        !self.distrusted && self.tunn.time_since_last_handshake().is_some()
+        !self.distrusted
+            && self.tunn.time_since_last_handshake().is_some()
+            && !self.ages.is_sealing_too_old()
     }
 
     /// Reads one datagram. Answers go to `send`. Before a handshake message, [`Self::tick`]
@@ -149,6 +200,9 @@ impl Noise {
         datagram: &[u8],
         send: &mut impl FnMut(&[u8]),
     ) -> Opened {
+        if Kind::of(datagram) == Some(Kind::Data) && self.ages.is_too_old(session(datagram, 4)) {
+            return Opened::Refused;
+        }
         let needed = datagram.len().max(HANDSHAKE_BYTES);
         if self.block.capacity() < needed {
             self.block = BytesMut::with_capacity(BLOCK_BYTES);
@@ -156,13 +210,27 @@ impl Noise {
         self.block.resize(needed, 0);
         let mut answered = None;
         let length = match self.tunn.decapsulate(source, datagram, &mut self.block) {
-            TunnResult::Done => return Opened::Nothing,
+            TunnResult::Done => {
+                if Kind::of(datagram) == Some(Kind::Data) {
+                    self.ages.seen(session(datagram, 4));
+                }
+                return Opened::Nothing;
+            }
             TunnResult::Err(error) => {
                 tracing::trace!(?error, "datagram refused");
                 return Opened::Refused;
             }
             TunnResult::WriteToNetwork(answer) => {
                 answered = Kind::of(answer);
+                match answered {
+                    // To an initiation: the new session bears the index that the answer names.
+                    Some(Kind::Response) => self.ages.made(session(answer, 4), false),
+                    // To a response: it names the index that our initiation gave.
+                    Some(Kind::Data) if Kind::of(datagram) == Some(Kind::Response) => {
+                        self.ages.made(session(datagram, 8), true);
+                    }
+                    Some(Kind::Data | Kind::Initiation | Kind::Cookie) | None => {}
+                }
                 send(answer);
                 None
             }
@@ -171,7 +239,10 @@ impl Noise {
             TunnResult::WriteToTunnelV4(packet, _) => Some(packet.len()),
         };
         match length {
-            Some(length) => Opened::Packet(self.block.split_to(length)),
+            Some(length) => {
+                self.ages.seen(session(datagram, 4));
+                Opened::Packet(self.block.split_to(length))
+            }
             None => {
                 self.flush(send);
                 match answered {
@@ -250,6 +321,7 @@ impl Noise {
             | TunnResult::WriteToTunnelV6(..) => 0,
         };
         out.truncate(start + sealed);
+        self.ages.used = true;
         sealed > 0
     }
 
@@ -263,8 +335,16 @@ impl Noise {
         }
     }
 
-    /// Lets boringtun look at its clock: renews keys, sends keep-alives, forgets old keys.
-    pub(crate) fn tick(&mut self, send: &mut impl FnMut(&[u8])) -> Health {
+    /// Tells the time, and lets boringtun look at its clock: renews keys, sends keep-alives,
+    /// forgets old keys.
+    pub(crate) fn tick(&mut self, now: Instant, send: &mut impl FnMut(&[u8])) -> Health {
+        self.ages.now = Some(now);
+        if let Some(limiter) = &self.own_limiter {
+            limiter.reset_count();
+        }
+        if self.ages.takes_renewal(now) {
+            self.start_handshake(send);
+        }
         let mut message = [0; HANDSHAKE_BYTES];
         match self.tunn.update_timers(&mut message) {
             TunnResult::WriteToNetwork(message) => send(message),
@@ -273,6 +353,9 @@ impl Noise {
             | TunnResult::Done
             | TunnResult::WriteToTunnelV4(..)
             | TunnResult::WriteToTunnelV6(..) => {}
+        }
+        if self.ages.is_newest_too_old() {
+            return Health::Expired;
         }
         Health::Alive
     }
@@ -288,5 +371,63 @@ impl Noise {
                 | TunnResult::WriteToTunnelV6(..) => return,
             }
         }
+    }
+}
+
+/// Returns which of boringtun's sessions an index at `at` names.
+fn session(message: &[u8], at: usize) -> usize {
+    let low = message.get(at).copied().unwrap_or_default();
+    usize::from(low) % SESSIONS
+}
+
+impl Ages {
+    fn made(&mut self, session: usize, ours: bool) {
+        self.made_at[session] = self.now;
+        self.newest = self.now;
+        if ours || self.sealing.is_none() {
+            self.sealing = self.now;
+        }
+        self.ours = ours;
+        self.used = false;
+        self.renewal_began = None;
+    }
+
+    /// Notes that the other end has used a session.
+    fn seen(&mut self, session: usize) {
+        self.sealing = self.sealing.max(self.made_at[session]);
+    }
+
+    fn is_sealing_too_old(&self) -> bool {
+        self.is_older(self.sealing, REJECT_AFTER)
+    }
+
+    fn is_older(&self, made_at: Option<Instant>, age: Duration) -> bool {
+        let (Some(now), Some(made_at)) = (self.now, made_at) else {
+            return false;
+        };
+        now.saturating_duration_since(made_at) >= age
+    }
+
+    fn is_too_old(&self, session: usize) -> bool {
+        self.is_older(self.made_at[session], REJECT_AFTER)
+    }
+
+    fn is_newest_too_old(&self) -> bool {
+        self.is_older(self.newest, REJECT_AFTER)
+    }
+
+    /// Says whether keys are to be renewed now; the next time is [`REKEY_RETRY`] later.
+    fn takes_renewal(&mut self, now: Instant) -> bool {
+        let due = self.ours
+            && self.used
+            && self.is_older(self.newest, REKEY_AFTER)
+            && !self.is_newest_too_old()
+            && self
+                .renewal_began
+                .is_none_or(|began| began + REKEY_RETRY <= now);
+        if due {
+            self.renewal_began = Some(now);
+        }
+        due
     }
 }

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use quinn_proto::Endpoint;
 use slab::Slab;
 
+use crate::congestion::transmit_regardless;
 use crate::keys::{PublicKey, SecretKey};
 use crate::noise::{self, Kind, Noise, Opened, receiver_index};
 use crate::packet::INNER_OVERHEAD_BYTES;
@@ -262,6 +263,9 @@ impl ServerTunnels {
         if let Opened::Packet(packet) = opened {
             self.handle_packet(slot, now, packet);
         }
+        if let Some(quic) = &mut self.peers[slot].quic {
+            quic.liveness.heard(&mut quic.connection, now);
+        }
         self.settle(slot);
         authentic.then_some(id)
     }
@@ -280,11 +284,8 @@ impl ServerTunnels {
             if peer.next_tick <= now {
                 self.tick(slot, now);
             }
-            if let Some(quic) = &mut self.peers[slot].quic
-                && !quic.liveness.falls_silent(now)
-                && !quic.liveness.is_silent()
-            {
-                quic.liveness.run_timers(&mut quic.connection, now);
+            if let Some(quic) = &mut self.peers[slot].quic {
+                quic.liveness.handle_timeout(&mut quic.connection, now);
             }
             self.settle(slot);
         }
@@ -342,11 +343,15 @@ impl ServerTunnels {
                 continue;
             }
             self.quic_buffer.clear();
-            let sent = quic.connection.poll_transmit(
+            let mut sent = quic.connection.poll_transmit(
                 now,
                 max_datagrams.clamp(1, MAX_SEGMENTS),
                 &mut self.quic_buffer,
             );
+            if sent.is_none() && quic.liveness.owes(now) {
+                let connection = &mut quic.connection;
+                sent = transmit_regardless(connection, now, &mut self.quic_buffer);
+            }
             let Some(sent) = sent else {
                 self.settle_quietly(slot);
                 continue;
@@ -554,7 +559,8 @@ impl ServerTunnels {
 
     fn say_farewell(&mut self, noise: &mut Noise, quic: &mut Quic, to: Route, now: Instant) {
         self.quic_buffer.clear();
-        let Some(sent) = quic.connection.poll_transmit(now, 1, &mut self.quic_buffer) else {
+        let connection = &mut quic.connection;
+        let Some(sent) = transmit_regardless(connection, now, &mut self.quic_buffer) else {
             return;
         };
         quic.flow
@@ -573,7 +579,7 @@ impl ServerTunnels {
         peer.next_tick = now + TICK;
         let (id, to) = (peer.id, peer.route);
         let (replies, counters) = (&mut self.replies, &mut self.counters);
-        peer.noise.tick(&mut |message| {
+        peer.noise.tick(now, &mut |message| {
             if let Some(to) = to {
                 reply(replies, counters, to, Some(id), message);
             }

@@ -1,6 +1,9 @@
 //! The tunnel's rules, shown over a simulated internet.
 
 mod admission;
+mod connecting;
+mod cuts;
+mod keys;
 mod line;
 mod lines;
 mod strangers;

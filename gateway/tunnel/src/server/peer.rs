@@ -72,9 +72,6 @@ impl Peer {
         let Some(quic) = &mut self.quic else {
             return before;
         };
-        if quic.liveness.heard() {
-            quic.connection.handle_timeout(now);
-        }
         if before.is_some_and(|before| !before.is_of_one_path_with(&from)) {
             quic.connection.path_changed(now);
             quic.connection.ping();

@@ -280,3 +280,18 @@ fn a_line_that_drops_to_a_tenth_and_comes_back_is_followed() {
         assert!(shares.iter().all(|share| *share >= 0.8), "{shares:?}");
     }
 }
+
+#[test]
+fn both_ways_at_once_are_filled() {
+    for path in [office(), office().losing(10), home(), home().losing(10)] {
+        let mut world = connected(path, 1, 1);
+        let mut transfers =
+            BOTH_WAYS.map(|way| Transfer::start(&mut world, 0, way, 1000 * MEGABYTE));
+        run(&mut world, &mut transfers, Duration::from_secs(2));
+        let moved = run(&mut world, &mut transfers, Duration::from_secs(3));
+        let whole = line(&path).payload_per_s() * 3.0;
+        let shares: Vec<_> = moved.iter().map(|moved| *moved as f64 / whole).collect();
+        println!("{:?} {} of 1000 lost: {shares:.2?}", line(&path), path.loss);
+        assert!(shares.iter().all(|share| *share >= 0.7), "{shares:?}");
+    }
+}

@@ -8,7 +8,9 @@ use super::line::Path;
 use super::world::{World, drain_pc, pattern};
 use crate::client;
 use crate::server;
-use crate::{MAX_STREAMS_PER_SESSION, MESSAGE_LIMIT_BYTES, Read, ReadError, WriteError};
+use crate::{
+    CloseReason, MAX_STREAMS_PER_SESSION, MESSAGE_LIMIT_BYTES, Read, ReadError, WriteError,
+};
 
 const MEGABYTE: usize = 1_000_000;
 
@@ -279,7 +281,8 @@ fn ten_minutes_of_sleep_in_the_middle_of_a_download_cost_less_than_five_seconds_
         arrived.len() == data.len()
     });
     assert!(arrived == data);
-    assert!(world.now - woke < Duration::from_secs(5));
+    let took = world.now - woke;
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 #[test]
@@ -309,7 +312,8 @@ fn an_outage_that_nobody_announces_is_over_within_five_seconds_of_its_end() {
         arrived.len() == data.len()
     });
     assert!(arrived == data);
-    assert!(world.now - end < Duration::from_secs(6));
+    let took = world.now - end;
+    assert!(took < Duration::from_secs(6), "{took:?}");
 }
 
 #[test]
@@ -322,4 +326,23 @@ fn an_idle_session_stays_for_ninety_minutes_and_says_little() {
     assert!(said < 90 * 12, "{said} datagrams in 90 idle minutes");
     let stream = world.open_stream(0);
     assert_eq!(world.upload(0, stream, b"still here"), b"still here");
+}
+
+#[test]
+fn a_farewell_in_the_middle_of_a_transfer_still_says_why() {
+    let mut world = World::connected(Path::line(20, 30, 64), 1);
+    let stream = world.open_stream(0);
+    let id = world.pcs[0].id;
+    let mut left = Bytes::from(pattern(8 * MEGABYTE));
+    let mut arrived = Vec::new();
+    world.run_until("partly downloaded", |world| {
+        world.gateway.write(id, stream, &mut left).unwrap();
+        drain_pc(&mut world.pcs[0].tunnel, stream, &mut arrived);
+        arrived.len() > MEGABYTE
+    });
+    world.gateway.remove_peer(id, 77, world.now);
+    let closed = client::Event::Closed(CloseReason::ByPeer { code: 77 });
+    let start = world.now;
+    world.run_until("told why", |world| world.pcs[0].events.contains(&closed));
+    assert!(world.now - start < Duration::from_millis(100));
 }

@@ -1,0 +1,152 @@
+//! A network that is cut, slowed and moved at any moment: nothing gets stuck, no byte is wrong.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::line::{Line, Path};
+use super::traffic::{Transfer, Way};
+use super::world::World;
+
+const LENGTH: u64 = 3_000_000;
+
+/// The network while nothing is wrong.
+fn line() -> Path {
+    Path::line(40, 20, 128)
+}
+
+/// What happens to the network, and for how long until the next.
+#[derive(Debug, Clone, Copy)]
+enum Trouble {
+    Cut,
+    Loss(u64),
+    Reorder(u64),
+    Rate {
+        kbyte_per_s: u64,
+        queue_kb: u64,
+    },
+    Delay {
+        ms: u64,
+    },
+    Mtu(usize),
+    /// The PC gets another address, which it notices, as its network card tells it.
+    Move,
+    /// Another address that nobody is told of: a NAT forgot.
+    Rebinding,
+    Sleep,
+    Fine,
+}
+
+fn trouble() -> impl Strategy<Value = (Trouble, u64)> {
+    let kind = prop_oneof![
+        3 => Just(Trouble::Cut),
+        2 => (0..500u64).prop_map(Trouble::Loss),
+        1 => (0..300u64).prop_map(Trouble::Reorder),
+        2 => (20..5000u64, 8..1000u64)
+            .prop_map(|(kbyte_per_s, queue_kb)| Trouble::Rate { kbyte_per_s, queue_kb }),
+        1 => (0..400u64).prop_map(|ms| Trouble::Delay { ms }),
+        1 => (1280..1460usize).prop_map(Trouble::Mtu),
+        1 => Just(Trouble::Move),
+        1 => Just(Trouble::Rebinding),
+        1 => Just(Trouble::Sleep),
+        2 => Just(Trouble::Fine),
+    ];
+    // Mostly short against the transfer, at times longer than keys live.
+    let ms = prop_oneof![4 => 0..800u64, 3 => 0..20_000u64, 1 => 0..400_000u64];
+    (kind, ms)
+}
+
+fn apply(world: &mut World, trouble: Trouble, moves: &mut u16) {
+    match trouble {
+        Trouble::Cut => world.path.loss = 1000,
+        Trouble::Loss(of_a_thousand) => world.path.loss = of_a_thousand,
+        Trouble::Reorder(of_a_thousand) => world.path.reorder = of_a_thousand,
+        Trouble::Rate {
+            kbyte_per_s,
+            queue_kb,
+        } => {
+            world.path.line = Some(Line {
+                bytes_per_s: kbyte_per_s * 1000,
+                queue_bytes: queue_kb * 1024,
+            });
+        }
+        Trouble::Delay { ms } => world.path.delay = Duration::from_millis(ms),
+        Trouble::Mtu(mtu_payload) => world.path.mtu_payload = mtu_payload,
+        Trouble::Move | Trouble::Rebinding => {
+            *moves += 1;
+            world.pcs[0].address = ([203, 0, 113, 7], 2000 + *moves).into();
+            if matches!(trouble, Trouble::Move) {
+                world.pcs[0].tunnel.network_changed(world.now);
+            }
+        }
+        Trouble::Sleep => world.pcs[0].asleep = true,
+        Trouble::Fine => world.path = line(),
+    }
+}
+
+/// Lets two transfers run through all troubles, then makes the network whole. Returns how long
+/// it took from then until both were done.
+fn survive(troubles: &[(Trouble, u64)], seed: u64) -> Duration {
+    let mut world = World::connected(line(), seed);
+    let mut up = Transfer::start(&mut world, 0, Way::Up, LENGTH);
+    let mut down = Transfer::start(&mut world, 0, Way::Down, LENGTH);
+    let mut moves = 0;
+    for (trouble, ms) in troubles {
+        apply(&mut world, *trouble, &mut moves);
+        let until = world.now + Duration::from_millis(*ms);
+        world.keep_awake(until);
+        // What the agent does each second while streams are busy.
+        let mut asked = world.now;
+        world.run_until("trouble is over", |world| {
+            if !world.pcs[0].asleep {
+                if asked + Duration::from_secs(1) <= world.now {
+                    asked = world.now;
+                    world.pcs[0].tunnel.ping();
+                }
+                up.advance(world);
+                down.advance(world);
+            }
+            world.now >= until
+        });
+        if std::mem::take(&mut world.pcs[0].asleep) {
+            world.pcs[0].tunnel.network_changed(world.now);
+        }
+    }
+    world.path = line();
+    let whole = world.now;
+    let mut asked = world.now;
+    world.run_until("all has arrived", |world| {
+        if asked + Duration::from_secs(1) <= world.now {
+            asked = world.now;
+            world.pcs[0].tunnel.ping();
+        }
+        let up = up.advance(world);
+        down.advance(world) && up
+    });
+    world.now - whole
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn transfers_go_on_within_seconds_of_the_networks_return(
+        troubles in proptest::collection::vec(trouble(), 1..12),
+        seed in 1..1_000_000u64,
+    ) {
+        let took = survive(&troubles, seed);
+        prop_assert!(took < Duration::from_secs(6), "{took:?}");
+    }
+}
+
+#[test]
+fn a_download_that_is_cut_goes_on_by_itself() {
+    for seconds in [1, 3, 8, 30, 200] {
+        let took = survive(
+            &[(Trouble::Fine, 300), (Trouble::Cut, seconds * 1000)],
+            seconds,
+        );
+        println!("cut for {seconds} s: done {took:?} after its end");
+        assert!(took < Duration::from_secs(6), "{took:?}");
+    }
+}
