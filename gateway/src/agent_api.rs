@@ -27,6 +27,8 @@ use crate::portal::Portal;
 use limits::{Buckets, Connections, Source};
 
 mod answers;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod handlers;
 mod limits;
 mod routes;

@@ -9,6 +9,7 @@
 pub mod browser;
 pub mod job;
 pub mod mailbox;
+pub mod many;
 pub mod pages;
 pub mod postgres;
 pub mod process;

@@ -18,6 +18,8 @@ pub mod device_key;
 pub mod diagnose;
 pub mod enrolment;
 pub mod event_loop;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod gateway_client;
 pub mod link;
 pub mod os;

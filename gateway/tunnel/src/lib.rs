@@ -29,6 +29,9 @@ pub mod keys;
 pub mod server;
 pub mod tls;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 mod liveness;
 mod noise;
 mod packet;

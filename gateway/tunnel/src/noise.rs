@@ -21,9 +21,6 @@ pub(crate) const OVERHEAD_BYTES: usize = 32;
 /// Length of a handshake initiation, the longest message that is no data, in bytes.
 const HANDSHAKE_BYTES: usize = 148;
 
-/// Decrypted packets are cut from blocks of this size, in bytes, without being copied.
-const BLOCK_BYTES: usize = 64 * 1024;
-
 /// More answers than one datagram can cause.
 const MAX_ANSWERS: usize = 8;
 
@@ -61,7 +58,6 @@ pub(crate) enum Health {
 /// A session with one peer.
 pub(crate) struct Noise {
     tunn: Tunn,
-    block: BytesMut,
 }
 
 impl Kind {
@@ -111,7 +107,6 @@ impl Noise {
                 index,
                 limiter,
             ),
-            block: BytesMut::new(),
         }
     }
 
@@ -128,13 +123,11 @@ impl Noise {
         datagram: &[u8],
         send: &mut impl FnMut(&[u8]),
     ) -> Opened {
-        let needed = datagram.len().max(HANDSHAKE_BYTES);
-        if self.block.capacity() < needed {
-            self.block = BytesMut::with_capacity(BLOCK_BYTES);
-        }
-        self.block.resize(needed, 0);
+        // Each packet has memory of its own: what a stream keeps of one must not keep others
+        // alive, and a session at rest keeps nothing.
+        let mut packet = BytesMut::zeroed(datagram.len().max(HANDSHAKE_BYTES));
         let mut answered = None;
-        let length = match self.tunn.decapsulate(source, datagram, &mut self.block) {
+        let length = match self.tunn.decapsulate(source, datagram, &mut packet) {
             TunnResult::Done => return Opened::Nothing,
             TunnResult::Err(error) => {
                 tracing::trace!(?error, "datagram refused");
@@ -145,12 +138,15 @@ impl Noise {
                 send(answer);
                 None
             }
-            TunnResult::WriteToTunnelV6(packet, _) => Some(packet.len()),
+            TunnResult::WriteToTunnelV6(inner, _) => Some(inner.len()),
             // The address family is checked with the rest of the header, by the callers.
-            TunnResult::WriteToTunnelV4(packet, _) => Some(packet.len()),
+            TunnResult::WriteToTunnelV4(inner, _) => Some(inner.len()),
         };
         match length {
-            Some(length) => Opened::Packet(self.block.split_to(length)),
+            Some(length) => {
+                packet.truncate(length);
+                Opened::Packet(packet)
+            }
             None => {
                 self.flush(send);
                 match answered {
