@@ -32,6 +32,8 @@ use routes::Standing;
 use upgrade::Upgrade;
 
 mod answers;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod handlers;
 mod limits;
 mod routes;

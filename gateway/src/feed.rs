@@ -21,6 +21,8 @@ use crate::portal::{Portal, PortalError};
 
 use lines::{LineTooLong, Lines};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod lines;
 
 /// First pause before coming back, doubled each time up to [`LONGEST_PAUSE`].

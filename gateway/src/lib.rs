@@ -9,6 +9,8 @@ pub mod commands;
 pub mod config;
 pub mod event_loop;
 pub mod feed;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod grants;
 pub mod identity;
 pub mod metrics;

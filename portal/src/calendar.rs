@@ -160,7 +160,7 @@ pub async fn edit(
     rehearsal: bool,
     now: OffsetDateTime,
 ) -> Result<Effect, EditError> {
-    store::lock(tx).await?;
+    store::lock_for_edit(tx).await?;
     let mut entries = store::entries(tx).await?;
     entries.apply(edit)?;
     match edit {

@@ -20,6 +20,8 @@ pub mod devices;
 pub mod documents;
 pub mod establishments;
 pub mod filings;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod gateways;
 pub mod housekeeping;
 pub mod ids;

@@ -98,7 +98,7 @@ async fn open_for(
     if !devices::store::lock(&mut tx, caller.id, now).await? {
         return Err(Refused::Revoked);
     }
-    calendar::store::lock(&mut tx).await?;
+    calendar::store::lock_for_opening(&mut tx, caller.id).await?;
     let entries = calendar::store::entries(&mut tx).await?;
     let calendar = entries.calendar(app.config.rehearsal);
     let (deadline, reason) = session_deadline(&calendar, now)?;

@@ -11,6 +11,7 @@ pub mod browser;
 pub mod job;
 pub mod link;
 pub mod mailbox;
+pub mod many;
 pub mod network;
 pub mod pages;
 pub mod postgres;

@@ -301,6 +301,11 @@ impl Stage {
         self.front.endpoints[0]
     }
 
+    /// The address of the gateway's agent API.
+    pub fn gateway_api(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], self.ports.gateway_tls).into()
+    }
+
     /// The portal's member listener, which nobody but gateways may use.
     pub fn member_listener(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.ports.member).into()

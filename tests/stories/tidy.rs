@@ -178,3 +178,36 @@ fn every_test_that_the_security_document_names_exists() {
         );
     }
 }
+
+#[test]
+fn every_fuzz_target_has_a_corpus_that_the_tests_replay() {
+    let files = tracked_files();
+    let sources: String = files
+        .iter()
+        .filter(|file| file.ends_with("fuzzing.rs"))
+        .map(|file| std::fs::read_to_string(root().join(file)).expect("a source file"))
+        .collect();
+    let targets: Vec<&str> = files
+        .iter()
+        .filter(|file| file.starts_with("fuzz/fuzz_targets"))
+        .filter_map(|file| file.file_stem()?.to_str())
+        .collect();
+    assert!(targets.len() >= 20, "{targets:?}");
+    for target in targets {
+        let corpus = Path::new("fuzz/corpus").join(target);
+        assert!(
+            files.iter().any(|file| file.starts_with(&corpus)),
+            "{target} has no corpus"
+        );
+        assert!(
+            sources.contains(&format!("replay(\"{target}\"")),
+            "{target} is not replayed"
+        );
+    }
+    let bytes: u64 = files
+        .iter()
+        .filter(|file| file.starts_with("fuzz/corpus"))
+        .map(|file| root().join(file).metadata().expect("a file").len())
+        .sum();
+    assert!(bytes < 2_000_000, "{bytes} bytes of corpora");
+}

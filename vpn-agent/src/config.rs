@@ -116,7 +116,7 @@ impl Config {
         Self::from_table(table, environment)
     }
 
-    fn from_table(
+    pub(crate) fn from_table(
         mut table: Table,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {

@@ -22,6 +22,9 @@ use crate::status::StatusReport;
 use crate::store::Store;
 use crate::urls::GatewayUrl;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+
 /// Longest line, in bytes.
 const LINE_LIMIT_BYTES: u64 = 64 * 1024;
 

@@ -19,6 +19,8 @@ pub mod diagnose;
 pub mod dial;
 pub mod enrolment;
 pub mod event_loop;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod gateway_client;
 pub mod link;
 pub mod network;

@@ -23,6 +23,8 @@ use crate::secret::{NoRandomness, Secret};
 use crate::status::View;
 use crate::urls::PortalUrl;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod views;
 
 pub use views::picture_of;

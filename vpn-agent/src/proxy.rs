@@ -29,6 +29,8 @@ use crate::os;
 use crate::page::Page;
 use crate::secret::random_bytes;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod guard;
 
 pub use guard::PAGE_HOST;
@@ -129,17 +131,23 @@ async fn serve_connection(stream: TcpStream, agent: Agent, page: Arc<Page>) {
         let (agent, page) = (agent.clone(), page.clone());
         async move { Ok::<_, Infallible>(answer(request, agent, page).await) }
     });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(HEAD_LIMIT_BYTES)
+    let served = http()
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "proxy connection ended");
     }
+}
+
+/// How requests are read, with their bounds.
+fn http() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(HEAD_LIMIT_BYTES);
+    http
 }
 
 async fn answer(

@@ -52,12 +52,18 @@ fn https(text: &str) -> Result<Url, UrlError> {
         return Err(UrlError::NotHttps);
     }
     match url.host_str() {
-        Some(host) if !host.is_empty() && url.username().is_empty() && url.password().is_none() => {
-            Ok(url)
-        }
+        Some(host) if !is_plain(host) => Err(UrlError::NotAUrl),
+        Some(_) if url.username().is_empty() && url.password().is_none() => Ok(url),
         Some(_) => Err(UrlError::MoreThanAHost),
         None => Err(UrlError::NotAUrl),
     }
+}
+
+/// A name or an address. A URL's host may hold quotes and semicolons, which would end a
+/// directive in the page's Content-Security-Policy.
+fn is_plain(host: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._[:]".contains(c);
+    !host.is_empty() && host.chars().all(plain)
 }
 
 fn authority(url: &Url) -> (&str, u16) {
@@ -154,6 +160,20 @@ mod tests {
         ] {
             assert_eq!(text.parse::<GatewayUrl>(), Err(error), "{text}");
         }
+    }
+
+    #[test]
+    fn a_host_cannot_end_a_directive_of_the_pages_policy() {
+        for text in [
+            "https://a;sandbox/",
+            "https://a'b/",
+            "https://a\"b/",
+            "https://a,b/",
+        ] {
+            assert_eq!(text.parse::<PortalUrl>(), Err(UrlError::NotAUrl), "{text}");
+        }
+        assert!("https://[::1]:8443/".parse::<PortalUrl>().is_ok());
+        assert!("https://日本.example/".parse::<PortalUrl>().is_ok());
     }
 
     #[test]

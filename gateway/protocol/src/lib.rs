@@ -9,6 +9,9 @@ pub mod control;
 pub mod ids;
 pub mod proxy;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 mod encoding;
 
 pub use encoding::{Bytes32, Der};

@@ -523,6 +523,12 @@ impl ClientTunnel {
         stream
     }
 
+    /// The keys, to seal what no honest PC would.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn noise_for_fuzzing(&mut self) -> &mut Noise {
+        &mut self.noise
+    }
+
     /// Writes a stream's first byte if that is still to be done. True if it is done.
     fn announce(&mut self, stream: StreamId) -> Result<bool, WriteError> {
         if self.unannounced.contains(&stream) {

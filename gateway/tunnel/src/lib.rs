@@ -30,6 +30,9 @@ pub mod quic;
 pub mod server;
 pub mod tls;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 mod congestion;
 mod liveness;
 mod noise;

@@ -28,9 +28,6 @@ pub(crate) const OVERHEAD_BYTES: usize = 32;
 /// Length of a handshake initiation, the longest message that is no data, in bytes.
 const HANDSHAKE_BYTES: usize = 148;
 
-/// Decrypted packets are cut from blocks of this size, in bytes, without being copied.
-const BLOCK_BYTES: usize = 64 * 1024;
-
 // A burst's packets fit where one is put together.
 const _: () = assert!(
     crate::MAX_QUIC_DATAGRAM_BYTES as usize + INNER_OVERHEAD_BYTES <= crate::MAX_DATAGRAM_BYTES
@@ -89,7 +86,6 @@ pub(crate) enum Health {
 /// A session with one peer.
 pub(crate) struct Noise {
     tunn: Tunn,
-    block: BytesMut,
     /// The other end has forgotten the keys there are: only new ones help.
     distrusted: bool,
     ages: Ages,
@@ -166,7 +162,6 @@ impl Noise {
                 index,
                 limiter,
             ),
-            block: BytesMut::new(),
             distrusted: false,
             ages: Ages::default(),
             own_limiter,
@@ -203,13 +198,11 @@ impl Noise {
         if Kind::of(datagram) == Some(Kind::Data) && self.ages.is_too_old(session(datagram, 4)) {
             return Opened::Refused;
         }
-        let needed = datagram.len().max(HANDSHAKE_BYTES);
-        if self.block.capacity() < needed {
-            self.block = BytesMut::with_capacity(BLOCK_BYTES);
-        }
-        self.block.resize(needed, 0);
+        // Each packet has memory of its own: what a stream keeps of one must not keep others
+        // alive, and a session at rest keeps nothing.
+        let mut packet = BytesMut::zeroed(datagram.len().max(HANDSHAKE_BYTES));
         let mut answered = None;
-        let length = match self.tunn.decapsulate(source, datagram, &mut self.block) {
+        let length = match self.tunn.decapsulate(source, datagram, &mut packet) {
             TunnResult::Done => {
                 if Kind::of(datagram) == Some(Kind::Data) {
                     self.ages.seen(session(datagram, 4));
@@ -234,14 +227,15 @@ impl Noise {
                 send(answer);
                 None
             }
-            TunnResult::WriteToTunnelV6(packet, _) => Some(packet.len()),
+            TunnResult::WriteToTunnelV6(inner, _) => Some(inner.len()),
             // The address family is checked with the rest of the header, by the callers.
-            TunnResult::WriteToTunnelV4(packet, _) => Some(packet.len()),
+            TunnResult::WriteToTunnelV4(inner, _) => Some(inner.len()),
         };
         match length {
             Some(length) => {
                 self.ages.seen(session(datagram, 4));
-                Opened::Packet(self.block.split_to(length))
+                packet.truncate(length);
+                Opened::Packet(packet)
             }
             None => {
                 self.flush(send);

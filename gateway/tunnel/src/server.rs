@@ -52,6 +52,9 @@ pub const MAX_PEERS: usize = 65_536;
 /// keys; it only forgets old ones.
 const TICK: Duration = Duration::from_secs(5);
 
+/// Ticks of all peers fall on multiples of this: ten wakes a second for any number of peers.
+const TICK_GRAIN: Duration = Duration::from_millis(100);
+
 /// How often the count of handshakes starts anew.
 const HANDSHAKE_COUNT_PERIOD: Duration = Duration::from_secs(1);
 
@@ -88,8 +91,15 @@ pub struct ServerTunnels {
     events: VecDeque<Event>,
     counters: Counters,
     reached: Reached,
+    /// Room for the peers that are due, kept from one time to the next.
+    due: Vec<usize>,
+    /// From when ticks are counted, so that many peers' fall together.
+    started: Instant,
     quic_buffer: Vec<u8>,
     packet: Vec<u8>,
+    /// How often any peer was looked at: tests hold that against the number of peers.
+    #[cfg(test)]
+    looks: u64,
 }
 
 /// A datagram that waits to be sent.
@@ -135,8 +145,12 @@ impl ServerTunnels {
             events: VecDeque::new(),
             counters: Counters::default(),
             reached: Reached::default(),
+            due: Vec::new(),
+            started: now,
             quic_buffer: Vec::new(),
             packet: Vec::new(),
+            #[cfg(test)]
+            looks: 0,
         })
     }
 
@@ -163,29 +177,23 @@ impl ServerTunnels {
         let entry = self.peers.vacant_entry();
         let slot = entry.key();
         let index = u32::try_from(slot).map_err(|_| AddPeerError::TooMany)?;
-        let next_tick = now + TICK;
-        let peer = entry.insert(Peer {
+        entry.insert(Peer {
             id,
             public_key: key,
+            preshared_key: config.preshared_key,
+            index,
             inner_address: config.inner_address,
             certificate_sha256: config.device_certificate_sha256,
-            noise: Noise::new(
-                &self.secret_key,
-                config.public_key,
-                &config.preshared_key,
-                index,
-                Some(Arc::clone(&self.limiter)),
-            ),
+            noise: None,
             route: None,
             quic: None,
-            next_tick,
+            next_tick: now + TICK,
             scheduled: Scheduled::default(),
             traffic: Traffic::default(),
             in_ready: false,
             held: false,
             in_eventful: false,
         });
-        self.timers.schedule(slot, &mut peer.scheduled, next_tick);
         self.by_id.insert(id, slot);
         self.by_key.insert(key, slot);
         self.by_address.insert(config.inner_address, slot);
@@ -204,8 +212,8 @@ impl ServerTunnels {
         if let Some(mut quic) = peer.quic.take() {
             let code = streams::varint(close_code);
             quic.connection.close(now, code, Bytes::new());
-            if let Some(to) = peer.route {
-                self.say_farewell(&mut peer.noise, &mut quic, to, now);
+            if let (Some(to), Some(noise)) = (peer.route, &mut peer.noise) {
+                self.say_farewell(noise, &mut quic, to, now);
             }
             quic.forget(&mut self.endpoint);
         }
@@ -238,13 +246,20 @@ impl ServerTunnels {
             self.counters.not_admitted += 1;
             return None;
         }
+        if kind == Kind::Initiation {
+            peer.make_noise(&self.secret_key, &self.limiter);
+        }
         if kind != Kind::Data {
             self.tick(slot, now);
         }
         let peer = &mut self.peers[slot];
         let (id, replies, counters) = (peer.id, &mut self.replies, &mut self.counters);
         let source = Some(from.ip());
-        let opened = peer.noise.open(source, datagram, &mut |message| {
+        let Some(noise) = &mut peer.noise else {
+            counters.refused += 1;
+            return None;
+        };
+        let opened = noise.open(source, datagram, &mut |message| {
             reply(replies, counters, from, Some(id), message);
         });
         if matches!(opened, Opened::Refused) {
@@ -276,7 +291,10 @@ impl ServerTunnels {
             self.next_count = now + HANDSHAKE_COUNT_PERIOD;
             self.limiter.reset_count();
         }
-        for slot in self.timers.take_due(now) {
+        let mut due = std::mem::take(&mut self.due);
+        self.timers.take_due(now, &mut due);
+        for slot in due.drain(..) {
+            self.count_look();
             let Some(peer) = self.peers.get_mut(slot) else {
                 continue;
             };
@@ -289,6 +307,7 @@ impl ServerTunnels {
             }
             self.settle(slot);
         }
+        self.due = due;
     }
 
     /// Returns when [`Self::handle_timeout`] has something to do.
@@ -325,6 +344,7 @@ impl ServerTunnels {
             });
         }
         while let Some(slot) = self.ready.pop_front() {
+            self.count_look();
             let Some(peer) = self.peers.get_mut(slot) else {
                 continue;
             };
@@ -332,14 +352,15 @@ impl ServerTunnels {
             if peer.held {
                 continue;
             }
-            let (Some(to), Some(quic)) = (peer.route, &mut peer.quic) else {
+            let (Some(to), Some(quic), Some(noise)) = (peer.route, &mut peer.quic, &mut peer.noise)
+            else {
                 continue;
             };
             if !admits(peer.id) {
                 self.counters.not_admitted += 1;
                 continue;
             }
-            if !peer.noise.has_session() {
+            if !noise.has_session() {
                 continue;
             }
             self.quic_buffer.clear();
@@ -360,13 +381,11 @@ impl ServerTunnels {
             let size = sent.segment_size.unwrap_or(sent.size);
             let (id, not_admitted) = (peer.id, &mut self.counters.not_admitted);
             let datagrams = &mut self.quic_buffer[..sent.size];
-            let sealed = peer
-                .noise
-                .seal_burst(&quic.flow, datagrams, size, buffer, || {
-                    let admitted = admits(id);
-                    *not_admitted += u64::from(!admitted);
-                    admitted
-                });
+            let sealed = noise.seal_burst(&quic.flow, datagrams, size, buffer, || {
+                let admitted = admits(id);
+                *not_admitted += u64::from(!admitted);
+                admitted
+            });
             peer.traffic.bytes_out += sealed as u64;
             peer.in_ready = true;
             self.ready.push_back(slot);
@@ -393,6 +412,7 @@ impl ServerTunnels {
                 return Some(event);
             }
             let slot = *self.eventful.front()?;
+            self.count_look();
             let told = self.peers.get_mut(slot).and_then(|peer| {
                 let quic = peer.quic.as_mut()?;
                 let mut event = Some(quic.connection.poll()?);
@@ -547,6 +567,13 @@ impl ServerTunnels {
         self.public_key
     }
 
+    /// A peer's keys, to seal what no honest gateway would.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn noise_for_fuzzing(&mut self, peer: PeerId) -> Option<&mut Noise> {
+        let slot = *self.by_id.get(&peer)?;
+        self.peers.get_mut(slot)?.noise.as_deref_mut()
+    }
+
     fn quic(&mut self, peer: PeerId) -> Option<(usize, &mut Quic)> {
         let slot = *self.by_id.get(&peer)?;
         let quic = self.peers.get_mut(slot)?.quic.as_mut()?.accepted()?;
@@ -575,15 +602,26 @@ impl ServerTunnels {
     }
 
     fn tick(&mut self, slot: usize, now: Instant) {
+        let next_tick = self.tick_after(now);
         let peer = &mut self.peers[slot];
-        peer.next_tick = now + TICK;
+        peer.next_tick = next_tick;
         let (id, to) = (peer.id, peer.route);
         let (replies, counters) = (&mut self.replies, &mut self.counters);
-        peer.noise.tick(now, &mut |message| {
-            if let Some(to) = to {
-                reply(replies, counters, to, Some(id), message);
-            }
-        });
+        if let Some(noise) = &mut peer.noise {
+            noise.tick(now, &mut |message| {
+                if let Some(to) = to {
+                    reply(replies, counters, to, Some(id), message);
+                }
+            });
+        }
+    }
+
+    /// A [`TICK`] later, at one of the moments that all peers share: one wake serves many.
+    fn tick_after(&self, now: Instant) -> Instant {
+        let grain = TICK_GRAIN.as_millis();
+        let since = now.duration_since(self.started) + TICK;
+        let grains = u32::try_from(since.as_millis().div_ceil(grain)).unwrap_or(u32::MAX);
+        self.started + TICK_GRAIN * grains
     }
 
     /// After anything may have happened to a peer: hears both what it has to send and to tell.
@@ -596,9 +634,37 @@ impl ServerTunnels {
         }
     }
 
+    fn count_look(&mut self) {
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
+    }
+
+    /// Gets a peer ready as its first handshake would, so that it has its place among the
+    /// timers.
+    #[cfg(test)]
+    pub(crate) fn rouse(&mut self, peer: PeerId) {
+        if let Some(slot) = self.by_id.get(&peer).copied() {
+            self.peers[slot].make_noise(&self.secret_key, &self.limiter);
+            self.settle_quietly(slot);
+        }
+    }
+
+    /// How often any peer was looked at so far.
+    #[cfg(test)]
+    pub(crate) fn looks(&self) -> u64 {
+        self.looks
+    }
+
     /// Carries news between connection and endpoint and sets the peer's timer.
     fn settle_quietly(&mut self, slot: usize) {
+        self.count_look();
         let peer = &mut self.peers[slot];
+        if peer.noise.is_none() {
+            // Nothing ever came from it: there is nothing to look after.
+            return;
+        }
         let mut next = peer.next_tick;
         if let Some(quic) = &mut peer.quic {
             quic.settle(&mut self.endpoint);

@@ -6,6 +6,7 @@ mod cuts;
 mod keys;
 mod line;
 mod lines;
+mod scale;
 mod strangers;
 mod traffic;
 mod transfer;

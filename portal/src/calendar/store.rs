@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use access::OpeningHours;
+use protocol::DeviceId;
 use serde_json::json;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
@@ -15,17 +16,31 @@ use crate::db::{StoreError, Tx};
 
 /// The row of `settings` with the hours of ordinary weekdays.
 const HOURS_SETTING: &str = "opening_hours";
-/// The row of `counters` that edits and openings of sessions lock.
-const LOCK: &str = "calendar";
+/// The rows of `counters` that edits and openings of sessions lock: an opening one of them, an
+/// edit all. With a single row, all openings of the fund would wait for each other.
+const LOCKS: u128 = 16;
 
-/// Holds the calendar still until the transaction ends: who edits it and who opens a session
-/// by it take turns.
-pub async fn lock(tx: &mut Tx) -> Result<(), StoreError> {
+/// Holds the calendar still until the transaction ends, for who edits it: nobody opens a
+/// session by it meanwhile.
+pub(super) async fn lock_for_edit(tx: &mut Tx) -> Result<(), StoreError> {
+    for number in 0..LOCKS {
+        lock(tx, number).await?;
+    }
+    Ok(())
+}
+
+/// Holds the calendar still until the transaction ends, for a device that opens a session by
+/// it: nobody edits it meanwhile.
+pub async fn lock_for_opening(tx: &mut Tx, device: DeviceId) -> Result<(), StoreError> {
+    lock(tx, device.as_uuid().as_u128() % LOCKS).await
+}
+
+async fn lock(tx: &mut Tx, number: u128) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO counters (name, value) VALUES ($1, 1)
          ON CONFLICT (name) DO UPDATE SET value = counters.value",
     )
-    .bind(LOCK)
+    .bind(format!("calendar/{number}"))
     .execute(&mut **tx)
     .await
     .map(drop)

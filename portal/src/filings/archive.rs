@@ -9,6 +9,8 @@
 //! afterwards and stands in no error and no log line.
 
 mod entry_names;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 
 use std::collections::BTreeMap;
 use std::fmt;

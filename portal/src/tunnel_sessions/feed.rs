@@ -3,8 +3,10 @@
 //! The database is the only source: each feed reads it every [`POLL`] and whenever this
 //! process itself changed a session, so several portals may write. A change can become
 //! visible later than the time it carries (its transaction took a while, another portal's
-//! clock is behind); therefore each look reaches back over [`LOOKBACK`], now and then over
-//! a session's whole life, and [`Told`] remembers what was said already. If the database
+//! clock is behind); therefore a look each second or so reaches back over [`LOOKBACK`], now
+//! and then one over a session's whole life, and [`Told`] remembers what was said already.
+//! The looks between them reach back only over [`SHORT_LOOKBACK`]: when hundreds of sessions
+//! open in a second, each look would else read all of the last minute's. If the database
 //! cannot be read the feed ends: the gateway then admits nobody new.
 
 use std::collections::HashMap;
@@ -33,8 +35,14 @@ const POLL: Duration = Duration::from_millis(400);
 const LOOKS_PER_HEARTBEAT: u32 = 2;
 const _: () =
     assert!(POLL.as_millis() * (LOOKS_PER_HEARTBEAT as u128) <= FEED_HEARTBEAT_S as u128 * 1000);
-/// How far an ordinary look reaches back.
+/// How far a look reaches back that another portal's change must not escape.
 const LOOKBACK: time::Duration = time::Duration::seconds(60);
+/// Every so many looks, one reaches back over [`LOOKBACK`]: within 1.2 seconds.
+const LOOKS_PER_LOOKBACK: u32 = 3;
+/// How far the other looks reach back.
+const SHORT_LOOKBACK: time::Duration = time::Duration::seconds(2);
+/// How long changes of this process are gathered before a look.
+const GATHERING: Duration = Duration::from_millis(50);
 /// Every so many looks, one reaches back over a session's whole life: each half minute.
 const LOOKS_PER_FULL_LOOK: u32 = 75;
 /// Lines that wait for a slow gateway.
@@ -44,7 +52,14 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What was said to a gateway, so that nothing is said twice and nothing is forgotten.
 #[derive(Debug, Default)]
-pub struct Told(HashMap<SessionId, Word>);
+pub struct Told {
+    words: HashMap<SessionId, Word>,
+    /// How many words there may be before old ones are looked for.
+    enough: usize,
+}
+
+/// Words below which forgetting is not worth the search.
+const FEW_WORDS: usize = 1000;
 
 /// The last that was said of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +76,7 @@ impl Told {
         keys: &MasterKey,
         now: OffsetDateTime,
     ) -> FeedLine {
-        self.0 = live
+        self.words = live
             .iter()
             .map(|session| {
                 let deadline_ms = session.deadline_ms;
@@ -84,7 +99,7 @@ impl Told {
         let now_ms = unix_ms(now);
         let mut lines = Vec::new();
         for session in changed {
-            let said = self.0.get(&session.id).copied();
+            let said = self.words.get(&session.id).copied();
             let deadline_ms = session.deadline_ms;
             match (session.ended, said) {
                 (_, Some(Word::Ended { .. })) => {}
@@ -93,7 +108,7 @@ impl Told {
                         session: session.id,
                         reason,
                     });
-                    self.0.insert(session.id, Word::Ended { deadline_ms });
+                    self.words.insert(session.id, Word::Ended { deadline_ms });
                 }
                 (None, Some(Word::Granted { deadline_ms: said })) if said <= deadline_ms => {}
                 (None, None) if deadline_ms <= now_ms => {}
@@ -102,7 +117,7 @@ impl Told {
                         server_time_ms: now_ms,
                         grant: Box::new(session.grant(keys)),
                     });
-                    self.0.insert(session.id, Word::Granted { deadline_ms });
+                    self.words.insert(session.id, Word::Granted { deadline_ms });
                 }
             }
         }
@@ -111,13 +126,18 @@ impl Told {
     }
 
     /// Forgets sessions so long past that no look reaches back to them.
+    /// It looks through all only when there are twice as many as the last time.
     fn forget(&mut self, now_ms: i64) {
+        if self.words.len() < self.enough.max(FEW_WORDS) {
+            return;
+        }
         let life = i64::try_from(full_lookback().whole_milliseconds()).unwrap_or(i64::MAX);
-        self.0.retain(|_, word| match word {
+        self.words.retain(|_, word| match word {
             Word::Granted { deadline_ms } | Word::Ended { deadline_ms } => {
                 now_ms.saturating_sub(*deadline_ms) < 2 * life
             }
         });
+        self.enough = 2 * self.words.len();
     }
 }
 
@@ -172,17 +192,24 @@ async fn run(
     }
     let mut looks: u32 = 0;
     loop {
-        tokio::select! {
+        let back = tokio::select! {
             () = stopping.wait() => return Ok(End::Stopping),
             () = lines.closed() => return Ok(End::Gone),
-            _ = tick.tick() => looks = looks.wrapping_add(1),
-            changed = changes.changed() => if changed.is_err() { return Ok(End::Stopping) },
-        }
-        let now = app.clock.now();
-        let back = match looks % LOOKS_PER_FULL_LOOK {
-            0 => full_lookback(),
-            _ => LOOKBACK,
+            _ = tick.tick() => {
+                looks = looks.wrapping_add(1);
+                how_far_back(looks)
+            }
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return Ok(End::Stopping);
+                }
+                tokio::time::sleep(GATHERING).await;
+                // What changed meanwhile is seen by this look.
+                changes.mark_unchanged();
+                SHORT_LOOKBACK
+            }
         };
+        let now = app.clock.now();
         let changed = store::changed_of_gateway(&app.db, gateway, now - back).await?;
         for line in told.news(&changed, &app.keys, now) {
             if !send(lines, &line).await {
@@ -198,6 +225,16 @@ async fn run(
                 return Ok(End::Gone);
             }
         }
+    }
+}
+
+fn how_far_back(looks: u32) -> time::Duration {
+    if looks.is_multiple_of(LOOKS_PER_FULL_LOOK) {
+        full_lookback()
+    } else if looks.is_multiple_of(LOOKS_PER_LOOKBACK) {
+        LOOKBACK
+    } else {
+        SHORT_LOOKBACK
     }
 }
 

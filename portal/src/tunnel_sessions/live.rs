@@ -18,8 +18,15 @@ use crate::web::page_error::chain;
 
 /// How often the task looks by itself.
 const POLL: Duration = Duration::from_millis(500);
-/// How far each look reaches back: a change may become visible later than the time it has.
+/// How far a look reaches back: a change may become visible later than the time it has.
 const LOOKBACK: time::Duration = time::Duration::seconds(60);
+/// Every so many looks, one reaches back over [`LOOKBACK`]: each 1.5 seconds.
+const LOOKS_PER_LOOKBACK: u32 = 3;
+/// How far the other looks reach back. When hundreds of sessions open in a second, each look
+/// would else read all of the last minute's.
+const SHORT_LOOKBACK: time::Duration = time::Duration::seconds(2);
+/// How long changes of this process are gathered before a look.
+const GATHERING: Duration = Duration::from_millis(50);
 /// Connections of one session at most. A browser opens six to a host.
 pub const CONNECTIONS_PER_SESSION: usize = 64;
 
@@ -83,16 +90,30 @@ impl LiveSessions {
         let mut changes = app.signals.sessions();
         let mut tick = tokio::time::interval(POLL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looks: u32 = 0;
         loop {
+            let mut back = SHORT_LOOKBACK;
             tokio::select! {
                 () = stopping.wait() => return,
-                _ = tick.tick() => {}
-                changed = changes.changed() => if changed.is_err() { return },
+                _ = tick.tick() => {
+                    looks = looks.wrapping_add(1);
+                    if looks.is_multiple_of(LOOKS_PER_LOOKBACK) {
+                        back = LOOKBACK;
+                    }
+                }
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(GATHERING).await;
+                    // What changed meanwhile is seen by this look.
+                    changes.mark_unchanged();
+                }
             }
             let now = app.clock.now();
             let changed = match self.is_empty() {
                 true => Vec::new(),
-                false => match store::changed(&app.db, now - LOOKBACK).await {
+                false => match store::changed(&app.db, now - back).await {
                     Ok(changed) => changed,
                     Err(error) => {
                         // Deadlines are known and still hold; pages fail by themselves.

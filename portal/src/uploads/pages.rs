@@ -37,6 +37,9 @@ use crate::web::page_error::PageError;
 use crate::web::principals::Member;
 use crate::web::router::Routes;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+
 /// How many parts are taken in at once; together they hold at most 256 MiB.
 const PARTS_AT_ONCE: usize = 32;
 /// How long a part waits for its turn.

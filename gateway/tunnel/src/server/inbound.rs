@@ -111,7 +111,7 @@ impl ServerTunnels {
                     source: header.destination,
                     destination: header.source,
                 };
-                peer.quic = Some(Quic::new(handle, connection, flow));
+                peer.quic = Some(Box::new(Quic::new(handle, connection, flow)));
             }
             Err(error) => {
                 tracing::debug!(cause = %error.cause, "QUIC connection refused");
@@ -125,7 +125,7 @@ impl ServerTunnels {
     /// Sends what the endpoint itself answered to a packet, back to where it came from.
     fn answer_in_tunnel(&mut self, slot: usize, header: Header, size: usize) {
         let peer = &mut self.peers[slot];
-        let Some(to) = peer.route else {
+        let (Some(to), Some(noise)) = (peer.route, &mut peer.noise) else {
             return;
         };
         let flow = Flow {
@@ -134,7 +134,7 @@ impl ServerTunnels {
         };
         flow.encode(&self.quic_buffer[..size], &mut self.packet);
         let mut message = Vec::new();
-        if peer.noise.seal(&self.packet, &mut message) {
+        if noise.seal(&self.packet, &mut message) {
             peer.traffic.bytes_out += self.packet.len() as u64;
             let (replies, counters) = (&mut self.replies, &mut self.counters);
             reply(replies, counters, to, Some(peer.id), &message);

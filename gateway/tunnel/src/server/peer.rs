@@ -5,8 +5,10 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 use std::time::Instant;
 
+use boringtun::noise::rate_limiter::RateLimiter;
 use bytes::Bytes;
 use quinn_proto::{
     Connection, ConnectionHandle, Dir, Endpoint, EndpointEvent, StreamEvent, StreamId,
@@ -15,6 +17,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::timers::Scheduled;
 use super::{Event, PeerId, Route, SendError, Traffic};
+use crate::keys::{PresharedKey, PublicKey, SecretKey};
 use crate::liveness::Liveness;
 use crate::noise::Noise;
 use crate::packet::Flow;
@@ -28,10 +31,15 @@ pub(super) struct Peer {
     pub(super) public_key: [u8; 32],
     pub(super) inner_address: Ipv6Addr,
     pub(super) certificate_sha256: [u8; 32],
-    pub(super) noise: Noise,
+    pub(super) preshared_key: PresharedKey,
+    /// What names the peer in WireGuard's messages to us.
+    pub(super) index: u32,
+    /// Made when the first handshake comes: a grant alone costs neither time nor memory, so
+    /// that a list of thousands can be taken over at once.
+    pub(super) noise: Option<Box<Noise>>,
     /// By which way the PC was last heard from, outside the tunnel.
     pub(super) route: Option<Route>,
-    pub(super) quic: Option<Quic>,
+    pub(super) quic: Option<Box<Quic>>,
     pub(super) next_tick: Instant,
     pub(super) scheduled: Scheduled,
     pub(super) traffic: Traffic,
@@ -61,6 +69,19 @@ pub(super) struct Quic {
 }
 
 impl Peer {
+    /// Gets ready for a handshake, the first time.
+    pub(super) fn make_noise(&mut self, secret_key: &SecretKey, limiter: &Arc<RateLimiter>) {
+        self.noise.get_or_insert_with(|| {
+            Box::new(Noise::new(
+                secret_key,
+                PublicKey::from_bytes(self.public_key),
+                &self.preshared_key,
+                self.index,
+                Some(Arc::clone(limiter)),
+            ))
+        });
+    }
+
     /// Notes that something authentic came by `from`: answers go there from now on. What
     /// was overdue while the PC was silent is sent again, and a new network's capacity is
     /// found anew. Returns the way on which the peer was heard from before.

@@ -32,11 +32,17 @@ impl Timers {
         }
     }
 
-    /// Takes all entries that are due. The caller schedules each slot anew.
-    pub(super) fn take_due(&mut self, now: Instant) -> impl Iterator<Item = usize> + use<> {
-        let later = self.entries.split_off(&(now, usize::MAX));
-        let due = std::mem::replace(&mut self.entries, later);
-        due.into_iter().map(|(_, slot)| slot)
+    /// Takes all entries that are due into `due`, which is emptied first. The caller schedules
+    /// each slot anew. What is not due is not touched.
+    pub(super) fn take_due(&mut self, now: Instant, due: &mut Vec<usize>) {
+        due.clear();
+        while let Some((at, slot)) = self.entries.pop_first() {
+            if at > now {
+                self.entries.insert((at, slot));
+                return;
+            }
+            due.push(slot);
+        }
     }
 
     /// Returns when the first entry is due.
@@ -69,8 +75,11 @@ mod tests {
         timers.schedule(3, &mut scheduled, start + second);
         timers.schedule(3, &mut scheduled, start + 3 * second);
         assert_eq!(timers.next(), Some(start + second));
-        assert_eq!(timers.take_due(start).count(), 0);
-        assert_eq!(timers.take_due(start + second).collect::<Vec<_>>(), [3]);
+        let mut due = Vec::new();
+        timers.take_due(start, &mut due);
+        assert_eq!(due, []);
+        timers.take_due(start + second, &mut due);
+        assert_eq!(due, [3]);
         assert_eq!(timers.next(), None);
     }
 }
