@@ -367,8 +367,13 @@ impl World {
                 }
             }
         }
-        for gateway in 0..GATEWAYS {
-            self.look(gateway, false);
+        // Word goes round inside one portal at once; what another portal of the fund wrote
+        // is found at the next look.
+        self.serial += 1;
+        if draw(self.seed, 55, self.serial).chance(500) {
+            for gateway in 0..GATEWAYS {
+                self.look(gateway, false);
+            }
         }
     }
 
@@ -522,7 +527,7 @@ impl World {
             Err(Refused::KeyKnown) => Err("refused: key used before"),
         };
         // The answer and the feed are two connections: either may be first.
-        let slower = [0, 5, 60, 300][self.serial as usize % 4];
+        let slower = [0, 5, 60, 600][self.serial as usize % 4];
         let back = self.gateways[gateway].feed_delay + Duration::from_millis(slower);
         self.soon(back, Happening::BackAtGateway(asking, answer));
     }
