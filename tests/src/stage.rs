@@ -302,8 +302,8 @@ impl Stage {
     }
 
     /// The address of the gateway's agent API.
-    pub fn gateway_api(&self) -> std::net::SocketAddr {
-        ([127, 0, 0, 1], self.ports.gateway_tls).into()
+    pub fn gateway_api(&self) -> SocketAddr {
+        SocketAddr::new(self.front.endpoints[0].ip(), self.front.tls_port)
     }
 
     /// The portal's member listener, which nobody but gateways may use.

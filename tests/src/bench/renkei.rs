@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::client::Way;
 use super::namespaces::{FUND, Namespaces};
 use crate::job::ADMIN_EMAIL;
+use crate::network::Hook;
 use crate::process::{output, wait_for};
 use crate::stage::Front;
 use crate::{Agent, OfficePages, Stage, StageOptions};
@@ -115,9 +116,8 @@ impl Renkei {
 
     /// Blocks UDP to the gateway, as many companies do, and connects anew.
     pub(super) async fn connect_over_tls(&mut self, namespaces: &Namespaces) -> Result<()> {
-        namespaces.pc().firewall(&format!(
-            "table inet bench {{ chain out {{ type filter hook output priority 0; udp dport {UDP_PORT} drop; }} }}"
-        ))?;
+        let rule = format!("udp dport {UDP_PORT} drop");
+        namespaces.pc().firewall(&[(Hook::Out, &rule)])?;
         self.disconnect().await?;
         output(&mut self.agent.command(&["connect"]))?;
         let status = self.agent.wait_state("connected").await?;
