@@ -35,7 +35,6 @@ pub fn urls(data: &[u8]) {
     if let Ok(url) = text.parse::<GatewayUrl>() {
         assert_eq!(url.to_string().parse(), Ok(url.clone()));
         assert!(!url.authority().0.is_empty());
-        assert!(url.path("/v1/status").path() == "/v1/status");
     }
     if let Ok(url) = text.parse::<PortalUrl>() {
         let (host, port) = url.authority();
