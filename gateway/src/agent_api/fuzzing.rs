@@ -29,7 +29,9 @@ pub fn agent_api_path(data: &[u8]) {
     if standing == Standing::Stranger {
         assert!(matches!(route, Route::Enrol | Route::Enrolment(_)));
     }
-    let (asked, written) = route.at_portal();
+    let Some((asked, written)) = route.at_portal() else {
+        return;
+    };
     assert_eq!(asked, method);
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "/-".contains(c);
     assert!(written.chars().all(plain), "{written:?}");

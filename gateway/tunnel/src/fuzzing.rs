@@ -109,7 +109,9 @@ pub fn agent_tunnel(data: &[u8]) {
     world.connect(data.first().is_none_or(|first| first & 1 == 0));
     for (step, bytes) in steps(data) {
         match step % 8 {
-            0 => world.pc.handle_datagram(world.now, bytes),
+            0 => {
+                world.pc.handle_datagram(world.now, bytes);
+            }
             1 => world.replayed_to_pc(bytes),
             2 => world.changed_to_pc(bytes),
             3 => world.sealed_to_pc(bytes),

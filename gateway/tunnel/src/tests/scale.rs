@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::world::{PRESHARED, Path, World, inner_address, pattern};
+use super::line::Path;
+use super::world::{PRESHARED, World, inner_address, pattern};
 use crate::keys::{PresharedKey, PublicKey};
 use crate::server::{PeerConfig, PeerId};
 

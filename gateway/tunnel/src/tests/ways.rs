@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::world::{Datagram, Path, World, pattern};
+use super::line::Path;
+use super::world::{Datagram, World, pattern};
 use crate::client::{Greeting, Heard};
 
 fn first_way() -> SocketAddr {
