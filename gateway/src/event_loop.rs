@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use access::Moment;
 use bytes::Bytes;
-use protocol::SessionId;
 use protocol::agent_api::{EndCode, GATEWAY_INNER_ADDRESS, GATEWAY_INNER_PORT, TunnelMessage};
 use protocol::control::Grant;
+use protocol::{Generation, SessionId};
 use tokio::sync::mpsc;
 use tunnel::keys::{PresharedKey, PublicKey, SecretKey};
 use tunnel::server::{PeerConfig, PeerId, ServerConfig, ServerTunnels};
@@ -260,7 +260,11 @@ impl DataPath {
                     tracing::warn!(%session, %reason, "grant of the snapshot refused");
                 }
             }
-            Command::End { session, reason } => self.grants.handle_end(session, reason, now),
+            Command::End {
+                session,
+                through,
+                reason,
+            } => self.grants.handle_end(session, through, reason, now),
             Command::Shutdown { .. } => {}
         }
     }
@@ -306,8 +310,9 @@ impl DataPath {
                     // Grants and tunnels hold the same sessions, so that this is a fault of ours:
                     // whoever cannot be served must not seem to be.
                     tracing::error!(session = %grant.session, %error, "granted session refused");
+                    let (session, through) = (grant.session, grant.generation);
                     let reason = EndCode::GatewayStopped;
-                    self.grants.handle_end(grant.session, reason, now);
+                    self.grants.handle_end(session, through, reason, now);
                 }
             }
             grants::Event::Shortened {
@@ -321,7 +326,11 @@ impl DataPath {
                     reason,
                 },
             ),
-            grants::Event::Ended { session, reason } => {
+            grants::Event::Ended {
+                session,
+                generation,
+                reason,
+            } => {
                 let peer = peer_of(session);
                 self.links.drop_peer(peer);
                 let traffic = self.tunnels.remove_peer(peer, reason as u64, now.mono);
@@ -331,6 +340,7 @@ impl DataPath {
                 }
                 self.unreported.push_back(Ended {
                     session,
+                    generation,
                     reason,
                     bytes_in: traffic.bytes_in,
                     bytes_out: traffic.bytes_out,
@@ -360,15 +370,26 @@ impl DataPath {
                 tracing::info!(%session, %reason, "tunnel connection over");
                 self.links.drop_peer(peer);
                 match reason {
-                    // Whatever code the agent gives: it is the one who left.
-                    CloseReason::ByPeer { .. } => {
-                        self.grants.handle_end(session, EndCode::Disconnected, now);
-                    }
+                    CloseReason::ByPeer { code } => self.handle_leaving(session, code, now),
                     // It may come back until its deadline.
                     CloseReason::ByUs | CloseReason::TimedOut | CloseReason::Failed(_) => {}
                 }
             }
         }
+    }
+
+    /// The agent closed the connection: for good, or because it goes on through another
+    /// gateway. In both cases it may not come back with this grant.
+    fn handle_leaving(&mut self, session: SessionId, code: u64, now: Moment) {
+        let Some(generation) = self.grants.grant(session).map(|grant| grant.generation) else {
+            return;
+        };
+        let (through, reason) = match EndCode::from_close_code(code) {
+            Some(EndCode::Moved) => (generation, EndCode::Moved),
+            // Whatever code it gives: it is the one who left.
+            Some(_) | None => (Generation::LAST, EndCode::Disconnected),
+        };
+        self.grants.handle_end(session, through, reason, now);
     }
 
     fn open_link(&mut self, peer: PeerId, stream: StreamId) {

@@ -7,7 +7,12 @@
 
 (() => {
   const PART_BYTES = 4 * 1024 * 1024;
-  const RETRY_MS = [1000, 2000, 5000, 10000, 20000];
+  // Pauses between tries; the last one is repeated. A gateway that dies is replaced in
+  // seconds, but a line may be away for minutes.
+  const RETRY_MS = [300, 700, 1000, 2000, 3000, 5000];
+  const RETRY_FOR_MS = 5 * 60 * 1000;
+  // A part that takes longer is on a connection that nobody serves any more.
+  const ANSWER_LIMIT_MS = 3 * 60 * 1000;
   const FILES_AT_ONCE = 2;
 
   const root = document.getElementById("upload");
@@ -39,12 +44,33 @@
     return btoa(binary);
   };
   const ask = (method, path, headers, body) =>
-    fetch(path, { method, body, headers: { "renkei-csrf": csrf, "tus-resumable": "1.0.0", ...headers } });
-  const sentenceOf = async (response) => {
+    fetch(path, {
+      method,
+      body,
+      headers: { "renkei-csrf": csrf, "tus-resumable": "1.0.0", ...headers },
+      signal: AbortSignal.timeout(ANSWER_LIMIT_MS),
+    });
+
+  /// Pauses between tries, until progress is told or it has gone on too long.
+  class Patience {
+    constructor() { this.went(); }
+
+    went() { this.tries = 0; this.since = null; }
+
+    /// Waits a while. False if it is time to give up.
+    async wait() {
+      const now = performance.now();
+      this.since ??= now;
+      if (now - this.since > RETRY_FOR_MS) return false;
+      await sleep(RETRY_MS[Math.min(this.tries++, RETRY_MS.length - 1)]);
+      return true;
+    }
+  }
+  const sentenceOf = async (response, otherwise = "送信できませんでした。") => {
     try {
-      return (await response.json()).sentence || "送信できませんでした。";
+      return (await response.json()).sentence || otherwise;
     } catch {
-      return "送信できませんでした。";
+      return otherwise;
     }
   };
 
@@ -57,6 +83,8 @@
       this.state = "waiting"; // waiting | sending | done | failed | removed
       this.path = null;
       this.offset = 0;
+      this.refused = false; // the portal found something to put right
+      this.trouble = ""; // what the portal says is out of order at its end
       this.names = new Map(); // entry (or "") → { date, kind }
       const fragment = document.getElementById("upload-card").content.cloneNode(true);
       this.root = fragment.querySelector(".upload-card");
@@ -122,6 +150,7 @@
     }
 
     clearProblems() {
+      this.refused = false;
       this.root.classList.remove("upload-card--error");
       this.find("problems").replaceChildren();
       this.passwordError("");
@@ -177,23 +206,25 @@
     async send() {
       this.state = "sending";
       this.tell("送信の準備をしています");
-      for (let failures = 0; this.state === "sending"; ) {
+      const patience = new Patience();
+      while (this.state === "sending") {
         try {
           if (this.path === null && !(await this.begin())) return;
-          if (await this.sendParts(() => { failures = 0; })) return;
+          if (await this.sendParts(() => patience.went())) return;
         } catch (error) {
+          this.trouble = "";
           if (error.name === "NotReadableError") {
             this.fail("ファイルを読み取れませんでした。ファイルが開かれているか、移動された可能性があります。閉じてから選び直してください。");
             return;
           }
         }
         if (this.state !== "sending") return;
-        if (failures >= RETRY_MS.length) {
-          this.fail("接続が切れたため、送信できませんでした。接続し直してから、同じファイルを選び直すと、続きから送信します。");
+        if (patience.tries === 0) say(`${this.file.name}：通信が途切れました。自動で再開します。`);
+        this.tell(this.trouble ? `${this.trouble}（自動でやり直しています…）` : "通信が途切れました。自動で再開します…");
+        if (!(await patience.wait())) {
+          this.fail(this.trouble || "接続が切れたため、送信できませんでした。接続し直してから、同じファイルを選び直すと、続きから送信します。");
           return;
         }
-        this.tell("接続が途切れました。自動でもう一度送信します");
-        await sleep(RETRY_MS[failures++]);
         await this.askOffset();
       }
     }
@@ -220,10 +251,12 @@
         if (this.state !== "sending") return true;
         if (response.status === 204) {
           this.offset = Number(response.headers.get("upload-offset"));
+          this.trouble = "";
           went();
         } else if (response.status === 409 && response.headers.has("upload-offset")) {
           this.offset = Number(response.headers.get("upload-offset"));
         } else if (response.status >= 500 || response.status === 408 || response.status === 404) {
+          this.trouble = response.status === 404 ? "" : await sentenceOf(response, "");
           return false;
         } else {
           this.fail(await sentenceOf(response));
@@ -243,6 +276,7 @@
 
     show(problems) {
       this.clearProblems();
+      this.refused = true;
       this.root.classList.add("upload-card--error");
       for (const problem of problems) {
         if (problem.remedy === "password") {
@@ -343,10 +377,15 @@
   const update = () => {
     const done = cards.filter((card) => card.state === "done").length;
     const sending = cards.filter((card) => card.state === "waiting" || card.state === "sending").length;
+    const failed = cards.filter((card) => card.state === "failed").length;
+    const refused = cards.filter((card) => card.refused).length;
     submit.disabled = busy || done === 0 || sending > 0;
     submit.textContent = duplicatesConfirmed ? "このまま提出する" : "提出する";
     if (busy) hint.textContent = "ファイルの中身を確認しています。しばらくお待ちください。";
     else if (sending > 0) hint.textContent = "送信が終わるまでお待ちください。";
+    else if (refused > 0) hint.textContent = `${refused}個のファイルに直すところがあります。赤い表示をご確認のうえ、直してから「提出する」を押してください。`;
+    else if (failed > 0 && done > 0) hint.textContent = `${done}個のファイルを提出できます。${failed}個のファイルは送信できていないため、提出に含まれません。`;
+    else if (failed > 0) hint.textContent = "送信できなかったファイルがあります。赤い表示をご確認ください。";
     else if (done > 0) hint.textContent = `${done}個のファイルを提出できます。`;
     else hint.textContent = "ファイルを選ぶと、送信が始まります。送信が終わったら「提出する」を押してください。";
   };
@@ -405,6 +444,23 @@
   };
   const hideSummary = () => { summary.hidden = true; };
 
+  /// Asks again while the connection is broken. What was received already is answered with
+  /// its receipt, so that nothing is handed in twice.
+  const askUntilAnswered = async (path, body) => {
+    const patience = new Patience();
+    for (;;) {
+      try {
+        const response = await ask("POST", path, { "content-type": "application/json" }, body);
+        if (response.status !== 502 && response.status !== 504) return response;
+      } catch (error) {
+        if (error.name === "TimeoutError") throw error;
+      }
+      hint.textContent = "通信が途切れました。自動で再開します…";
+      if (!(await patience.wait())) throw new Error("no answer");
+      hint.textContent = "ファイルの中身を確認しています。しばらくお待ちください。";
+    }
+  };
+
   const handIn = async () => {
     const ready = cards.filter((card) => card.state === "done");
     if (busy || ready.length === 0) return;
@@ -423,7 +479,7 @@
       replaces: root.dataset.replaces || null,
     };
     try {
-      const response = await ask("POST", "/filings", { "content-type": "application/json" }, JSON.stringify(body));
+      const response = await askUntilAnswered("/filings", JSON.stringify(body));
       const answer = await response.json();
       if (response.status === 201) {
         for (const card of ready) {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use access::{Calendar, Opening, OpeningHours};
+use access::{Calendar, HOLIDAYS_KNOWN_UNTIL, Opening, OpeningHours};
 use protocol::SessionId;
 use protocol::agent_api::EndCode;
 use serde_json::json;
@@ -16,12 +16,15 @@ use time::{Date, OffsetDateTime, Time};
 use crate::audit::{self, Act, Actor};
 use crate::db::{StoreError, Tx};
 use crate::keys::MasterKey;
+use crate::web::dates;
 
 pub mod pages;
 pub mod store;
 
 /// Longest reason of a calendar day, in characters.
 pub const REASON_LIMIT: usize = 40;
+/// How long before the bundled holidays end staff are told.
+const HOLIDAY_WARNING: time::Duration = time::Duration::days(90);
 /// Days that can be entered at most.
 const DAYS_LIMIT: usize = 2_000;
 
@@ -224,6 +227,18 @@ impl Edit {
 /// Writes a time of day as `08:00`.
 pub fn clock_text(time: Time) -> String {
     format!("{:02}:{:02}", time.hour(), time.minute())
+}
+
+/// What staff are told when the bundled national holidays end soon, or have ended: later ones
+/// count only if somebody enters them.
+pub fn holiday_warning(today: Date) -> Option<String> {
+    let is_near = HOLIDAYS_KNOWN_UNTIL - today <= HOLIDAY_WARNING;
+    is_near.then(|| {
+        format!(
+            "このシステムに入っている祝日は{}までです。それより後の祝日は、休業日としてカレンダーに登録してください。システムが更新されると、この表示は消えます。",
+            dates::date(HOLIDAYS_KNOWN_UNTIL)
+        )
+    })
 }
 
 /// Reads `08:00` or `8:00`; `24:00` is not a time of day.

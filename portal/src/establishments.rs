@@ -452,20 +452,6 @@ pub async fn issue_code(
     Ok(Some(issued))
 }
 
-/// Opens an establishment's key, under which its documents' keys are wrapped.
-pub async fn open_key(
-    tx: &mut Tx,
-    keys: &MasterKey,
-    id: EstablishmentId,
-) -> Result<MasterKey, SecretError> {
-    let sealed = store::secrets(tx, id)
-        .await?
-        .ok_or(SecretError::NotFound(id))?;
-    let key = keys.open(Purpose::EstablishmentKey, &place(id), &sealed.key_wrapped)?;
-    let key: [u8; 32] = key.as_slice().try_into().map_err(|_| Unsealable)?;
-    Ok(MasterKey::from_bytes(key))
-}
-
 /// Opens an establishment's zip password.
 pub async fn open_zip_password(
     tx: &mut Tx,

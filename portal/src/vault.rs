@@ -62,11 +62,29 @@ impl VaultError {
             Self::Seal { .. } => {
                 "書類の保管データを確認できないため、表示できません。基金事務局へお問い合わせください。"
             }
+            Self::Store(error) if is_full(error) => {
+                "書類の保管場所に空きがないため、保存できませんでした。基金事務局へお知らせください。"
+            }
             Self::Store(_) => {
                 "書類の保管場所を利用できません。しばらくしてから、もう一度お試しください。"
             }
         }
     }
+}
+
+/// Whether the disk has no room left.
+fn is_full(error: &object_store::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return matches!(
+                io.kind(),
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+            );
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Under which all documents lie.
@@ -299,5 +317,19 @@ mod tests {
         );
         let later = time::macros::datetime!(2100-01-01 0:00 UTC);
         assert_eq!(listed(later).await.unwrap(), vec![id]);
+    }
+
+    #[test]
+    fn a_full_disk_has_a_sentence_of_its_own() {
+        let failed = |kind: std::io::ErrorKind| {
+            VaultError::Store(object_store::Error::Generic {
+                store: "LocalFileSystem",
+                source: Box::new(std::io::Error::from(kind)),
+            })
+        };
+        let full = failed(std::io::ErrorKind::StorageFull);
+        assert!(full.page_text().contains("空きがない"));
+        let other = failed(std::io::ErrorKind::PermissionDenied);
+        assert!(!other.page_text().contains("空き"));
     }
 }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use protocol::proxy::{Claim, HEADER_BYTES};
-use protocol::{Bytes32, DeviceId};
+use protocol::{Bytes32, DeviceId, Generation};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
@@ -131,6 +131,7 @@ impl Office {
         let session = SessionId::from_uuid(Uuid::from_u128(number));
         let grant = Grant {
             session,
+            generation: Generation::new(1),
             device: DeviceId::from_uuid(Uuid::from_u128(number)),
             device_certificate_sha256: Bytes32(certificate),
             wireguard_public_key: Bytes32(*secret_key.public_key().as_bytes()),
@@ -188,7 +189,11 @@ impl Office {
     }
 
     async fn end(&self, session: SessionId, reason: EndCode) {
-        let command = Command::End { session, reason };
+        let command = Command::End {
+            session,
+            through: Generation::LAST,
+            reason,
+        };
         self.commands.send(command).await.unwrap();
     }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use time::macros::format_description;
 use time::{Date, OffsetDateTime, Time};
 
-use super::{CalendarDay, DayKind, Edit, EditError, clock_from_text, clock_text, store};
+use super::{CalendarDay, DayKind, Edit, EditError, clock_from_text, holiday_warning, store};
 use crate::app::App;
 use crate::db::{Db, StoreError};
 use crate::web::forms::{FieldErrors, Verified};
@@ -34,6 +34,7 @@ pub fn office_routes(routes: Routes) -> Routes {
 #[template(path = "calendar.html")]
 struct CalendarPage {
     layout: Layout,
+    holiday_warning: Option<String>,
     hours: String,
     entries: Vec<EntryRow>,
     preview: Vec<PreviewRow>,
@@ -126,6 +127,7 @@ async fn calendar_page(
     let calendar = entries.calendar(app.config.rehearsal);
     Ok(CalendarPage {
         layout: Layout::office(app, staff, OfficePage::Calendar),
+        holiday_warning: holiday_warning(today),
         hours: hours_text(entries.hours),
         entries: entries
             .days
@@ -144,8 +146,8 @@ async fn calendar_page(
 fn hours_text(hours: OpeningHours) -> String {
     format!(
         "{}〜{}",
-        clock_text(hours.opens()),
-        clock_text(hours.closes())
+        dates::of_day(hours.opens()),
+        dates::of_day(hours.closes())
     )
 }
 

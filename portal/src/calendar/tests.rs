@@ -143,3 +143,17 @@ fn a_time_of_day_is_read_and_written_alike() {
         assert_eq!(clock_from_text(text), None, "{text}");
     }
 }
+
+#[test]
+fn staff_are_told_ninety_days_before_the_bundled_holidays_end() {
+    let last = HOLIDAYS_KNOWN_UNTIL - time::Duration::days(91);
+    assert_eq!(holiday_warning(last), None);
+    for days in [90, 0, -400] {
+        let today = HOLIDAYS_KNOWN_UNTIL - time::Duration::days(days);
+        let warning = holiday_warning(today).unwrap();
+        assert!(
+            warning.contains("祝日") && warning.ends_with('。'),
+            "{warning}"
+        );
+    }
+}

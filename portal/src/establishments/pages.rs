@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::audit::{self, Act};
 use crate::db::Db;
 use crate::devices::store as devices;
+use crate::gateways;
 use crate::ids::{EstablishmentId, UserId};
 use crate::passwords;
 use crate::settings;
@@ -217,6 +218,8 @@ struct LetterPage {
     today: String,
     establishment: Establishment,
     user: UserOfEstablishment,
+    /// What the program is told to connect to.
+    gateway: Option<String>,
     /// The registration code, and until when it is good.
     code: Option<(String, String)>,
     password: Option<String>,
@@ -236,6 +239,7 @@ async fn letter(
         today: dates::day(app.clock.now()),
         establishment,
         user,
+        gateway: gateways::store::urls(&app.db).await?.into_iter().next(),
         code: code.map(|code| (code.code.to_string(), dates::day(code.expires))),
         password: password.map(str::to_owned),
     };

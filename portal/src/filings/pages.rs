@@ -228,7 +228,7 @@ pub async fn document_of(app: &App, filing: &Filing) -> Result<Document, PageErr
 pub async fn read(app: &App, document: &Document) -> Result<Vec<u8>, PageError> {
     custody::read(app, document)
         .await
-        .map_err(PageError::doing("read a document"))
+        .map_err(PageError::storing("read a document"))
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ mod tests {
             "【見本企業年金基金】ワンタイムパスワードのお知らせ"
         );
         assert!(mail.body.contains("　　048213\n"));
-        assert!(mail.body.contains("09:15まで、一度だけ"));
+        assert!(mail.body.contains("9:15まで、一度だけ"));
         assert!(mail.body.contains("お心当たりがないとき"));
     }
 

@@ -187,7 +187,7 @@ async fn fetch(
     let document = document_of(app, notice).await?;
     let content = custody::read(app, &document)
         .await
-        .map_err(PageError::doing("read a notice"))?;
+        .map_err(PageError::storing("read a notice"))?;
     let (name, kind, bytes) = match form {
         Form::Pdf => (document.file_name, download::PDF, content),
         Form::Zip => {

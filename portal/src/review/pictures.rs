@@ -25,7 +25,7 @@ pub async fn picture_of(
         .ok_or(PageError::NotFound)?;
     let pdf = custody::read(app, document)
         .await
-        .map_err(PageError::doing("read a document"))?;
+        .map_err(PageError::storing("read a document"))?;
     let page = usize::try_from(number).map_err(|_| PageError::NotFound)?;
     let drawn = app
         .page_images

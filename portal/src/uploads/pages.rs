@@ -169,11 +169,11 @@ async fn keep(
     };
     let key = custody::establishment_key(app, member.establishment())
         .await
-        .map_err(PageError::doing("find the key for a part"))?;
+        .map_err(PageError::storing("find the key for a part"))?;
     app.vault
         .put(part.object, &key, bytes)
         .await
-        .map_err(PageError::doing("keep a part"))?;
+        .map_err(|error| PageError::storing("keep a part")(error.into()))?;
 
     let now = app.clock.now();
     let mut tx = app.db.begin().await?;

@@ -1,7 +1,7 @@
 //! Dates and times as people read them: Japan Standard Time, Japanese words.
 
 use access::JST;
-use time::{Date, OffsetDateTime, Weekday};
+use time::{Date, OffsetDateTime, Time, Weekday};
 
 /// `2026年11月20日（金）`
 pub fn date(day: Date) -> String {
@@ -19,28 +19,32 @@ pub fn day(at: OffsetDateTime) -> String {
     date(at.to_offset(JST).date())
 }
 
-/// `2026年11月20日 13:05`
+/// `2026年11月20日 8:05`
 pub fn moment(at: OffsetDateTime) -> String {
     let local = at.to_offset(JST);
     format!(
-        "{}年{}月{}日 {:02}:{:02}",
+        "{}年{}月{}日 {}",
         local.year(),
         u8::from(local.month()),
         local.day(),
-        local.hour(),
-        local.minute()
+        of_day(local.time())
     )
 }
 
-/// `2026年11月20日 13:05:09`
+/// `2026年11月20日 8:05:09`
 pub fn moment_to_the_second(at: OffsetDateTime) -> String {
     format!("{}:{:02}", moment(at), at.second())
 }
 
-/// `13:05`
+/// `8:05`
 pub fn clock(at: OffsetDateTime) -> String {
-    let local = at.to_offset(JST);
-    format!("{:02}:{:02}", local.hour(), local.minute())
+    of_day(at.to_offset(JST).time())
+}
+
+/// `8:05`: a time of day as people here write it, and as every sentence about opening hours
+/// has it.
+pub fn of_day(time: Time) -> String {
+    format!("{}:{:02}", time.hour(), time.minute())
 }
 
 /// `2026-11-20T13:05:00+09:00`, for `datetime` attributes.
@@ -71,10 +75,10 @@ mod tests {
     #[test]
     fn an_instant_is_shown_in_japan_standard_time() {
         let at = datetime!(2026-11-19 23:05:09 UTC);
-        assert_eq!(moment(at), "2026年11月20日 08:05");
+        assert_eq!(moment(at), "2026年11月20日 8:05");
         assert_eq!(
             (day(at), clock(at)),
-            ("2026年11月20日（金）".into(), "08:05".into())
+            ("2026年11月20日（金）".into(), "8:05".into())
         );
         assert_eq!(machine(at), "2026-11-20T08:05:09+09:00");
     }

@@ -20,6 +20,7 @@ use super::forms::CSRF_HEADER;
 use super::layout::{Layout, Side};
 use super::principals::{OfficeConnection, TunnelConnection};
 use crate::app::App;
+use crate::custody::CustodyError;
 use crate::db::StoreError;
 use crate::keys::random_readable;
 
@@ -58,6 +59,18 @@ pub enum PageError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Something of ours is out of order, and there is a sentence (Japanese) that says what
+    /// it means for the user.
+    #[error("failed to {doing}")]
+    OutOfOrder {
+        /// What was being done.
+        doing: &'static str,
+        /// For the page.
+        sentence: &'static str,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
     /// Something else of ours failed; says what was being done.
     #[error("failed to {doing}")]
     Internal {
@@ -89,6 +102,18 @@ impl PageError {
         move |source| Self::Internal {
             doing,
             source: Box::new(source),
+        }
+    }
+
+    /// Wraps a failure of the place where documents lie, for `map_err`.
+    pub fn storing(doing: &'static str) -> impl FnOnce(CustodyError) -> Self {
+        move |error| match error {
+            CustodyError::Vault(error) => Self::OutOfOrder {
+                doing,
+                sentence: error.page_text(),
+                source: Box::new(error),
+            },
+            error @ (CustodyError::Store(_) | CustodyError::Key(_)) => Self::doing(doing)(error),
         }
     }
 
@@ -146,6 +171,14 @@ impl PageError {
             Self::Refused(sentence) => Told {
                 sentences: vec![sentence.clone()],
                 ..plain(StatusCode::CONFLICT, "この操作はできませんでした", &[])
+            },
+            Self::OutOfOrder { sentence, .. } => Told {
+                reference: Some(random_readable(REFERENCE_LENGTH)),
+                ..plain(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "ただいま処理できませんでした",
+                    &[sentence],
+                )
             },
             Self::Store(_) | Self::Internal { .. } => Told {
                 reference: Some(random_readable(REFERENCE_LENGTH)),

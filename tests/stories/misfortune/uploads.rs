@@ -136,7 +136,7 @@ async fn a_full_disk_refuses_an_upload_and_keeps_nothing_of_it() -> Result<()> {
     let status = refused.status();
     let told = refused.text().await?;
     ensure!(status.is_server_error(), "a full disk answers {status}");
-    ensure!(told.contains('。'), "no sentence: {told}");
+    ensure!(told.contains("書類の保管場所に空きがない"), "{told}");
     ensure!(work.pages.offset(&location).await? == 0, "something counts");
     let left = disk.files()?;
     ensure!(left.is_empty(), "half stored: {left:?}");

@@ -31,7 +31,7 @@ async fn an_entered_day_shows_in_the_list_and_in_the_preview_until_it_is_removed
         browser.submit("/calendar", &extra).await;
         let page = browser.get("/calendar").await.text;
         assert!(page.contains("基金の休業日（創立記念日）"));
-        assert!(page.contains("09:00〜12:30") && !page.contains("春分の日"));
+        assert!(page.contains("9:00〜12:30") && !page.contains("春分の日"));
         let answer = browser
             .submit_to("/calendar", "/calendar/remove", &[("day", "2026-03-16")])
             .await;

@@ -254,7 +254,7 @@ async fn make_draft(
     let file_name = format!("{day}_{establishment}_決定通知書_{number}.pdf");
     let sealed = custody::seal(app, filing.establishment, &file_name, bytes, pages)
         .await
-        .map_err(PageError::doing("seal a determination"))?;
+        .map_err(PageError::storing("seal a determination"))?;
     let document = custody::store::record(&mut tx, sealed, now).await?;
     let draft = Draft {
         id: DraftId::new(),

@@ -1,11 +1,13 @@
 //! 審査: the office's list of filings.
 
+use access::JST;
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Html;
 use serde::Deserialize;
 
 use crate::app::App;
+use crate::calendar::holiday_warning;
 use crate::filings::store::{self, Queue};
 use crate::filings::words::{Chip, chip};
 use crate::web::dates;
@@ -19,6 +21,7 @@ use crate::web::principals::Reviewer;
 #[template(path = "review_list.html")]
 struct ListPage {
     layout: Layout,
+    holiday_warning: Option<String>,
     views: Vec<View>,
     view: &'static str,
     lines: Vec<Line>,
@@ -85,8 +88,10 @@ pub(super) async fn list(
         ("text", query.text.as_str()),
         ("establishment", query.establishment.as_str()),
     ];
+    let today = app.clock.now().to_offset(JST).date();
     page(&ListPage {
         layout: Layout::office(&app, reviewer.staff(), OfficePage::Review),
+        holiday_warning: holiday_warning(today),
         views: VIEWS
             .into_iter()
             .map(|(code, label, _)| View {
