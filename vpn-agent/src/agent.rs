@@ -12,9 +12,11 @@ use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::dial::Dialer;
 use crate::enrolment::{self, Application, EnrolError};
 use crate::event_loop::{EventLoop, Settings};
-use crate::link::{Link, Patience};
+use crate::link::Link;
+use crate::link::pulse::Rates;
 use crate::status::{StatusReport, View};
 use crate::store::Store;
 use crate::urls::{GatewayUrl, PortalUrl};
@@ -64,15 +66,15 @@ impl Agent {
     /// Starts the event loop. The caller holds the instance lock of `store`.
     pub fn start(config: &Config, store: Store) -> Result<(Self, JoinHandle<()>), EnrolError> {
         let clock = Arc::new(Clock::system(store.time_floor()));
-        Self::start_with(config, store, clock, Patience::default())
+        Self::start_with(config, store, clock, Rates::default())
     }
 
-    /// Starts the event loop with a clock that may be wrong and with another patience.
+    /// Starts the event loop with a clock that may be wrong and with another pulse.
     pub fn start_with(
         config: &Config,
         store: Store,
         clock: Arc<Clock>,
-        patience: Patience,
+        pulse: Rates,
     ) -> Result<(Self, JoinHandle<()>), EnrolError> {
         let roots = enrolment::roots(config.gateway_ca_file.as_deref())?;
         let (command_sender, commands) = mpsc::channel(MAX_WAITING_COMMANDS);
@@ -81,9 +83,10 @@ impl Agent {
             store,
             roots,
             clock: clock.clone(),
+            dialer: Dialer::new(config.proxy.clone()),
             commands,
             route: route_sender,
-            patience,
+            pulse,
         })?;
         let agent = Self {
             commands: command_sender,
@@ -144,6 +147,19 @@ impl Agent {
     /// The way to the portal, if there is one now.
     pub fn route(&self) -> Option<Route> {
         self.route.borrow().clone()
+    }
+
+    /// The way to the portal; while a session is without one, waits for it, at most `patience`.
+    pub async fn route_soon(&self, patience: Duration) -> Option<Route> {
+        let (mut route, mut view) = (self.route.clone(), self.view.clone());
+        let coming = async {
+            tokio::select! {
+                found = route.wait_for(Option::is_some) => found.ok().and_then(|found| found.clone()),
+                // An error is the agent's end.
+                _ = view.wait_for(|view| view.state.session().is_none()) => None,
+            }
+        };
+        tokio::time::timeout(patience, coming).await.ok().flatten()
     }
 
     /// The gateway that the enrolment form suggests.

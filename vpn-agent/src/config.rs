@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use crate::dial::settings::{ProxySettings, ProxyUrlError};
 use crate::os;
 use crate::urls::GatewayUrl;
 
@@ -22,13 +23,14 @@ enum Kind {
 }
 
 /// Every key there is.
-const KEYS: [(&str, Kind); 6] = [
+const KEYS: [(&str, Kind); 7] = [
     ("data_dir", Kind::Text),
     ("gateway_url", Kind::Text),
     ("gateway_ca_file", Kind::Text),
     ("browser", Kind::Text),
     ("browser_args", Kind::List),
     ("proxy_port", Kind::Number),
+    ("proxy", Kind::Text),
 ];
 
 /// The settings of one run.
@@ -46,9 +48,11 @@ pub struct Config {
     pub browser_args: Vec<String>,
     /// The loopback proxy's port; 0 chooses one.
     pub proxy_port: u16,
+    /// The HTTP proxy between this PC and the internet.
+    pub proxy: ProxySettings,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
     data_dir: Option<PathBuf>,
@@ -59,6 +63,8 @@ struct Raw {
     browser_args: Vec<String>,
     #[serde(default)]
     proxy_port: u16,
+    /// Read in a second step: its error must not show the line, which may hold a password.
+    proxy: Option<String>,
 }
 
 /// Settings that cannot be used. The program ends with exit code 2.
@@ -88,6 +94,9 @@ pub enum ConfigError {
         /// What is wrong.
         message: String,
     },
+    /// The proxy cannot be used.
+    #[error("proxy: {0}")]
+    Proxy(#[from] ProxyUrlError),
     /// There is no home folder to put the data in.
     #[error("data_dir is not set and there is no home folder to take instead")]
     NoDataDir,
@@ -135,6 +144,11 @@ impl Config {
             browser: raw.browser,
             browser_args: raw.browser_args,
             proxy_port: raw.proxy_port,
+            proxy: raw
+                .proxy
+                .map(ProxySettings::try_from)
+                .transpose()?
+                .unwrap_or_default(),
         })
     }
 }
@@ -213,6 +227,25 @@ mod tests {
             let error = from_text(text).unwrap_err();
             assert!(error.contains(key), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_wrong_proxy_is_named_without_its_password() {
+        let config = from_text("data_dir = '/tmp/x'\nproxy = 'http://u:geheim@p:8080'").unwrap();
+        assert!(matches!(config.proxy, ProxySettings::Fixed(_)));
+        let error = from_text("data_dir = '/tmp/x'\nproxy = 'ftp://u:geheim@p'").unwrap_err();
+        assert!(
+            error.contains("proxy") && !error.contains("geheim"),
+            "{error}"
+        );
+        let error = Config::from_table(Table::new(), |name| {
+            (name == "RENKEI_PROXY").then(|| "gopher://u:geheim@p".to_owned())
+        });
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("proxy") && !error.contains("geheim"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use crate::browser;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::dial::Dialer;
 use crate::enrolment::{self, Approval, EnrolError};
 use crate::gateway_client::{ApiError, GatewayClient};
 use crate::status::{StateName, StatusReport, skew_text};
@@ -227,14 +228,21 @@ async fn ask_gateway(
     clock: &Arc<Clock>,
 ) -> Result<(), EnrolError> {
     let roots = enrolment::roots(config.gateway_ca_file.as_deref())?;
+    let dialer = Dialer::new(config.proxy.clone());
     let approved = enrolment.and_then(|enrolment| Some((enrolment, enrolment.enrolled()?)));
     let client = match approved {
         Some((enrolment, enrolled)) => {
             let approval = Approval::check(enrolment, enrolled)?;
             let roots = roots.and_service_authority(&enrolled.service_authority.0)?;
-            GatewayClient::device(approval.gateways, roots, approval.identity, clock.clone())?
+            GatewayClient::device(
+                approval.gateways,
+                roots,
+                approval.identity,
+                clock.clone(),
+                dialer,
+            )?
         }
-        None => GatewayClient::anonymous(gateway.clone(), roots, clock.clone())?,
+        None => GatewayClient::anonymous(gateway.clone(), roots, clock.clone(), dialer)?,
     };
     client.status().await?;
     Ok(())
@@ -339,6 +347,7 @@ fn client_hello(host: &str) -> Result<Vec<u8>, rustls::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dial::settings::ProxySettings;
 
     fn config(data_dir: &Path) -> Config {
         Config {
@@ -348,6 +357,7 @@ mod tests {
             browser: Some("/nonexistent/browser".into()),
             browser_args: Vec::new(),
             proxy_port: 0,
+            proxy: ProxySettings::None,
         }
     }
 

@@ -13,6 +13,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::clock::Clock;
 use crate::device_key::KeyError;
+use crate::dial::Dialer;
 use crate::gateway_client::trust::Roots;
 use crate::gateway_client::{ApiError, GatewayClient};
 use crate::os;
@@ -92,13 +93,14 @@ pub async fn apply(
     application: Application,
     roots: Roots,
     clock: Arc<Clock>,
+    dialer: Dialer,
 ) -> Result<Enrolment, EnrolError> {
     let code = application.code.trim();
     if code.is_empty() || code.len() > CODE_LIMIT_BYTES {
         return Err(EnrolError::NoCode);
     }
     let device_name: String = os::machine_name().chars().take(DEVICE_NAME_CHARS).collect();
-    let client = GatewayClient::anonymous(application.gateway.clone(), roots, clock)?;
+    let client = GatewayClient::anonymous(application.gateway.clone(), roots, clock, dialer)?;
     let mut enrolment = store.prepare(
         &application.gateway,
         application.establishment,

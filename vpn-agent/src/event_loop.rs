@@ -10,22 +10,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use access::EndReason;
-use protocol::agent_api::{EnrolmentState, RefusalCode, ServiceStatus};
+use protocol::agent_api::{CertificateRenewed, EnrolmentState, RefusalCode, ServiceStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::agent::{Command, Route};
 use crate::clock::{Clock, from_unix_ms};
+use crate::dial::Dialer;
 use crate::enrolment::{self, Application, Approval, EnrolError};
+use crate::gateway_client::order::Known;
 use crate::gateway_client::trust::Roots;
 use crate::gateway_client::{ApiError, GatewayClient};
-use crate::link::{Link, LinkEnd, LinkError, Patience};
+use crate::link::paths::Outlook;
+use crate::link::pulse::Rates;
+use crate::link::{Link, LinkEnd, LinkError};
 use crate::session_state::{Refused, Service, SessionState, State};
 use crate::status::{Approved, Pc, View};
 use crate::store::{Enrolment, Progress, Store, damaged_text};
 
+mod failover;
+mod renewal;
 mod session;
 
+use renewal::Renewal;
 use session::{Active, Granted};
 
 /// The slow tick.
@@ -54,12 +61,14 @@ pub struct Settings {
     pub roots: Roots,
     /// The clocks.
     pub clock: Arc<Clock>,
+    /// How TCP connections reach the gateways.
+    pub dialer: Dialer,
     /// Wishes.
     pub commands: mpsc::Receiver<Command>,
     /// Where the proxy looks for the way to the portal.
     pub route: watch::Sender<Option<Route>>,
-    /// How long a silent tunnel is borne.
-    pub patience: Patience,
+    /// How often a tunnel is asked for a sign of life.
+    pub pulse: Rates,
 }
 
 /// The loop with all that it holds.
@@ -67,9 +76,10 @@ pub struct EventLoop {
     store: Store,
     roots: Roots,
     clock: Arc<Clock>,
+    dialer: Dialer,
     commands: mpsc::Receiver<Command>,
     route: watch::Sender<Option<Route>>,
-    patience: Patience,
+    pulse: Rates,
     view: watch::Sender<View>,
     state: SessionState,
     enrolment: Option<Enrolment>,
@@ -80,6 +90,9 @@ pub struct EventLoop {
     polls: u64,
     active: Option<Active>,
     jobs: JoinSet<Outcome>,
+    /// What is written down of the gateways.
+    saved_gateways: Known,
+    renewal: Renewal,
     /// Counts the wishes for a session; an answer to an earlier one is stale.
     attempt: u64,
     busy: Busy,
@@ -103,6 +116,8 @@ struct Busy {
     polling: bool,
     asking_service: bool,
     linking: bool,
+    seeking: bool,
+    renewing: bool,
     /// Who waits for the answer to the enrolment.
     applicant: Option<oneshot::Sender<Result<(), String>>>,
 }
@@ -116,10 +131,15 @@ enum Outcome {
         attempt: u64,
         result: Box<Result<Granted, ApiError>>,
     },
+    Moved {
+        attempt: u64,
+        result: Box<Result<Granted, ApiError>>,
+    },
     Linked {
         attempt: u64,
         result: Result<Link, LinkError>,
     },
+    Renewed(Result<CertificateRenewed, ApiError>),
     SessionEnded,
 }
 
@@ -138,14 +158,16 @@ impl EventLoop {
             skew_s: None,
             damage: None,
             polls: 0,
+            way: None,
         });
         let mut event_loop = Self {
             store: settings.store,
             roots: settings.roots,
             clock: settings.clock,
+            dialer: settings.dialer,
             commands: settings.commands,
             route: settings.route,
-            patience: settings.patience,
+            pulse: settings.pulse,
             view,
             state: SessionState::new(State::Unenrolled { problem: None }),
             enrolment: None,
@@ -154,6 +176,8 @@ impl EventLoop {
             polls: 0,
             active: None,
             jobs: JoinSet::new(),
+            saved_gateways: Known::default(),
+            renewal: Renewal::default(),
             attempt: 0,
             busy: Busy::default(),
             next_enrolment_poll: now,
@@ -189,6 +213,7 @@ impl EventLoop {
                     Err(error) => self.handle_lost_job(&error),
                 },
                 end = link_end(self.active.as_ref()) => self.handle_link_end(end),
+                outlook = link_outlook(self.active.as_ref()) => self.handle_outlook(outlook),
                 () = tokio::time::sleep(wake) => self.handle_tick(),
             }
         }
@@ -230,8 +255,9 @@ impl EventLoop {
         }
         self.busy.applicant = Some(applicant);
         let (store, roots, clock) = (self.store.clone(), self.roots.clone(), self.clock.clone());
+        let dialer = self.dialer.clone();
         self.jobs.spawn(async move {
-            let result = enrolment::apply(&store, application, roots, clock).await;
+            let result = enrolment::apply(&store, application, roots, clock, dialer).await;
             Outcome::Applied(Box::new(result))
         });
     }
@@ -251,6 +277,8 @@ impl EventLoop {
                 self.handle_service(result);
             }
             Outcome::Granted { attempt, result } => self.handle_granted(attempt, *result),
+            Outcome::Moved { attempt, result } => self.handle_moved(attempt, *result),
+            Outcome::Renewed(result) => self.handle_renewed(result),
             Outcome::Linked { attempt, result } => self.handle_linked(attempt, result),
             Outcome::SessionEnded => {}
         }
@@ -263,6 +291,8 @@ impl EventLoop {
         self.busy.polling = false;
         self.busy.asking_service = false;
         self.busy.linking = false;
+        self.busy.seeking = false;
+        self.busy.renewing = false;
         self.answer_applicant(Err(sentence.clone()));
         self.state.handle_enrolment_failed(sentence.clone());
         self.state.handle_connect_failed(sentence);
@@ -333,6 +363,7 @@ impl EventLoop {
                 | RefusalCode::TooManyDevices
                 | RefusalCode::TooManyRequests
                 | RefusalCode::BadRequest
+                | RefusalCode::SessionOver
                 | RefusalCode::Unavailable => {
                     self.state.handle_still_pending(Some(refusal.sentence));
                 }
@@ -358,12 +389,16 @@ impl EventLoop {
 
     fn handle_service(&mut self, result: Result<ServiceStatus, ApiError>) {
         match result {
-            Ok(status) => self.state.handle_service(Service {
-                open: status.open,
-                sentence: status.sentence,
-                next_opening: status.next_opening_ms.and_then(from_unix_ms),
-                rehearsal: status.rehearsal,
-            }),
+            Ok(status) => {
+                self.learn_gateways(&status.gateways);
+                self.note_expiry(&status);
+                self.state.handle_service(Service {
+                    open: status.open,
+                    sentence: status.sentence,
+                    next_opening: status.next_opening_ms.and_then(from_unix_ms),
+                    rehearsal: status.rehearsal,
+                });
+            }
             Err(ApiError::Refused(refusal)) => match refusal.code {
                 RefusalCode::Revoked | RefusalCode::NoDevice => {
                     self.state.handle_ended(EndReason::Revoked);
@@ -375,6 +410,7 @@ impl EventLoop {
                 | RefusalCode::TooManyRequests
                 | RefusalCode::BadRequest
                 | RefusalCode::NotFound
+                | RefusalCode::SessionOver
                 | RefusalCode::Unavailable => {
                     self.state.handle_service_unknown(refusal.sentence);
                 }
@@ -391,6 +427,7 @@ impl EventLoop {
         let slept = now.mono.saturating_duration_since(self.last_tick) > SLEEP_GAP;
         self.last_tick = now.mono;
         self.watch_link(now.mono, slept);
+        self.keep_gateways();
         let floor = self.clock.floor();
         if self
             .store
@@ -415,8 +452,12 @@ impl EventLoop {
             State::Refused { what, .. } if *what == Refused::Session && self.watches_service => {
                 self.ask_service(now);
             }
-            State::Linking(_) => self.make_link(),
+            State::Linking(_) => {
+                self.seek_gateway(now);
+                self.make_link();
+            }
             State::Reconnecting(_) => {
+                self.seek_gateway(now);
                 self.make_link();
                 // The portal may know why nothing comes through any more.
                 self.ask_service(now);
@@ -431,6 +472,7 @@ impl EventLoop {
         }
         if self.state.state().session().is_none() {
             self.leave_session();
+            self.renew_certificate(now);
         }
         self.show();
     }
@@ -453,7 +495,8 @@ impl EventLoop {
             Some(client) => client.clone(),
             None => {
                 let gateway = enrolment.record.gateway.clone();
-                match GatewayClient::anonymous(gateway, self.roots.clone(), self.clock.clone()) {
+                let (roots, clock) = (self.roots.clone(), self.clock.clone());
+                match GatewayClient::anonymous(gateway, roots, clock, self.dialer.clone()) {
                     Ok(client) => self.poller.insert(Arc::new(client)).clone(),
                     Err(error) => {
                         self.state.handle_still_pending(Some(error.page_text()));
@@ -487,6 +530,7 @@ impl EventLoop {
                 roots,
                 approval.identity.clone(),
                 self.clock.clone(),
+                self.dialer.clone(),
             )?;
             Ok(Fund {
                 client: Arc::new(client),
@@ -494,7 +538,13 @@ impl EventLoop {
             })
         });
         match opened {
-            Ok(fund) => self.fund = Some(fund),
+            Ok(fund) => {
+                if let Some(known) = enrolment.known_gateways() {
+                    self.saved_gateways = known.clone();
+                    fund.client.recall_gateways(known);
+                }
+                self.fund = Some(fund);
+            }
             Err(error) => {
                 tracing::error!(%error, "the stored approval cannot be used");
                 self.state.handle_service_unknown(error.page_text());
@@ -539,6 +589,7 @@ impl EventLoop {
             skew_s: self.clock.skew(now).map(time::Duration::whole_seconds),
             damage: self.damage.clone(),
             polls: self.polls,
+            way: self.active.as_ref().and_then(|active| active.link()?.way()),
         };
         self.view.send_if_modified(|shown| {
             let changed = *shown != view;
@@ -571,6 +622,14 @@ impl EventLoop {
 async fn link_end(active: Option<&Active>) -> LinkEnd {
     match active.and_then(Active::link) {
         Some(link) => link.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next change of the running link's outlook; never, if there is none.
+async fn link_outlook(active: Option<&Active>) -> Outlook {
+    match active.and_then(|active| Some((active.link()?, active.outlook()))) {
+        Some((link, known)) => link.outlook_changed(known).await,
         None => std::future::pending().await,
     }
 }

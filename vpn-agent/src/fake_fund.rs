@@ -1,10 +1,9 @@
 //! A fund for tests: its authorities, a gateway with the agent API over real TLS, and the
 //! gateway's end of real tunnels, whose streams answer with what they are sent.
 
-use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -31,13 +30,16 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tunnel::keys::{PresharedKey, PublicKey, SecretKey};
-use tunnel::server::{Event, PeerConfig, PeerId, ServerConfig, ServerTunnels};
-use tunnel::{MAX_SEGMENTS, Read, StreamId};
-use udp::{Batch, Socket};
+use tunnel::server::{PeerConfig, PeerId, ServerConfig, ServerTunnels};
+use udp::Socket;
 use uuid::Uuid;
 
 use crate::clock::{Clock, to_unix_ms};
 use crate::secret::random_bytes;
+
+mod tunnels;
+
+use tunnels::TunnelCommand;
 
 pub const CODE: &str = "GOOD-CODE";
 pub const PORTAL: &str = "https://portal.fund.example.jp/";
@@ -57,8 +59,27 @@ pub struct Decisions {
     pub session_length: Option<Duration>,
     pub ended: Vec<SessionId>,
     pub sessions_granted: usize,
+    /// What `GET /v1/tunnel` leads to.
+    pub fallback: Fallback,
+    /// How many TLS connections have carried the tunnel.
+    pub fallbacks: u64,
+    /// Besides the one that is there: UDP endpoints that the grant names first.
+    pub other_endpoints: Vec<SocketAddr>,
     certificate_request: Option<Der>,
     device_public_key: Vec<u8>,
+}
+
+/// What the gateway makes of a request to carry the tunnel over TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fallback {
+    #[default]
+    Carries,
+    /// As a gateway that does not know it.
+    NotFound,
+    /// Agrees, and breaks off in the middle of a frame.
+    BreaksOff,
+    /// Agrees, and sends no frames.
+    SendsGarbage,
 }
 
 pub struct FakeFund {
@@ -66,13 +87,6 @@ pub struct FakeFund {
     pub decisions: Arc<Mutex<Decisions>>,
     service: Arc<Issuer>,
     tunnels: mpsc::UnboundedSender<TunnelCommand>,
-}
-
-enum TunnelCommand {
-    Add(PeerId, PeerConfig),
-    Remove(PeerId, EndCode),
-    Mute(bool),
-    Forget,
 }
 
 fn authority(name: &str) -> Issuer {
@@ -139,10 +153,10 @@ impl FakeFund {
                 inner_address: SocketAddrV6::new(GATEWAY_INNER_ADDRESS, GATEWAY_INNER_PORT, 0, 0),
                 tls: tls.clone(),
             };
-            ServerTunnels::new(config, instant()).unwrap()
+            ServerTunnels::new(config, tunnels::instant()).unwrap()
         };
         let (sender, commands) = mpsc::unbounded_channel();
-        tokio::spawn(serve_tunnels(socket, make, commands));
+        tokio::spawn(tunnels::serve(socket, make, commands));
         let decisions = Arc::new(Mutex::new(Decisions::default()));
         let api = Api {
             url: url.clone(),
@@ -178,9 +192,14 @@ impl FakeFund {
             .unwrap();
     }
 
-    /// Nothing comes through the network in either direction.
+    /// No datagram comes through the network in either direction, whatever carries it.
     pub fn mute(&self, mute: bool) {
         self.tunnels.send(TunnelCommand::Mute(mute)).unwrap();
+    }
+
+    /// No UDP comes through the network in either direction.
+    pub fn drop_udp(&self, drop: bool) {
+        self.tunnels.send(TunnelCommand::DropUdp(drop)).unwrap();
     }
 
     /// The gateway is killed, started again, and has its grants from the portal.
@@ -219,6 +238,10 @@ async fn serve_api(listener: TcpListener, acceptor: TlsAcceptor, api: Arc<Api>) 
             let service = hyper::service::service_fn(move |request: Request<Incoming>| {
                 let (api, certificate) = (api.clone(), certificate.clone());
                 async move {
+                    if request.uri().path() == "/v1/tunnel" {
+                        assert!(certificate.is_some(), "only devices may");
+                        return Ok(api.carry(request));
+                    }
                     let (head, body) = request.into_parts();
                     let body = body.collect().await.unwrap().to_bytes();
                     let token = head
@@ -234,6 +257,7 @@ async fn serve_api(listener: TcpListener, acceptor: TlsAcceptor, api: Arc<Api>) 
             });
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades()
                 .await;
         });
     }
@@ -318,6 +342,29 @@ impl Api {
         )
     }
 
+    /// `GET /v1/tunnel`: hands the connection over to the tunnels.
+    fn carry(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        assert_eq!(request.headers()["upgrade"], "renkei-wireguard");
+        let mut decisions = self.decisions.lock().unwrap();
+        let mut answer = Response::new(Full::default());
+        let fallback = decisions.fallback;
+        if fallback == Fallback::NotFound {
+            *answer.status_mut() = StatusCode::NOT_FOUND;
+            return answer;
+        }
+        decisions.fallbacks += 1;
+        let (number, tunnels) = (decisions.fallbacks, self.tunnels.clone());
+        tokio::spawn(async move {
+            let stream = hyper::upgrade::on(request).await.unwrap();
+            tunnels::carry(TokioIo::new(stream), number, tunnels, fallback).await;
+        });
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = answer.headers_mut();
+        headers.insert("connection", "upgrade".parse().unwrap());
+        headers.insert("upgrade", "renkei-wireguard".parse().unwrap());
+        answer
+    }
+
     fn decision(&self) -> EnrolmentState {
         let mut decisions = self.decisions.lock().unwrap();
         if let Some(sentence) = decisions.turn_down.clone() {
@@ -380,7 +427,7 @@ impl Api {
             gateway_public_key: Bytes32(*self.gateway_key.as_bytes()),
             preshared_key,
             inner_address,
-            endpoints: vec![self.udp],
+            endpoints: [&decisions.other_endpoints[..], &[self.udp]].concat(),
             gateway_certificate_name: GATEWAY_NAME.into(),
             deadline_ms: server_time_ms + i64::try_from(length.as_millis()).unwrap(),
             deadline_reason: EndCode::TimeLimit,
@@ -393,112 +440,4 @@ impl Api {
 
 fn device_id() -> DeviceId {
     DeviceId::from_uuid(Uuid::from_u128(9))
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is a test's event loop")]
-fn instant() -> Instant {
-    Instant::now()
-}
-
-type Streams = HashMap<(PeerId, StreamId), (VecDeque<Bytes>, bool)>;
-
-/// Answers each stream with what it is sent, and finishes when the other side has.
-async fn serve_tunnels(
-    socket: Socket,
-    make: impl Fn() -> ServerTunnels,
-    mut commands: mpsc::UnboundedReceiver<TunnelCommand>,
-) {
-    let (mut batch, mut buffer) = (Batch::new(), Vec::new());
-    let mut streams = Streams::new();
-    let (mut tunnels, mut peers, mut mute) = (make(), HashMap::new(), false);
-    loop {
-        while let Some(event) = tunnels.poll_event(instant()) {
-            match event {
-                Event::StreamOpened(peer, stream)
-                | Event::StreamReadable(peer, stream)
-                | Event::StreamWritable(peer, stream) => {
-                    echo(&mut tunnels, &mut streams, peer, stream);
-                }
-                Event::Connected(_) | Event::StreamStopped { .. } | Event::Disconnected { .. } => {}
-            }
-        }
-        while let Some(out) = tunnels.poll_transmit(instant(), MAX_SEGMENTS, &mut buffer, |_| true)
-        {
-            let bytes = &buffer[..out.transmit.len];
-            if !mute {
-                socket
-                    .send(out.to, bytes, out.transmit.segment_size)
-                    .await
-                    .unwrap();
-            }
-        }
-        let wait = tunnels
-            .poll_timeout()
-            .map_or(Duration::from_secs(1), |due| {
-                due.saturating_duration_since(instant())
-            });
-        tokio::select! {
-            received = socket.recv(&mut batch) => {
-                received.unwrap();
-                for (from, datagram) in batch.datagrams().filter(|_| !mute) {
-                    tunnels.handle_datagram(instant(), from, datagram, |_| true);
-                }
-            }
-            command = commands.recv() => match command {
-                Some(TunnelCommand::Add(id, peer)) => {
-                    tunnels.add_peer(id, copy(&peer), instant()).unwrap();
-                    peers.insert(id, peer);
-                }
-                Some(TunnelCommand::Mute(wanted)) => mute = wanted,
-                Some(TunnelCommand::Forget) => {
-                    tunnels = make();
-                    streams.clear();
-                    for (id, peer) in &peers {
-                        tunnels.add_peer(*id, copy(peer), instant()).unwrap();
-                    }
-                }
-                Some(TunnelCommand::Remove(id, code)) => {
-                    tunnels.remove_peer(id, code as u64, instant());
-                    peers.remove(&id);
-                }
-                None => return,
-            },
-            () = tokio::time::sleep(wait) => {}
-        }
-        tunnels.handle_timeout(instant());
-    }
-}
-
-fn copy(peer: &PeerConfig) -> PeerConfig {
-    PeerConfig {
-        public_key: peer.public_key,
-        preshared_key: peer.preshared_key.clone(),
-        inner_address: peer.inner_address,
-        device_certificate_sha256: peer.device_certificate_sha256,
-    }
-}
-
-fn echo(tunnels: &mut ServerTunnels, streams: &mut Streams, peer: PeerId, stream: StreamId) {
-    let (waiting, finished) = streams.entry((peer, stream)).or_default();
-    loop {
-        // Reads on only when all was written: back-pressure reaches the sender.
-        while let Some(data) = waiting.front_mut() {
-            match tunnels.write(peer, stream, data) {
-                Ok(0) | Err(_) => return,
-                Ok(_) if data.is_empty() => {
-                    waiting.pop_front();
-                }
-                Ok(_) => {}
-            }
-        }
-        if *finished {
-            let _ = tunnels.finish(peer, stream);
-            return;
-        }
-        match tunnels.read(peer, stream, 64 * 1024) {
-            Ok(Read::Data(data)) => waiting.push_back(data),
-            Ok(Read::Finished) => *finished = true,
-            Ok(Read::Blocked) | Err(_) => return,
-        }
-    }
 }

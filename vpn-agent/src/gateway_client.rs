@@ -1,57 +1,44 @@
 //! Speaks the agent API (`/v1/…`) with the gateways, over TLS 1.3.
 //!
-//! Keeps one warm connection per gateway, so that 接続 costs one round trip. Asks the
-//! gateways in order, the one that answered last first. Proxies in the environment are not
-//! used: the tunnel would not go through them either.
+//! Keeps warm connections ([`http`]), so that 接続 costs one round trip. Asks the gateways in
+//! the order that [`order`] keeps; each straight or through a proxy, as
+//! [`crate::dial`] finds out.
 //!
 //! Whose certificate is believed, and at what time, is decided in [`trust`].
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use hyper::{Method, StatusCode};
 use protocol::agent_api::{
-    AgentGrant, EnrolmentOpened, EnrolmentRequest, EnrolmentState, Refusal, RefusalCode,
-    ServiceStatus, SessionRequest,
+    AgentGrant, CertificateRenewed, CertificateRequest, EnrolmentOpened, EnrolmentRequest,
+    EnrolmentState, Refusal, RefusalCode, ServiceStatus, SessionRequest,
 };
 use protocol::{EnrolmentId, SessionId};
-use reqwest::{Client, Method, RequestBuilder, Response};
 use rustls::sign::CertifiedKey;
 use serde::de::DeserializeOwned;
 
 use crate::clock::{Clock, from_unix_ms};
+use crate::dial::Dialer;
 use crate::urls::GatewayUrl;
 
 mod error;
+mod failover;
+mod http;
+pub mod order;
 pub mod trust;
 
 pub use error::ApiError;
+use http::{Http, Request};
+use order::{Known, Order};
 use trust::{Dates, Roots};
-
-/// How long a gateway may take to accept a connection before the next one is tried.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How long an answer may take; the portal may be sending a mail meanwhile.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long an unused connection is kept open.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// Longest answer that is read, in bytes. An approval with its certificates is under 10 KB.
-const ANSWER_LIMIT_BYTES: usize = 256 * 1024;
-
-/// Most gateways that are tried for one request.
-const MAX_GATEWAYS: usize = 16;
 
 /// The gateways of one fund, spoken to as one PC.
 #[derive(Debug)]
 pub struct GatewayClient {
-    gateways: Vec<GatewayUrl>,
-    /// Index of the one that answered last.
-    preferred: AtomicUsize,
-    strict: Client,
+    order: Mutex<Order>,
+    strict: Http,
     /// Only with a device certificate: learns the time when the PC's clock is wrong.
-    lenient: Option<Client>,
+    lenient: Option<Http>,
     clock: Arc<Clock>,
 }
 
@@ -70,8 +57,9 @@ impl GatewayClient {
         gateway: GatewayUrl,
         roots: Roots,
         clock: Arc<Clock>,
+        dialer: Dialer,
     ) -> Result<Self, ApiError> {
-        Self::new(vec![gateway], roots, None, clock)
+        Self::new(vec![gateway], roots, None, clock, dialer)
     }
 
     /// A client for an approved PC.
@@ -80,30 +68,21 @@ impl GatewayClient {
         roots: Roots,
         identity: Arc<CertifiedKey>,
         clock: Arc<Clock>,
+        dialer: Dialer,
     ) -> Result<Self, ApiError> {
-        Self::new(gateways, roots, Some(identity), clock)
+        Self::new(gateways, roots, Some(identity), clock, dialer)
     }
 
     fn new(
-        mut gateways: Vec<GatewayUrl>,
+        gateways: Vec<GatewayUrl>,
         roots: Roots,
         identity: Option<Arc<CertifiedKey>>,
         clock: Arc<Clock>,
+        dialer: Dialer,
     ) -> Result<Self, ApiError> {
-        gateways.truncate(MAX_GATEWAYS);
         let client = |dates| {
             let tls = trust::tls_config(&roots, identity.clone(), clock.clone(), dates)?;
-            Client::builder()
-                .tls_backend_preconfigured(tls)
-                .https_only(true)
-                .no_proxy()
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(CONNECT_TIMEOUT)
-                .timeout(ANSWER_TIMEOUT)
-                .pool_idle_timeout(IDLE_TIMEOUT)
-                .user_agent(concat!("vpn-agent/", env!("CARGO_PKG_VERSION")))
-                .build()
-                .map_err(ApiError::from_reqwest)
+            Ok::<_, ApiError>(Http::new(dialer.clone(), tls))
         };
         Ok(Self {
             strict: client(Dates::Strict)?,
@@ -111,10 +90,34 @@ impl GatewayClient {
                 .is_some()
                 .then(|| client(Dates::NotBeforeFloor))
                 .transpose()?,
-            gateways,
-            preferred: AtomicUsize::new(0),
+            order: Mutex::new(Order::new(gateways)),
             clock,
         })
+    }
+
+    /// What is known of the gateways, for the next run.
+    pub fn known_gateways(&self) -> Known {
+        self.order().known().clone()
+    }
+
+    /// Takes over what an earlier run knew of the gateways.
+    pub fn recall_gateways(&self, known: Known) {
+        self.order().recall(known);
+    }
+
+    /// Takes over the list that the portal tells. What is no address of a gateway is skipped.
+    pub fn learn_gateways(&self, listed: &[String]) {
+        let listed = listed.iter().filter_map(|url| url.parse().ok()).collect();
+        self.order().learn(listed);
+    }
+
+    fn order(&self) -> MutexGuard<'_, Order> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The TLS that gateways are spoken with.
+    pub fn tls(&self) -> Arc<rustls::ClientConfig> {
+        self.strict.tls()
     }
 
     /// `POST /v1/enrolments`.
@@ -123,11 +126,7 @@ impl GatewayClient {
         request: &EnrolmentRequest,
     ) -> Result<EnrolmentOpened, ApiError> {
         let opened: Answered<EnrolmentOpened> = self
-            .ask(
-                Method::POST,
-                "/v1/enrolments",
-                |http| Ok(http.json(request)),
-            )
+            .ask(Method::POST, "/v1/enrolments", |http| http.json(request))
             .await?;
         self.learn(Some(opened.answer.server_time_ms));
         Ok(opened.answer)
@@ -141,7 +140,7 @@ impl GatewayClient {
     ) -> Result<EnrolmentState, ApiError> {
         let path = format!("/v1/enrolments/{enrolment}");
         let state = self
-            .ask(Method::GET, &path, |http| Ok(http.bearer_auth(poll_token)))
+            .ask(Method::GET, &path, |http| Ok(http.bearer(poll_token)))
             .await?;
         Ok(state.answer)
     }
@@ -160,25 +159,45 @@ impl GatewayClient {
         mut request: impl FnMut() -> Result<SessionRequest, ApiError>,
     ) -> Result<Answered<AgentGrant>, ApiError> {
         let granted: Answered<AgentGrant> = self
-            .ask(Method::POST, "/v1/sessions", |http| {
-                Ok(http.json(&request()?))
-            })
+            .ask(Method::POST, "/v1/sessions", |http| http.json(&request()?))
             .await?;
         self.learn(Some(granted.answer.server_time_ms));
         Ok(granted)
     }
 
-    /// `POST /v1/sessions/{id}/end`, at the gateway that granted it.
+    /// `POST /v1/sessions/{id}/end`, at the gateway that it goes through, or at another if
+    /// that one is gone: the portal tells it.
     pub async fn end_session(
         &self,
         gateway: &GatewayUrl,
         session: &SessionId,
     ) -> Result<(), ApiError> {
-        let url = gateway.path(&format!("/v1/sessions/{session}/end"));
-        let sent = self.strict.request(Method::POST, url).send().await;
-        read_answer(sent.map_err(ApiError::from_reqwest)?)
-            .await
-            .map(drop)
+        let request = Request::new(Method::POST, &format!("/v1/sessions/{session}/end"));
+        let mut sequence = self.order().sequence(self.clock.now().mono);
+        sequence.retain(|other| other != gateway);
+        sequence.insert(0, gateway.clone());
+        let mut last_error = ApiError::NoGateway;
+        for gateway in &sequence {
+            let ended = self.strict.send(gateway, &request).await;
+            let ended = ended.and_then(read_answer).map(drop);
+            if self.settle(gateway, ended, &mut last_error)?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(last_error)
+    }
+
+    /// `POST /v1/device/certificate`.
+    pub async fn renew_certificate(
+        &self,
+        request: &CertificateRequest,
+    ) -> Result<CertificateRenewed, ApiError> {
+        let renewed = self
+            .ask(Method::POST, "/v1/device/certificate", |http| {
+                http.json(request)
+            })
+            .await?;
+        Ok(renewed.answer)
     }
 
     /// Says whether the true time is known well enough: the PC's clock, or a server's.
@@ -194,34 +213,47 @@ impl GatewayClient {
         &self,
         method: Method,
         path: &str,
-        mut fill: impl FnMut(RequestBuilder) -> Result<RequestBuilder, ApiError>,
+        mut fill: impl FnMut(Request) -> Result<Request, ApiError>,
     ) -> Result<Answered<T>, ApiError> {
-        let first = self.preferred.load(Ordering::Relaxed);
+        let sequence = self.order().sequence(self.clock.now().mono);
         let mut last_error = ApiError::NoGateway;
-        for attempt in 0..self.gateways.len() {
-            let index = (first + attempt) % self.gateways.len();
-            let gateway = &self.gateways[index];
-            match self.ask_one(gateway, &method, path, &mut fill).await {
-                Ok(answer) => {
-                    self.preferred.store(index, Ordering::Relaxed);
-                    return Ok(Answered {
-                        answer,
-                        gateway: gateway.clone(),
-                    });
-                }
-                Err(error) if error.is_this_gateways_own() => {
-                    tracing::info!(%gateway, error = %error.chain(), "gateway did not help");
-                    last_error = error;
-                }
-                Err(error) => {
-                    if let ApiError::Refused(refusal) = &error {
-                        self.learn(refusal.server_time_ms);
-                    }
-                    return Err(error);
-                }
+        for gateway in sequence {
+            let asked = self.ask_one(&gateway, &method, path, &mut fill).await;
+            if let Some(answer) = self.settle(&gateway, asked, &mut last_error)? {
+                return Ok(Answered { answer, gateway });
             }
         }
         Err(last_error)
+    }
+
+    /// What follows from one gateway's answer: take it, or (`None`) ask the next.
+    ///
+    /// # Errors
+    /// A refusal of the portal's own, or what no other gateway can help with.
+    fn settle<T>(
+        &self,
+        gateway: &GatewayUrl,
+        asked: Result<T, ApiError>,
+        last_error: &mut ApiError,
+    ) -> Result<Option<T>, ApiError> {
+        match asked {
+            Ok(answer) => {
+                self.order().worked(gateway);
+                Ok(Some(answer))
+            }
+            Err(error) if error.is_this_gateways_own() => {
+                tracing::info!(%gateway, error = %error.chain(), "gateway did not help");
+                self.order().failed(gateway, self.clock.now().mono);
+                *last_error = error;
+                Ok(None)
+            }
+            Err(error) => {
+                if let ApiError::Refused(refusal) = &error {
+                    self.learn(refusal.server_time_ms);
+                }
+                Err(error)
+            }
+        }
     }
 
     async fn ask_one<T: DeserializeOwned>(
@@ -229,28 +261,26 @@ impl GatewayClient {
         gateway: &GatewayUrl,
         method: &Method,
         path: &str,
-        fill: &mut impl FnMut(RequestBuilder) -> Result<RequestBuilder, ApiError>,
+        fill: &mut impl FnMut(Request) -> Result<Request, ApiError>,
     ) -> Result<T, ApiError> {
-        let url = gateway.path(path);
-        let request = |client: &Client| client.request(method.clone(), url.clone());
-        let sent = fill(request(&self.strict))?.send().await;
-        let response = match (sent.map_err(ApiError::from_reqwest), &self.lenient) {
+        let request = Request::new(method.clone(), path);
+        let sent = self.strict.send(gateway, &fill(request.clone())?).await;
+        let answer = match (sent, &self.lenient) {
             (Err(ApiError::WrongDates), Some(lenient)) => {
                 self.learn_time(gateway, lenient).await?;
-                let again = fill(request(&self.strict))?.send().await;
-                again.map_err(ApiError::from_reqwest)?
+                self.strict.send(gateway, &fill(request)?).await?
             }
             (sent, _) => sent?,
         };
-        let body = read_answer(response).await?;
+        let body = read_answer(answer)?;
         serde_json::from_slice(&body).map_err(|error| ApiError::BadAnswer(error.to_string()))
     }
 
     /// Asks for the time, and nothing else, over a connection whose certificate's dates do
     /// not fit the PC's clock. See [`trust`] for why this is safe.
-    async fn learn_time(&self, gateway: &GatewayUrl, lenient: &Client) -> Result<(), ApiError> {
-        let sent = lenient.get(gateway.path("/v1/status")).send().await;
-        let server_time_ms = match read_answer(sent.map_err(ApiError::from_reqwest)?).await {
+    async fn learn_time(&self, gateway: &GatewayUrl, lenient: &Http) -> Result<(), ApiError> {
+        let request = Request::new(Method::GET, "/v1/status");
+        let server_time_ms = match read_answer(lenient.send(gateway, &request).await?) {
             Ok(body) => serde_json::from_slice::<ServiceStatus>(&body)
                 .ok()
                 .map(|status| status.server_time_ms),
@@ -269,16 +299,8 @@ impl GatewayClient {
     }
 }
 
-/// Reads the body of a success; turns everything else into its error.
-async fn read_answer(mut response: Response) -> Result<Vec<u8>, ApiError> {
-    let status = response.status();
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(ApiError::from_reqwest)? {
-        body.extend_from_slice(&chunk);
-        if body.len() > ANSWER_LIMIT_BYTES {
-            return Err(ApiError::BadAnswer("answer is too long".to_owned()));
-        }
-    }
+/// Gives back the body of a success; turns everything else into its error.
+fn read_answer((status, body): (StatusCode, Vec<u8>)) -> Result<Vec<u8>, ApiError> {
     if status.is_success() {
         return Ok(body);
     }
@@ -293,7 +315,12 @@ impl ApiError {
     fn is_this_gateways_own(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.code == RefusalCode::Unavailable,
-            Self::Unreachable(_) | Self::Untrusted(_) | Self::BadAnswer(_) => true,
+            Self::Unreachable(_)
+            | Self::Proxy(_)
+            | Self::Cut(_)
+            | Self::Silent
+            | Self::Untrusted(_)
+            | Self::BadAnswer(_) => true,
             Self::NoGateway | Self::WrongDates | Self::Trust(_) | Self::Own(_) => false,
         }
     }

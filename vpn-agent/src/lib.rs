@@ -16,6 +16,7 @@ pub mod config;
 pub mod control;
 pub mod device_key;
 pub mod diagnose;
+pub mod dial;
 pub mod enrolment;
 pub mod event_loop;
 pub mod gateway_client;
@@ -31,5 +32,7 @@ pub mod urls;
 
 #[cfg(test)]
 mod fake_fund;
+#[cfg(test)]
+mod fake_proxy;
 #[cfg(test)]
 mod stories;

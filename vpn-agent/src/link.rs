@@ -1,10 +1,14 @@
-//! The tunnel on a real socket: one UDP socket, one task, streams for the proxy.
+//! The tunnel on real sockets: several ways, one task, streams for the proxy.
 //!
 //! [`tunnel::client::ClientTunnel`] is the protocol; this gives it datagrams and time
-//! ([`event_loop`]) and lends its streams out as ordinary async streams ([`stream`]). Data
-//! waits in QUIC's own bounded windows, so that a slow side slows the other down.
+//! ([`event_loop`]) over the way that works ([`paths`]) and lends its streams out as ordinary
+//! async streams ([`stream`]). Data waits in QUIC's own bounded windows, so that a slow side
+//! slows the other down.
+//!
+//! A link stays when its ways fail: it searches on, and what was on its way goes on when one
+//! works again. It ends when one of the two sides says so, or when the gateway answers but
+//! no longer knows the connection, as after a restart.
 
-use std::io;
 use std::net::{SocketAddr, SocketAddrV6};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,41 +23,30 @@ use tunnel::client::ClientConfig;
 use tunnel::keys::{PresharedKey, PublicKey, SecretKey};
 
 use crate::clock::Clock;
+use crate::dial::Dialer;
+use crate::urls::GatewayUrl;
 
+mod carriers;
 mod event_loop;
+pub mod paths;
+pub mod pulse;
 mod stream;
+mod tls_way;
 
 use event_loop::{Driver, Wanted};
+use paths::{Outlook, Via, Way};
+use pulse::Pulse;
 pub use stream::LinkStream;
 
-/// How long one endpoint may take before the next one is tried.
-const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A link that has not come about for this long, with every way refused or silent, is given
+/// up: the user, or another gateway, can do more.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(4);
+
+/// A link that has not come about for this long is given up in any case.
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 
 /// How long a stream may take to open while too many are open.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How long silence is borne, and what follows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// The gateway is asked for a sign of life this often when nothing else is said.
-    pub probe: Duration,
-    /// The tunnel counts as lost when nothing came back for this long.
-    pub lost_after: Duration,
-    /// A lost tunnel is kept this long, so that transfers go on when the network comes back;
-    /// then it is made anew, which also helps after a restart of the gateway.
-    pub rebuild_after: Duration,
-}
-
-impl Default for Patience {
-    /// Two probes may be lost before the user is told; an access point changes in less.
-    fn default() -> Self {
-        Self {
-            probe: Duration::from_secs(4),
-            lost_after: Duration::from_secs(12),
-            rebuild_after: Duration::from_secs(20),
-        }
-    }
-}
 
 /// What a tunnel is made from. Kept while a session lasts, for making it anew.
 pub struct LinkConfig {
@@ -61,16 +54,22 @@ pub struct LinkConfig {
     pub secret_key: SecretKey,
     /// What the portal granted.
     pub grant: AgentGrant,
-    /// Where the gateway listens, best first.
+    /// Where the gateway listens for UDP, best first.
     pub endpoints: Vec<SocketAddr>,
+    /// The gateway's agent API, which carries the tunnel where UDP does not pass.
+    pub gateway: GatewayUrl,
+    /// How TCP connections reach it.
+    pub dialer: Dialer,
+    /// The TLS that the agent API is spoken with.
+    pub tls: Arc<rustls::ClientConfig>,
     /// This PC's key and certificate.
     pub identity: Arc<CertifiedKey>,
     /// The authority that signs gateways.
     pub authority: RootCertStore,
     /// What certificates' dates are checked with.
     pub clock: Arc<Clock>,
-    /// How long silence is borne.
-    pub patience: Patience,
+    /// How signs of life are asked for.
+    pub pulse: pulse::Rates,
 }
 
 /// A standing tunnel. Clones are the same tunnel.
@@ -84,7 +83,7 @@ pub enum LinkEnd {
     Told(EndCode),
     /// This side ended it.
     Ours,
-    /// It broke down, and can be made anew.
+    /// The gateway does not know it any more, as after a restart; it can be made anew.
     Lost,
     /// It cannot be made or kept: one side does not believe the other.
     Failed,
@@ -93,12 +92,13 @@ pub enum LinkEnd {
 /// Why there is no tunnel, or no stream in it.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// No endpoint answered.
-    #[error("no endpoint of the gateway answers over UDP")]
-    NoAnswer,
-    /// The PC has no UDP socket to give.
-    #[error("no UDP socket: {0}")]
-    Socket(#[from] io::Error),
+    /// No way leads to the gateway. The sentence says what is wrong with the fallback, if
+    /// that is known.
+    #[error("the gateway answers neither over UDP nor over TLS")]
+    NoAnswer {
+        /// For the user.
+        sentence: Option<String>,
+    },
     /// Keys, certificates or names do not work together.
     #[error("the tunnel cannot be set up: {0}")]
     Setup(String),
@@ -111,11 +111,11 @@ impl LinkError {
     /// What the user is told.
     pub fn page_text(&self) -> String {
         match self {
-            Self::NoAnswer => {
-                "基金の接続口からUDPの応答がありませんでした。会社のネットワークでUDPの通信が止められている場合があります。社内のシステム担当者または基金事務局へお問い合わせください。".to_owned()
-            }
-            Self::Socket(_) => {
-                "このパソコンで通信を始められませんでした。ネットワークにつながっていることをご確認ください。".to_owned()
+            Self::NoAnswer {
+                sentence: Some(sentence),
+            } => sentence.clone(),
+            Self::NoAnswer { sentence: None } => {
+                "基金の接続口から応答がありませんでした（UDP、HTTPSとも）。インターネットにつながっていることを確認し、しばらくしてからもう一度お試しください。続くときは、社内のシステム担当者または基金事務局へお問い合わせください。".to_owned()
             }
             Self::Setup(_) => {
                 "接続の準備ができませんでした。もう一度「接続」を押してください。".to_owned()
@@ -138,14 +138,19 @@ impl LinkError {
 struct Shared {
     core: Mutex<event_loop::Core>,
     /// Wakes the task: something was written, read or wished for.
-    wake: Notify,
+    wake: Arc<Notify>,
     /// A stream may be opened again.
     streams_available: Notify,
     connected: watch::Sender<bool>,
     end: watch::Sender<Option<LinkEnd>>,
     /// What the gateway last said inside the tunnel.
     message: watch::Sender<Option<TunnelMessage>>,
-    endpoint: SocketAddr,
+    outlook: watch::Sender<Outlook>,
+    /// What carries the tunnel, or did last.
+    way: watch::Sender<Option<Way>>,
+    /// Why the fallback does not come about, for the user.
+    trouble: Mutex<Option<String>>,
+    endpoints: Vec<SocketAddr>,
 }
 
 impl Shared {
@@ -155,26 +160,29 @@ impl Shared {
 }
 
 impl Link {
-    /// Makes the tunnel: tries the endpoints in order until one answers.
-    pub async fn connect(config: &LinkConfig) -> Result<Self, LinkError> {
-        for endpoint in &config.endpoints {
-            let link = Self::start(config, *endpoint).await?;
-            match tokio::time::timeout(ENDPOINT_TIMEOUT, link.connected()).await {
-                Ok(Ok(())) => return Ok(link),
-                Ok(Err(end)) => return Err(LinkError::Ended(end)),
-                Err(_) => {
-                    tracing::info!(%endpoint, "endpoint does not answer");
-                    link.abandon();
-                }
+    /// Makes the tunnel, over the way that answers first. `remembered` is the TLS way that
+    /// worked in this network, if UDP did not.
+    pub async fn connect(config: &LinkConfig, remembered: Option<Via>) -> Result<Self, LinkError> {
+        let link = Self::start(config, remembered)?;
+        let hopeless = async {
+            tokio::time::sleep(GIVE_UP_AFTER).await;
+            link.dead().await;
+        };
+        let given_up = tokio::select! {
+            connected = link.connected() => {
+                return connected.map(|()| link.clone()).map_err(LinkError::Ended);
             }
-        }
-        Err(LinkError::NoAnswer)
+            () = hopeless => "every way is refused or silent",
+            () = tokio::time::sleep(CONNECT_LIMIT) => "no connection in time",
+        };
+        tracing::info!(given_up, "no tunnel");
+        link.abandon();
+        let trouble = link.0.trouble.lock();
+        let sentence = trouble.unwrap_or_else(PoisonError::into_inner).clone();
+        Err(LinkError::NoAnswer { sentence })
     }
 
-    async fn start(config: &LinkConfig, endpoint: SocketAddr) -> Result<Self, LinkError> {
-        let endpoint = SocketAddr::new(endpoint.ip().to_canonical(), endpoint.port());
-        // Not connected to the endpoint: it goes on when the PC's own address changes.
-        let socket = udp::Socket::bind_any().await?;
+    fn start(config: &LinkConfig, remembered: Option<Via>) -> Result<Self, LinkError> {
         let tls = tls(config)?;
         let grant = &config.grant;
         let tunnel = ClientConfig {
@@ -186,18 +194,24 @@ impl Link {
             server_name: grant.gateway_certificate_name.clone(),
             tls,
         };
-        let core = event_loop::Core::new(tunnel, config.patience.probe)
+        let canonical =
+            |endpoint: &SocketAddr| SocketAddr::new(endpoint.ip().to_canonical(), endpoint.port());
+        let endpoints: Vec<_> = config.endpoints.iter().map(canonical).collect();
+        let core = event_loop::Core::new(tunnel, Pulse::new(config.pulse))
             .map_err(|error| LinkError::Setup(error.to_string()))?;
         let shared = Arc::new(Shared {
             core: Mutex::new(core),
-            wake: Notify::new(),
+            wake: Arc::default(),
             streams_available: Notify::new(),
             connected: watch::Sender::new(false),
             end: watch::Sender::new(None),
             message: watch::Sender::new(None),
-            endpoint,
+            outlook: watch::Sender::new(Outlook::Searching),
+            way: watch::Sender::new(None),
+            trouble: Mutex::new(None),
+            endpoints,
         });
-        tokio::spawn(Driver::new(shared.clone(), socket).run());
+        tokio::spawn(Driver::new(shared.clone(), config, remembered).run());
         Ok(Self(shared))
     }
 
@@ -210,9 +224,38 @@ impl Link {
         }
     }
 
-    /// The endpoint that answered.
-    pub fn endpoint(&self) -> SocketAddr {
-        self.0.endpoint
+    /// Where the gateway listens for UDP.
+    pub fn endpoints(&self) -> &[SocketAddr] {
+        &self.0.endpoints
+    }
+
+    /// What carries the tunnel, or did last.
+    pub fn way(&self) -> Option<Way> {
+        *self.0.way.borrow()
+    }
+
+    /// How things stand.
+    pub fn outlook(&self) -> Outlook {
+        *self.0.outlook.borrow()
+    }
+
+    /// Waits until the outlook is another than `known`; never returns after the end.
+    pub async fn outlook_changed(&self, known: Outlook) -> Outlook {
+        let mut outlook = self.0.outlook.subscribe();
+        let changed = outlook.wait_for(|outlook| *outlook != known).await;
+        let changed = changed.ok().map(|outlook| *outlook);
+        match changed {
+            Some(outlook) => outlook,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until every way to this gateway is refused or silent. The link searches on, and
+    /// may find one later; meanwhile another gateway may be the better choice.
+    pub async fn dead(&self) {
+        let mut outlook = self.0.outlook.subscribe();
+        // The sender lives in `self`, so that the wait cannot fail.
+        let _ = outlook.wait_for(|outlook| *outlook == Outlook::Dead).await;
     }
 
     /// Waits for the end.
@@ -244,7 +287,7 @@ impl Link {
         };
         tokio::time::timeout(STREAM_TIMEOUT, opened)
             .await
-            .unwrap_or(Err(LinkError::NoAnswer))
+            .unwrap_or(Err(LinkError::NoAnswer { sentence: None }))
     }
 
     /// Ends the tunnel and tells the gateway why.
@@ -257,14 +300,10 @@ impl Link {
         self.wish(Wanted::Abandon);
     }
 
-    /// The PC woke up or moved to another network.
-    pub fn network_changed(&self) {
-        self.wish(Wanted::NewPath);
-    }
-
-    /// How long nothing has come from the gateway's QUIC.
-    pub fn silence(&self) -> Duration {
-        self.0.core().silence()
+    /// The PC woke up or moved to another network, where the TLS way `remembered` is the one
+    /// that works, if UDP is not.
+    pub fn network_changed(&self, remembered: Option<Via>) {
+        self.wish(Wanted::NewNetwork(remembered));
     }
 
     /// What the gateway last said inside the tunnel.
@@ -280,7 +319,7 @@ impl Link {
 
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Link").field(&self.0.endpoint).finish()
+        f.debug_tuple("Link").field(&self.way()).finish()
     }
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::link::paths::{Via, Way};
 use crate::session_state::{Notice, Refused, Service, Session, State};
 
 /// A still picture of the agent.
@@ -31,6 +32,8 @@ pub struct View {
     pub damage: Option<String>,
     /// How often this run asked for staff's decision.
     pub polls: u64,
+    /// What carries the tunnel.
+    pub way: Option<Way>,
 }
 
 /// What is known of this PC's enrolment.
@@ -106,6 +109,9 @@ pub struct StatusReport {
     pub portal_url: Option<String>,
     /// What carries the tunnel.
     pub transport: Option<Transport>,
+    /// The same in words.
+    #[serde(default)]
+    pub transport_text: Option<String>,
     /// What the clerk reads out, while staff have to decide.
     pub matching_code: Option<String>,
     /// The fund.
@@ -133,6 +139,7 @@ impl View {
     pub fn report(&self, now: Moment) -> StatusReport {
         let session = self.state.session();
         let connected = matches!(self.state, State::Connected(_));
+        let way = self.way.filter(|_| connected);
         let approved = self.pc.as_ref().and_then(|pc| pc.approved.as_ref());
         let pending = matches!(self.state, State::Pending { .. });
         StatusReport {
@@ -145,7 +152,8 @@ impl View {
             portal_url: session
                 .map(|session| session.portal_url.clone())
                 .or_else(|| approved.map(|approved| approved.portal_url.clone())),
-            transport: connected.then_some(Transport::Udp),
+            transport: way.map(Transport::from),
+            transport_text: way.map(|way| way_text(way).to_owned()),
             matching_code: self
                 .pc
                 .as_ref()
@@ -247,11 +255,30 @@ impl StatusReport {
                 .map(|left| format!("{}分{:02}秒", left / 60, left % 60)),
         );
         line("次回の利用開始", self.next_opening.clone());
+        line("通信方法", self.transport_text.clone());
         line("業務画面", self.portal_url.clone());
         line("プロキシ", self.proxy.clone());
         line("お知らせ", self.notice.clone());
         line("時計", self.clock_skew_s.map(skew_text));
         lines.join("\n")
+    }
+}
+
+impl From<Way> for Transport {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::Udp(_) => Self::Udp,
+            Way::Tls(_) => Self::Tls,
+        }
+    }
+}
+
+/// How the tunnel runs, in words.
+pub fn way_text(way: Way) -> &'static str {
+    match way {
+        Way::Udp(_) => "UDPで接続中",
+        Way::Tls(Via::Straight) => "HTTPSで接続中",
+        Way::Tls(Via::Proxy) => "HTTPS（プロキシ経由）で接続中",
     }
 }
 
@@ -340,6 +367,7 @@ mod tests {
             skew_s: None,
             damage: None,
             polls: 0,
+            way: None,
         }
     }
 
@@ -354,7 +382,9 @@ mod tests {
             portal_url: "https://portal.example.jp/".into(),
             code_mailed_to: None,
         };
-        let report = view(State::Connected(session)).report(now);
+        let mut view = view(State::Connected(session));
+        view.way = Some(Way::Udp(([192, 0, 2, 1], 443).into()));
+        let report = view.report(now);
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["state"], "connected");
         assert_eq!(json["deadline"], "2026-11-20T11:30:00+09:00");
@@ -362,6 +392,11 @@ mod tests {
         assert_eq!(json["proxy"], "127.0.0.1:4000");
         assert_eq!(json["portal_url"], "https://portal.example.jp/");
         assert_eq!(json["transport"], "udp");
+        assert_eq!(json["transport_text"], "UDPで接続中");
+        view.way = Some(Way::Tls(Via::Proxy));
+        let json = serde_json::to_value(view.report(now)).unwrap();
+        assert_eq!(json["transport"], "tls");
+        assert_eq!(json["transport_text"], "HTTPS（プロキシ経由）で接続中");
         for key in ["reason", "next_opening"] {
             assert!(
                 json.get(key).is_some_and(serde_json::Value::is_null),

@@ -3,6 +3,7 @@
 //! ```text
 //! <data_dir>/enrolments/<id>/device-key     the PC's key, protected by the system
 //!                            enrolment.json how far the enrolment came
+//!                            gateways.json  what is known of the fund's gateways
 //!            time.json                      the latest server time ever seen
 //!            browser/                       the window's own profile
 //!            run/                           lock and control channel of the running agent
@@ -28,6 +29,7 @@ use crate::os;
 use crate::urls::GatewayUrl;
 
 mod files;
+mod gateways;
 
 use files::{read_bounded, write_atomically};
 

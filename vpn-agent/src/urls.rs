@@ -5,8 +5,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use reqwest::Url;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 /// Base URL of a gateway's agent API: `https://host[:port]/`, nothing behind it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,13 +68,6 @@ fn authority(url: &Url) -> (&str, u16) {
 }
 
 impl GatewayUrl {
-    /// The URL of a path of the agent API. `path` begins with a slash.
-    pub fn path(&self, path: &str) -> Url {
-        let mut url = self.0.clone();
-        url.set_path(path);
-        url
-    }
-
     /// Host and port.
     pub fn authority(&self) -> (&str, u16) {
         authority(&self.0)
@@ -150,10 +143,7 @@ mod tests {
     fn a_gateway_is_a_bare_https_host() {
         let url: GatewayUrl = " https://gw.example.jp:8443 ".parse().unwrap();
         assert_eq!(url.authority(), ("gw.example.jp", 8443));
-        assert_eq!(
-            url.path("/v1/status").as_str(),
-            "https://gw.example.jp:8443/v1/status"
-        );
+        assert_eq!(url.to_string(), "https://gw.example.jp:8443/");
         for (text, error) in [
             ("http://gw.example.jp", UrlError::NotHttps),
             ("gw.example.jp", UrlError::NotAUrl),

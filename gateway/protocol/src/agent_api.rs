@@ -21,6 +21,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Bytes32, Der, DeviceId, EnrolmentId, EstablishmentNumber, SessionId};
 
+/// Asks to turn the connection into a tunnel, for networks that let no UDP pass: `GET`, with
+/// `Connection: Upgrade` and `Upgrade:` [`TUNNEL_UPGRADE`], by an approved device. After the
+/// answer `101 Switching Protocols` both ends send WireGuard datagrams, each behind its
+/// length; the agent may begin right behind its request.
+pub const TUNNEL_PATH: &str = "/v1/tunnel";
+
+/// What the connection behind [`TUNNEL_PATH`] is turned into.
+pub const TUNNEL_UPGRADE: &str = "renkei-wireguard";
+
 /// Largest request body, in bytes. A certificate request is under 1 KB.
 pub const BODY_LIMIT_BYTES: usize = 16 * 1024;
 

@@ -13,6 +13,7 @@ use tunnel::server::{PeerId, ServerTunnels};
 use tunnel::{Read, StreamId};
 
 use super::connection::{self, CHUNK_BYTES, CHUNKS_WAITING, ConnectionError, News, Up, What};
+use super::core::Relay;
 
 /// Connections to the portal at a time, of all sessions together.
 const MAX_LINKS: usize = 16_384;
@@ -81,64 +82,6 @@ impl Links {
         (links, queue)
     }
 
-    /// Connects a new stream to the portal, `header` first.
-    pub(super) fn open(
-        &mut self,
-        tunnels: &mut ServerTunnels,
-        peer: PeerId,
-        stream: StreamId,
-        header: Vec<u8>,
-    ) {
-        if self.links.len() >= MAX_LINKS {
-            tracing::warn!("too many connections to the portal");
-            refuse(tunnels, peer, stream, RESET_PORTAL_UNREACHABLE);
-            return;
-        }
-        let id = LinkId(self.next);
-        self.next += 1;
-        let (up, queue) = mpsc::channel(CHUNKS_WAITING);
-        tokio::spawn(connection::carry(
-            id,
-            self.portal,
-            header,
-            queue,
-            self.news.clone(),
-        ));
-        self.by_stream.entry(peer).or_default().insert(stream, id);
-        self.links.insert(
-            id,
-            Link {
-                peer,
-                stream,
-                up,
-                up_state: UpState::Open,
-                down: VecDeque::new(),
-                down_finished: false,
-            },
-        );
-    }
-
-    /// Moves what the PC has sent towards the portal.
-    pub(super) fn readable(&mut self, tunnels: &mut ServerTunnels, peer: PeerId, stream: StreamId) {
-        if let Some(id) = self.find(peer, stream) {
-            self.pump_up(tunnels, id);
-        }
-    }
-
-    /// Moves what the portal has sent towards the PC.
-    pub(super) fn writable(&mut self, tunnels: &mut ServerTunnels, peer: PeerId, stream: StreamId) {
-        if let Some(id) = self.find(peer, stream) {
-            self.pump_down(tunnels, id);
-        }
-    }
-
-    /// The PC wants no more data on a stream.
-    pub(super) fn stopped(&mut self, tunnels: &mut ServerTunnels, peer: PeerId, stream: StreamId) {
-        if let Some(id) = self.find(peer, stream) {
-            self.break_off(tunnels, id, RESET_BY_PC);
-        }
-    }
-
     /// Takes what a connection tells.
     pub(super) fn handle_news(&mut self, tunnels: &mut ServerTunnels, news: News) {
         let Some(link) = self.links.get_mut(&news.link) else {
@@ -165,14 +108,6 @@ impl Links {
                 };
                 self.break_off(tunnels, news.link, code);
             }
-        }
-    }
-
-    /// Cuts all connections of a peer: its session or its QUIC connection is over.
-    pub(super) fn drop_peer(&mut self, peer: PeerId) {
-        for id in self.by_stream.remove(&peer).unwrap_or_default().values() {
-            // The task sees its queue closed without a finish, and aborts.
-            self.links.remove(id);
         }
     }
 
@@ -269,6 +204,69 @@ impl Links {
             streams.remove(&link.stream);
         }
         Some(link)
+    }
+}
+
+impl Relay for Links {
+    fn open(
+        &mut self,
+        tunnels: &mut ServerTunnels,
+        peer: PeerId,
+        stream: StreamId,
+        header: Vec<u8>,
+    ) {
+        if self.links.len() >= MAX_LINKS {
+            tracing::warn!("too many connections to the portal");
+            refuse(tunnels, peer, stream, RESET_PORTAL_UNREACHABLE);
+            return;
+        }
+        let id = LinkId(self.next);
+        self.next += 1;
+        let (up, queue) = mpsc::channel(CHUNKS_WAITING);
+        tokio::spawn(connection::carry(
+            id,
+            self.portal,
+            header,
+            queue,
+            self.news.clone(),
+        ));
+        self.by_stream.entry(peer).or_default().insert(stream, id);
+        self.links.insert(
+            id,
+            Link {
+                peer,
+                stream,
+                up,
+                up_state: UpState::Open,
+                down: VecDeque::new(),
+                down_finished: false,
+            },
+        );
+    }
+
+    fn readable(&mut self, tunnels: &mut ServerTunnels, peer: PeerId, stream: StreamId) {
+        if let Some(id) = self.find(peer, stream) {
+            self.pump_up(tunnels, id);
+        }
+    }
+
+    fn writable(&mut self, tunnels: &mut ServerTunnels, peer: PeerId, stream: StreamId) {
+        if let Some(id) = self.find(peer, stream) {
+            self.pump_down(tunnels, id);
+        }
+    }
+
+    fn stopped(&mut self, tunnels: &mut ServerTunnels, peer: PeerId, stream: StreamId) {
+        if let Some(id) = self.find(peer, stream) {
+            self.break_off(tunnels, id, RESET_BY_PC);
+        }
+    }
+
+    fn drop_peer(&mut self, peer: PeerId) {
+        for id in self.by_stream.remove(&peer).unwrap_or_default().values() {
+            // The task sees its queue closed without a finish, and aborts.
+            self.links.remove(id);
+        }
     }
 }
 

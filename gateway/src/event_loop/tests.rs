@@ -2,8 +2,11 @@
 
 use std::net::Ipv4Addr;
 
+use bytes::Bytes;
+use protocol::agent_api::{EndCode, TunnelMessage};
+use protocol::control::Grant;
 use protocol::proxy::{Claim, HEADER_BYTES};
-use protocol::{Bytes32, DeviceId, Generation};
+use protocol::{Bytes32, DeviceId, Generation, SessionId};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
@@ -14,8 +17,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tunnel::client::{ClientConfig, ClientTunnel, Event};
+use tunnel::keys::{PresharedKey, PublicKey};
 use tunnel::tls::{self, Identity};
-use tunnel::{MAX_SEGMENTS, Read, ReadError};
+use tunnel::{CloseReason, MAX_SEGMENTS, Read, ReadError, StreamId};
+use uuid::Uuid;
 
 use super::*;
 use crate::grants::Refused;

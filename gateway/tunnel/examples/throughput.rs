@@ -132,7 +132,7 @@ impl Pair {
             let now = now();
             for datagram in self.to_server.drain(..) {
                 self.server
-                    .handle_datagram(now, self.from, &datagram, |_| true);
+                    .handle_datagram(now, self.from.into(), &datagram, |_| true);
             }
             self.server.handle_timeout(now);
         });

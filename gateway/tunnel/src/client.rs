@@ -99,9 +99,33 @@ pub enum Event {
     Closed(CloseReason),
 }
 
+/// What a datagram turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Not authentic, repeated, or of a session that is over.
+    Nothing,
+    /// Authentic.
+    Gateway,
+    /// The gateway's answer to a handshake: the way that it came over leads there and back.
+    Answer,
+    /// The gateway is under load and wants the handshake again, with the cookie that it gave.
+    Cookie,
+}
+
+/// Who begins handshakes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Greeting {
+    /// The tunnel, when it needs one: there is one way to the gateway.
+    #[default]
+    Tunnel,
+    /// The caller, over the ways that it is trying; see [`ClientTunnel::initiate`].
+    Caller,
+}
+
 /// The PC's end of one session's tunnel.
 pub struct ClientTunnel {
     noise: Noise,
+    greeting: Greeting,
     handshake: Option<Handshake>,
     next_tick: Instant,
     last_heard: Option<Instant>,
@@ -149,6 +173,7 @@ impl ClientTunnel {
         let gateway = (*config.gateway_inner.ip(), config.gateway_inner.port());
         let mut tunnel = Self {
             noise,
+            greeting: Greeting::Tunnel,
             handshake: None,
             next_tick: now + TICK,
             last_heard: None,
@@ -172,11 +197,32 @@ impl ClientTunnel {
         Ok(tunnel)
     }
 
-    /// Reads one datagram that came from the gateway's address. Whatever is not authentic
-    /// is dropped.
-    pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) {
+    /// Says who begins handshakes from now on. With [`Greeting::Caller`] one that is under
+    /// way here is left alone, and none begins but by [`Self::initiate`].
+    pub fn set_greeting(&mut self, greeting: Greeting) {
+        self.greeting = greeting;
+        if greeting == Greeting::Caller {
+            self.handshake = None;
+            self.outbox
+                .retain(|message| Kind::of(message) != Some(Kind::Initiation));
+        }
+    }
+
+    /// Makes a fresh handshake initiation, to be sent over one way and once: the gateway
+    /// refuses a repetition, and one that is older than the last it has taken. The answers to
+    /// the latest two that were made are understood.
+    pub fn initiate(&mut self) -> Option<Vec<u8>> {
+        let mut made = None;
+        self.noise
+            .start_handshake(&mut |message| made = Some(message.to_vec()));
+        made
+    }
+
+    /// Reads one datagram that came from the gateway's address, over any way. Whatever is not
+    /// authentic is dropped.
+    pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) -> Heard {
         let Some(kind) = Kind::of(datagram) else {
-            return;
+            return Heard::Nothing;
         };
         let outbox = &mut self.outbox;
         if matches!(kind, Kind::Initiation | Kind::Response) {
@@ -186,20 +232,30 @@ impl ClientTunnel {
             .noise
             .open(None, datagram, &mut |message| queue(outbox, message));
         if matches!(opened, Opened::Refused) {
-            return;
+            return Heard::Nothing;
         }
         self.last_heard = Some(now);
         if self.liveness.heard() {
             self.connection.handle_timeout(now);
         }
-        match opened {
-            Opened::Established if self.noise.has_session() => self.handshake = None,
+        let heard = match opened {
+            Opened::Established if self.noise.has_session() => {
+                self.handshake = None;
+                Heard::Answer
+            }
             // The gateway is under load and asks for the cookie it just gave.
-            Opened::Nothing if kind == Kind::Cookie => self.repeat_handshake(now),
-            Opened::Established | Opened::Nothing | Opened::Refused => {}
-            Opened::Packet(packet) => self.handle_packet(now, packet),
-        }
+            Opened::Nothing if kind == Kind::Cookie => {
+                self.repeat_handshake(now);
+                Heard::Cookie
+            }
+            Opened::Established | Opened::Nothing | Opened::Refused => Heard::Gateway,
+            Opened::Packet(packet) => {
+                self.handle_packet(now, packet);
+                Heard::Gateway
+            }
+        };
         self.settle();
+        heard
     }
 
     /// Does what is due at `now`.
@@ -307,6 +363,14 @@ impl ClientTunnel {
         self.connection.ping();
     }
 
+    /// Tells the tunnel that its datagrams go another way from now on: what the old way's
+    /// capacity and round trip were is forgotten, and what was lost is found out at once.
+    pub fn way_changed(&mut self, now: Instant) {
+        self.connection.path_changed(now);
+        self.connection.ping();
+        self.settle();
+    }
+
     /// Sends something that the gateway's QUIC must acknowledge. Together with
     /// [`Self::acknowledgements`] it shows whether the gateway still knows this connection;
     /// a WireGuard handshake alone does not.
@@ -314,9 +378,21 @@ impl ClientTunnel {
         self.connection.ping();
     }
 
+    /// Grows with each sign of life from the gateway's QUIC: what it acknowledges, and what
+    /// it sends by itself.
+    pub fn signs(&self) -> u64 {
+        let received = self.connection.stats().frame_rx;
+        received.acks + received.stream + received.ping
+    }
+
     /// How many acknowledgements have come from the gateway's QUIC.
     pub fn acknowledgements(&self) -> u64 {
         self.connection.stats().frame_rx.acks
+    }
+
+    /// Since when the gateway owes an answer to something that was sent, if it does.
+    pub fn owed_since(&self) -> Option<Instant> {
+        self.liveness.unanswered_since()
     }
 
     /// When something authentic last came from the gateway.
@@ -440,6 +516,9 @@ impl ClientTunnel {
     }
 
     fn start_handshake(&mut self, now: Instant) {
+        if self.greeting == Greeting::Caller {
+            return;
+        }
         self.handshake = Some(Handshake {
             tries: 0,
             retry_at: now,

@@ -24,6 +24,7 @@
 //! `mock-instant` feature must never be enabled: Cargo would unify it into every test build.
 
 pub mod client;
+pub mod frames;
 pub mod keys;
 pub mod server;
 pub mod tls;

@@ -52,6 +52,11 @@ impl Liveness {
         connection.poll_timeout().into_iter().chain(patience).min()
     }
 
+    /// Since when something that calls for an answer has got none.
+    pub(crate) fn unanswered_since(&self) -> Option<Instant> {
+        self.unanswered_since
+    }
+
     /// Says whether the connection's timers rest.
     pub(crate) fn is_silent(&self) -> bool {
         self.silent

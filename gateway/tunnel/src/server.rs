@@ -12,7 +12,7 @@
 //! Drive it as [`crate::client`] describes.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,10 +37,12 @@ mod config;
 mod event;
 mod inbound;
 mod peer;
+mod route;
 mod timers;
 
 pub use config::{AddPeerError, PeerConfig, PeerId, SendError, ServerConfig};
 pub use event::{Counters, Event, Outgoing, Traffic};
+pub use route::Route;
 
 /// Most peers at a time. WireGuard's index would allow 16 million.
 pub const MAX_PEERS: usize = 65_536;
@@ -90,7 +92,7 @@ pub struct ServerTunnels {
 
 /// A datagram that waits to be sent.
 struct Reply {
-    to: SocketAddr,
+    to: Route,
     /// Who must be admitted for it to leave. None for cookies and farewells.
     only_if_admitted: Option<PeerId>,
     message: Vec<u8>,
@@ -171,7 +173,7 @@ impl ServerTunnels {
                 index,
                 Some(Arc::clone(&self.limiter)),
             ),
-            endpoint: None,
+            route: None,
             quic: None,
             next_tick,
             scheduled: Scheduled::default(),
@@ -197,7 +199,7 @@ impl ServerTunnels {
         if let Some(mut quic) = peer.quic.take() {
             let code = streams::varint(close_code);
             quic.connection.close(now, code, Bytes::new());
-            if let Some(to) = peer.endpoint {
+            if let Some(to) = peer.route {
                 self.say_farewell(&mut peer.noise, &mut quic, to, now);
             }
             quic.forget(&mut self.endpoint);
@@ -205,18 +207,18 @@ impl ServerTunnels {
         Some(peer.traffic)
     }
 
-    /// Reads one datagram from the internet. `admits` is asked before anything of a peer's is
-    /// looked at.
+    /// Reads one datagram from the internet, which came by `from`. `admits` is asked before
+    /// anything of a peer's is looked at. Returns whose it was, if it was authentic.
     pub fn handle_datagram(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: Route,
         datagram: &[u8],
         mut admits: impl FnMut(PeerId) -> bool,
-    ) {
+    ) -> Option<PeerId> {
         let Some(kind) = Kind::of(datagram) else {
             self.counters.malformed += 1;
-            return;
+            return None;
         };
         let found = match receiver_index(kind, datagram) {
             Some(index) => usize::try_from(index).ok(),
@@ -225,11 +227,11 @@ impl ServerTunnels {
         let Some((slot, peer)) = found.and_then(|slot| Some((slot, self.peers.get_mut(slot)?)))
         else {
             self.counters.strangers += 1;
-            return;
+            return None;
         };
         if !admits(peer.id) {
             self.counters.not_admitted += 1;
-            return;
+            return None;
         }
         if kind != Kind::Data {
             self.tick(slot, now);
@@ -242,16 +244,18 @@ impl ServerTunnels {
         });
         if matches!(opened, Opened::Refused) {
             self.counters.refused += 1;
-            return;
+            return None;
         }
         // A cookie, given or asked for, proves nothing about the sender's address.
-        if matches!(opened, Opened::Established) || kind == Kind::Data {
+        let authentic = matches!(opened, Opened::Established) || kind == Kind::Data;
+        if authentic {
             peer.heard_from(from, now);
         }
         if let Opened::Packet(packet) = opened {
             self.handle_packet(slot, now, packet);
         }
         self.settle(slot);
+        authentic.then_some(id)
     }
 
     /// Does what is due at `now`.
@@ -316,7 +320,7 @@ impl ServerTunnels {
                 continue;
             };
             peer.in_ready = false;
-            let (Some(to), Some(quic)) = (peer.endpoint, &mut peer.quic) else {
+            let (Some(to), Some(quic)) = (peer.route, &mut peer.quic) else {
                 continue;
             };
             if !admits(peer.id) {
@@ -491,7 +495,7 @@ impl ServerTunnels {
         self.quic(peer).filter(|_| streams::is_two_way(stream))
     }
 
-    fn say_farewell(&mut self, noise: &mut Noise, quic: &mut Quic, to: SocketAddr, now: Instant) {
+    fn say_farewell(&mut self, noise: &mut Noise, quic: &mut Quic, to: Route, now: Instant) {
         self.quic_buffer.clear();
         let Some(sent) = quic.connection.poll_transmit(now, 1, &mut self.quic_buffer) else {
             return;
@@ -510,7 +514,7 @@ impl ServerTunnels {
     fn tick(&mut self, slot: usize, now: Instant) {
         let peer = &mut self.peers[slot];
         peer.next_tick = now + TICK;
-        let (id, to) = (peer.id, peer.endpoint);
+        let (id, to) = (peer.id, peer.route);
         let (replies, counters) = (&mut self.replies, &mut self.counters);
         peer.noise.tick(&mut |message| {
             if let Some(to) = to {
@@ -554,7 +558,7 @@ impl ServerTunnels {
 fn reply(
     replies: &mut VecDeque<Reply>,
     counters: &mut Counters,
-    to: SocketAddr,
+    to: Route,
     only_if_admitted: Option<PeerId>,
     message: &[u8],
 ) {

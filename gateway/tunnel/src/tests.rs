@@ -3,4 +3,5 @@
 mod admission;
 mod strangers;
 mod transfer;
+mod ways;
 mod world;

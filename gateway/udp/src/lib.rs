@@ -10,6 +10,7 @@
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::task::{Context, Poll, ready};
 
 use quinn_udp::{RecvMeta, UdpSocketState, is_msg_size_err};
 use tokio::io::Interest;
@@ -30,6 +31,8 @@ pub struct Socket {
     offload: Option<UdpSocketState>,
     /// IPv4 addresses must be written as IPv6 ones.
     maps_ipv4: bool,
+    /// Speaks with one peer only, and reports if that refuses.
+    connected: bool,
 }
 
 /// Room for what one call receives; make it once and use it again.
@@ -70,7 +73,22 @@ impl Socket {
             io,
             offload,
             maps_ipv4,
+            connected: false,
         })
+    }
+
+    /// Binds to a port of the system's choice, to speak with `remote` alone: datagrams of
+    /// others are not received, and a report that `remote` refuses them is an error of the
+    /// next call. When the machine's own address changes, another socket must be made.
+    ///
+    /// # Errors
+    /// What the system says, for example that there is no way to `remote`.
+    pub async fn connect(remote: SocketAddr) -> io::Result<Self> {
+        let mut socket = Self::bind_any().await?;
+        let remote = socket.as_sent(remote);
+        socket.io.connect(remote).await?;
+        socket.connected = true;
+        Ok(socket)
     }
 
     /// Binds to a port of the system's choice on all addresses, IPv6 and IPv4 if there is IPv6.
@@ -133,6 +151,7 @@ impl Socket {
                     self.io.writable().await?;
                 }
                 Err(error) if is_msg_size_err(&error) => return Ok(()),
+                Err(error) if self.is_refusal(&error) => return Err(error),
                 // Some adapters refuse a batch; what was in it goes one by one.
                 Err(_) if transmit.segment_size.is_some() => {
                     return self.send_one_by_one(to, contents, segment_size).await;
@@ -151,6 +170,19 @@ impl Socket {
             self.io.readable().await?;
             if self.try_recv(batch)? {
                 return Ok(());
+            }
+        }
+    }
+
+    /// As [`Self::recv`], for callers that wait for several things.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn poll_recv(&self, context: &mut Context<'_>, batch: &mut Batch) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.io.poll_recv_ready(context))?;
+            if self.try_recv(batch)? {
+                return Poll::Ready(Ok(()));
             }
         }
     }
@@ -175,6 +207,7 @@ impl Socket {
                 batch.filled = filled;
                 Ok(filled > 0)
             }
+            Err(error) if self.is_refusal(&error) => Err(error),
             Err(error) => match error.kind() {
                 // Windows and Linux report here that an earlier datagram found no listener.
                 io::ErrorKind::WouldBlock
@@ -198,6 +231,15 @@ impl Socket {
             }
         }
         Ok(())
+    }
+
+    /// Says whether the one peer of this socket has turned a datagram away.
+    fn is_refusal(&self, error: &io::Error) -> bool {
+        self.connected
+            && matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+            )
     }
 
     fn recv_one_by_one(&self, batch: &mut Batch) -> io::Result<usize> {
@@ -353,6 +395,31 @@ mod tests {
         let a = Socket::bind_any().await.unwrap();
         let to = (Ipv4Addr::LOCALHOST, 9).into();
         a.send(to, &vec![0; 70_000], 70_000).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connected_socket_hears_of_a_refusal_and_nothing_of_others() {
+        let closed = {
+            let gone = Socket::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+            gone.local_addr().unwrap()
+        };
+        let a = Socket::connect(closed).await.unwrap();
+        a.send(closed, b"anybody?", 8).await.unwrap();
+        let mut batch = Batch::new();
+        let refused = tokio::time::timeout(LIMIT, a.recv(&mut batch)).await;
+        let error = refused.expect("the refusal is reported").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+
+        let b = Socket::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let other = Socket::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let a = Socket::connect(b.local_addr().unwrap()).await.unwrap();
+        other.send(loopback_v4(&a), b"stranger", 8).await.unwrap();
+        eleven_arrive_whole(&a, &b, b.local_addr().unwrap()).await;
+        b.send(loopback_v4(&a), b"friend", 6).await.unwrap();
+        let first = std::future::poll_fn(|context| a.poll_recv(context, &mut batch));
+        tokio::time::timeout(LIMIT, first).await.unwrap().unwrap();
+        let (from, datagram) = batch.datagrams().next().unwrap();
+        assert_eq!((from, datagram), (b.local_addr().unwrap(), &b"friend"[..]));
     }
 
     #[tokio::test]

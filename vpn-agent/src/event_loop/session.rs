@@ -1,6 +1,6 @@
 //! The part of the loop that holds a session: asking, linking, losing, leaving.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,11 @@ use super::{EventLoop, Outcome};
 use crate::agent::Route;
 use crate::clock::from_unix_ms;
 use crate::device_key::DeviceKey;
-use crate::gateway_client::{ApiError, GatewayClient};
-use crate::link::{Link, LinkConfig, LinkEnd, LinkError, Patience};
+use crate::gateway_client::{Answered, ApiError, GatewayClient};
+use crate::link::paths::Outlook;
+use crate::link::{Link, LinkConfig, LinkEnd, LinkError};
 use crate::os;
-use crate::session_state::{Session, State};
+use crate::session_state::Session;
 use crate::urls::GatewayUrl;
 
 /// Endpoints of a gateway that are tried.
@@ -30,18 +31,54 @@ pub(super) struct Active {
     session: SessionId,
     gateway: GatewayUrl,
     link: Option<Link>,
-    /// The network that the link was last seen on.
-    source: Option<std::net::IpAddr>,
+    /// How the link was last seen to stand.
+    outlook: Outlook,
+    /// The addresses that the PC was last seen to send from, by the gateway's endpoints.
+    sources: Vec<Option<IpAddr>>,
     next_build: Instant,
+    /// Whether the link was lost, and none has been tried since.
+    is_lost: bool,
+    /// When another gateway may be sought: not before the own one was tried again, after no
+    /// other could help.
+    seek_at: Instant,
     /// Whether the portal is to be told of the end: not if the word came from there.
     tell_portal: bool,
 }
 
 /// What the portal granted, with what the agent made for it.
 pub(super) struct Granted {
-    grant: AgentGrant,
+    pub(super) grant: AgentGrant,
     secret_key: SecretKey,
-    gateway: GatewayUrl,
+    pub(super) gateway: GatewayUrl,
+}
+
+impl Granted {
+    /// An answer, with the key that the last try was made with.
+    pub(super) fn of(
+        answered: Answered<AgentGrant>,
+        last_key: Option<SecretKey>,
+    ) -> Result<Self, ApiError> {
+        Ok(Self {
+            grant: answered.answer,
+            secret_key: last_key.ok_or(ApiError::NoGateway)?,
+            gateway: answered.gateway,
+        })
+    }
+
+    /// The session as the state knows it. `None` if its dates are none.
+    pub(super) fn session(&self, now: Instant) -> Option<Session> {
+        let grant = &self.grant;
+        let deadline = from_unix_ms(grant.deadline_ms)?;
+        let server_time = from_unix_ms(grant.server_time_ms)?;
+        Some(Session {
+            id: grant.session,
+            ends_at: Session::ends(deadline, server_time, now),
+            ends_at_wall: deadline,
+            will_end: grant.deadline_reason.into(),
+            portal_url: grant.portal_url.clone(),
+            code_mailed_to: grant.code_mailed_to.clone(),
+        })
+    }
 }
 
 impl Active {
@@ -50,8 +87,60 @@ impl Active {
         self.link.as_ref()
     }
 
-    fn endpoint(&self) -> Option<SocketAddr> {
-        self.link.as_ref().map(Link::endpoint)
+    /// How the link was last seen to stand.
+    pub(super) fn outlook(&self) -> Outlook {
+        self.outlook
+    }
+
+    /// The gateway that the session goes through.
+    pub(super) fn gateway(&self) -> &GatewayUrl {
+        &self.gateway
+    }
+
+    /// Which session.
+    pub(super) fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Whether another gateway should be sought now: the link is gone, or no way leads to its
+    /// gateway any more.
+    pub(super) fn wants_another(&self, now: Instant) -> bool {
+        let is_lost = match &self.link {
+            Some(link) => link.outlook() == Outlook::Dead,
+            None => self.is_lost,
+        };
+        is_lost && now >= self.seek_at
+    }
+
+    /// No gateway could help: the own one is tried again first.
+    pub(super) fn stay(&mut self, until: Instant) {
+        self.is_lost = false;
+        self.seek_at = until;
+    }
+
+    /// The link is gone, or did not come about.
+    fn lose(&mut self, now: Instant) {
+        self.link = None;
+        self.is_lost = true;
+        self.next_build = self.next_build.max(now);
+    }
+
+    /// The portal knows of the end already.
+    pub(super) fn portal_knows(&mut self) {
+        self.tell_portal = false;
+    }
+
+    /// Takes the link out, to be put away.
+    pub(super) fn take_link(&mut self) -> Option<Link> {
+        self.link.take()
+    }
+
+    /// The addresses that the PC sends from now.
+    fn sources_now(&self) -> Vec<Option<IpAddr>> {
+        let endpoints = self.config.endpoints.iter();
+        endpoints
+            .map(|endpoint| os::source_address(*endpoint))
+            .collect()
     }
 }
 
@@ -64,7 +153,7 @@ impl EventLoop {
             return;
         };
         // A copy, for the job outlives this call.
-        let key = match DeviceKey::from_pkcs8(&enrolment.key.to_pkcs8()) {
+        let key = match enrolment.key.copy() {
             Ok(key) => key,
             Err(error) => {
                 self.state
@@ -113,56 +202,52 @@ impl EventLoop {
 
     /// Takes a grant up. False if it cannot be used or nobody wants it.
     fn take_grant(&mut self, granted: Granted, now: Instant) -> bool {
-        let Some(fund) = &self.fund else {
+        let Some(session) = granted.session(now) else {
+            self.state
+                .handle_connect_failed(ApiError::BadAnswer(String::new()).page_text());
             return false;
         };
+        if self.fund.is_none() || !self.state.handle_granted(session, now) {
+            return false;
+        }
+        self.learn_gateways(&granted.grant.gateways);
+        self.active = self.activate(granted, now);
+        self.active.is_some()
+    }
+
+    /// What the tunnel of a grant is made from.
+    pub(super) fn activate(&self, granted: Granted, now: Instant) -> Option<Active> {
+        let fund = self.fund.as_ref()?;
         let Granted {
             grant,
             secret_key,
             gateway,
         } = granted;
-        let times = (
-            from_unix_ms(grant.deadline_ms),
-            from_unix_ms(grant.server_time_ms),
-        );
-        let (Some(deadline), Some(server_time)) = times else {
-            self.state
-                .handle_connect_failed(ApiError::BadAnswer(String::new()).page_text());
-            return false;
-        };
-        let session = Session {
-            id: grant.session,
-            ends_at: Session::ends(deadline, server_time, now),
-            ends_at_wall: deadline,
-            will_end: grant.deadline_reason.into(),
-            portal_url: grant.portal_url.clone(),
-            code_mailed_to: grant.code_mailed_to.clone(),
-        };
-        if !self.state.handle_granted(session, now) {
-            return false;
-        }
         let (session, mut endpoints) = (grant.session, grant.endpoints.clone());
         endpoints.truncate(MAX_ENDPOINTS);
-        let identity = fund.approval.identity.clone();
-        let authority = fund.approval.service_authority.clone();
-        self.active = Some(Active {
+        Some(Active {
             config: Arc::new(LinkConfig {
                 secret_key,
                 grant,
                 endpoints,
-                identity,
-                authority,
+                gateway: gateway.clone(),
+                dialer: self.dialer.clone(),
+                tls: fund.client.tls(),
+                identity: fund.approval.identity.clone(),
+                authority: fund.approval.service_authority.clone(),
                 clock: self.clock.clone(),
-                patience: self.patience,
+                pulse: self.pulse,
             }),
             session,
             gateway,
             link: None,
-            source: None,
+            outlook: Outlook::Searching,
+            sources: Vec::new(),
             next_build: now,
+            is_lost: false,
+            seek_at: now,
             tell_portal: true,
-        });
-        true
+        })
     }
 
     /// Starts to make the tunnel, if it is time and nobody does already.
@@ -171,13 +256,15 @@ impl EventLoop {
         let Some(active) = &self.active else {
             return;
         };
-        if self.busy.linking || active.link.is_some() || now < active.next_build {
+        // While a gateway is sought, the grant may be superseded at any moment.
+        let busy = self.busy.linking || self.busy.seeking;
+        if busy || active.link.is_some() || now < active.next_build {
             return;
         }
         self.busy.linking = true;
         let (attempt, config) = (self.attempt, active.config.clone());
         self.jobs.spawn(async move {
-            let result = Link::connect(&config).await;
+            let result = Link::connect(&config, None).await;
             Outcome::Linked { attempt, result }
         });
     }
@@ -190,8 +277,8 @@ impl EventLoop {
         let current = attempt == self.attempt && self.state.state().session().is_some();
         match (result, &mut self.active) {
             (Ok(link), Some(active)) if current => {
-                tracing::info!(endpoint = %link.endpoint(), "connected");
-                active.source = os::source_address(link.endpoint());
+                tracing::info!("connected");
+                active.sources = active.sources_now();
                 active.link = Some(link.clone());
                 self.state.handle_linked(now);
                 if let Some(fund) = &self.fund {
@@ -207,10 +294,10 @@ impl EventLoop {
                 active.next_build = now + REBUILD_PAUSE;
                 match error {
                     LinkError::Ended(end) => self.handle_link_end(end),
-                    LinkError::NoAnswer | LinkError::Socket(_) | LinkError::Setup(_) => {
-                        // While reconnecting, the next try follows until the deadline.
-                        self.state.handle_connect_failed(error.page_text());
-                    }
+                    // Another gateway is asked; if none helps, the next try follows until the
+                    // deadline, or a session that never stood is given up.
+                    LinkError::NoAnswer { .. } => active.lose(now),
+                    LinkError::Setup(_) => self.state.handle_connect_failed(error.page_text()),
                 }
             }
             (Err(_), _) => {}
@@ -227,18 +314,34 @@ impl EventLoop {
         };
         active.link = None;
         match end {
+            // The session itself goes on: through another gateway, or the same one later.
+            LinkEnd::Told(EndCode::GatewayStopped | EndCode::Moved) | LinkEnd::Lost => {
+                active.lose(now);
+                self.state.handle_link_lost();
+            }
             LinkEnd::Told(code) => {
                 active.tell_portal = false;
                 self.state.handle_ended(code.into());
             }
             LinkEnd::Ours => {}
-            LinkEnd::Lost => {
-                active.next_build = now;
-                self.state.handle_link_lost();
-            }
             LinkEnd::Failed => self
                 .state
                 .handle_broken(LinkError::Ended(LinkEnd::Failed).page_text()),
+        }
+    }
+
+    /// The tunnel found a way. That it lost one is told only if it lasts: see
+    /// [`Self::watch_link`].
+    pub(super) fn handle_outlook(&mut self, outlook: Outlook) {
+        let now = self.clock.now().mono;
+        if let Some(active) = &mut self.active {
+            active.outlook = outlook;
+        }
+        match outlook {
+            Outlook::Standing(_) => self.state.handle_linked(now),
+            Outlook::Searching => {}
+            // Every way was tried: another gateway may be the better choice.
+            Outlook::Dead => self.state.handle_link_lost(),
         }
     }
 
@@ -247,23 +350,16 @@ impl EventLoop {
         let Some(active) = &mut self.active else {
             return;
         };
-        let source = active.endpoint().map(os::source_address);
+        let sources = active.sources_now();
         let Some(link) = &active.link else {
             return;
         };
-        if let Some(source) = source
-            && (slept || (source.is_some() && source != active.source))
-        {
-            tracing::info!(slept, "network changed");
-            active.source = source.or(active.source);
-            link.network_changed();
+        let moved = sources != active.sources && sources.iter().any(Option::is_some);
+        if slept || moved {
+            tracing::info!(slept, moved, "network changed");
+            link.network_changed(None);
+            active.sources = sources;
         }
-        let silence = link.silence();
-        let Patience {
-            lost_after,
-            rebuild_after,
-            probe: _,
-        } = self.patience;
         if let Some(TunnelMessage::Deadline {
             deadline_ms,
             reason,
@@ -272,30 +368,9 @@ impl EventLoop {
         {
             self.state.handle_deadline(deadline, reason.into(), now);
         }
-        match self.state.state() {
-            State::Connected(_) if silence > lost_after => {
-                tracing::warn!("nothing comes from the gateway any more");
-                link.network_changed();
-                self.state.handle_link_lost();
-            }
-            State::Reconnecting(_) if silence <= lost_after => self.state.handle_linked(now),
-            State::Reconnecting(_) if silence > rebuild_after => {
-                tracing::info!("making the tunnel anew");
-                link.abandon();
-                active.link = None;
-                active.next_build = now;
-                self.route.send_replace(None);
-            }
-            State::Reconnecting(_) => link.network_changed(),
-            State::Unenrolled { .. }
-            | State::Enrolling { .. }
-            | State::Pending { .. }
-            | State::Ready { .. }
-            | State::Asking
-            | State::Linking(_)
-            | State::Connected(_)
-            | State::Refused { .. }
-            | State::Ended { .. } => {}
+        match link.outlook() {
+            Outlook::Standing(_) => self.state.handle_linked(now),
+            Outlook::Searching | Outlook::Dead => self.state.handle_link_lost(),
         }
     }
 
@@ -306,6 +381,7 @@ impl EventLoop {
         };
         self.attempt += 1;
         self.busy.linking = false;
+        self.busy.seeking = false;
         self.route.send_replace(None);
         if let Some(link) = &active.link {
             link.close(EndCode::Disconnected);
@@ -315,7 +391,7 @@ impl EventLoop {
         }
     }
 
-    fn tell_end(&mut self, gateway: GatewayUrl, session: SessionId) {
+    pub(super) fn tell_end(&mut self, gateway: GatewayUrl, session: SessionId) {
         let Some(fund) = &self.fund else {
             return;
         };
@@ -338,22 +414,24 @@ async fn ask(
     let mut last_key = None;
     let answered = client
         .open_session(|| {
-            let secret_key =
-                SecretKey::generate().map_err(|error| ApiError::Trust(error.to_string()))?;
-            let wireguard_public_key = Bytes32(*secret_key.public_key().as_bytes());
-            let message = session_message(device, &wireguard_public_key);
-            let signature = key.sign(&message)?;
-            last_key = Some(secret_key);
-            Ok(SessionRequest {
-                wireguard_public_key,
-                signature,
-            })
+            fresh_request(key, &mut last_key, |public| session_message(device, public))
         })
         .await?;
-    let secret_key = last_key.ok_or(ApiError::NoGateway)?;
-    Ok(Granted {
-        grant: answered.answer,
-        secret_key,
-        gateway: answered.gateway,
+    Granted::of(answered, last_key)
+}
+
+/// Makes a key pair for one try, and the request for it; `message` is what the device signs.
+pub(super) fn fresh_request(
+    key: &DeviceKey,
+    last_key: &mut Option<SecretKey>,
+    message: impl FnOnce(&Bytes32) -> Vec<u8>,
+) -> Result<SessionRequest, ApiError> {
+    let secret_key = SecretKey::generate().map_err(|error| ApiError::Trust(error.to_string()))?;
+    let wireguard_public_key = Bytes32(*secret_key.public_key().as_bytes());
+    let signature = key.sign(&message(&wireguard_public_key))?;
+    *last_key = Some(secret_key);
+    Ok(SessionRequest {
+        wireguard_public_key,
+        signature,
     })
 }

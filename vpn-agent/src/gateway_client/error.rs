@@ -7,6 +7,7 @@ use protocol::agent_api::Refusal;
 use rustls::CertificateError;
 
 use crate::device_key::KeyError;
+use crate::dial::{DialError, ProxyError};
 
 /// Why a request got no good answer.
 #[derive(Debug, thiserror::Error)]
@@ -19,10 +20,19 @@ pub enum ApiError {
     WrongDates,
     /// The certificate is not one that this PC believes.
     #[error("the server's certificate is not trusted")]
-    Untrusted(#[source] reqwest::Error),
-    /// No connection, or none that lasted.
+    Untrusted(#[source] DialError),
+    /// The company's proxy does not let this PC through.
+    #[error("the proxy does not connect to the gateway")]
+    Proxy(#[source] ProxyError),
+    /// No connection.
     #[error("the gateway cannot be reached")]
-    Unreachable(#[source] reqwest::Error),
+    Unreachable(#[source] DialError),
+    /// A connection that did not last until the answer.
+    #[error("the gateway broke off")]
+    Cut(#[source] hyper::Error),
+    /// No answer in time.
+    #[error("the gateway gives no answer")]
+    Silent,
     /// The other end does not speak the agent API.
     #[error("not an answer of the agent API: {0}")]
     BadAnswer(String),
@@ -38,8 +48,8 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    /// Sorts out what the HTTP client says.
-    pub(super) fn from_reqwest(error: reqwest::Error) -> Self {
+    /// Sorts out why there is no connection.
+    pub(super) fn from_dial(error: DialError) -> Self {
         match certificate_error(&error) {
             Some(
                 CertificateError::Expired
@@ -48,8 +58,10 @@ impl ApiError {
                 | CertificateError::NotValidYetContext { .. },
             ) => Self::WrongDates,
             Some(_) => Self::Untrusted(error),
-            None if error.is_builder() => Self::Trust(error.to_string()),
-            None => Self::Unreachable(error),
+            None => match error {
+                DialError::Proxy(error) => Self::Proxy(error),
+                error => Self::Unreachable(error),
+            },
         }
     }
 
@@ -75,7 +87,8 @@ impl ApiError {
             Self::Untrusted(_) => {
                 "接続先が基金のものであることを確認できませんでした。会社のネットワーク機器が通信を検査している場合があります。社内のシステム担当者または基金事務局へお問い合わせください。".to_owned()
             }
-            Self::Unreachable(_) => {
+            Self::Proxy(error) => error.page_text(),
+            Self::Unreachable(_) | Self::Cut(_) | Self::Silent => {
                 "基金の接続口に届きませんでした。インターネットにつながっていることを確認し、しばらくしてからもう一度お試しください。".to_owned()
             }
             Self::BadAnswer(_) => {
@@ -93,7 +106,7 @@ impl ApiError {
 
 /// Finds what TLS said about the server's certificate. An `io::Error` hides the error it
 /// carries from `source()`, so it is opened by hand.
-fn certificate_error(error: &reqwest::Error) -> Option<&CertificateError> {
+fn certificate_error(error: &DialError) -> Option<&CertificateError> {
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(rustls::Error::InvalidCertificate(found)) = error.downcast_ref() {

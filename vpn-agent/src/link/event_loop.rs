@@ -1,17 +1,25 @@
 //! The task that gives the tunnel its datagrams and its time.
+//!
+//! Which way they go is for [`super::paths`] to say; this does as it says and tells it what
+//! came of it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::error::Error as _;
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use protocol::agent_api::EndCode;
-use tunnel::client::{ClientConfig, ClientTunnel, ConfigError, Event};
+use tunnel::client::{ClientConfig, ClientTunnel, ConfigError, Event, Greeting, Heard};
 use tunnel::{CloseReason, MAX_SEGMENTS, StreamId, Transmit};
+use udp::Batch;
 
-use udp::{Batch, Socket};
-
-use super::{LinkEnd, Shared};
+use super::carriers::{Carriers, News, WayError};
+use super::paths::{Action, Outlook, Paths, Via, Way, WayId};
+use super::pulse::{Pulse, Reading, Streams};
+use super::tls_way::TlsWayError;
+use super::{LinkConfig, LinkEnd, Shared};
+use crate::dial::DialError;
 
 /// Bursts that are sent before looking for what has come in.
 const BURSTS: usize = 16;
@@ -19,12 +27,15 @@ const BURSTS: usize = 16;
 /// Wishes that may wait; more of the same kind change nothing.
 const MAX_WISHES: usize = 8;
 
+/// The longest sleep: a deadline that was missed must not hold for longer.
+const TICK: Duration = Duration::from_secs(1);
+
 /// What the task is asked for by the handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
     Close(EndCode),
     Abandon,
-    NewPath,
+    NewNetwork(Option<Via>),
 }
 
 /// The tunnel with who waits for it.
@@ -32,11 +43,9 @@ pub(super) struct Core {
     pub(super) tunnel: ClientTunnel,
     pub(super) readers: HashMap<StreamId, Waker>,
     pub(super) writers: HashMap<StreamId, Waker>,
+    pub(super) streams: Streams,
     wishes: Vec<Wanted>,
-    probe: Duration,
-    acknowledgements: u64,
-    last_sign: Instant,
-    last_probe: Instant,
+    pulse: Pulse,
     looked_at: Instant,
 }
 
@@ -46,23 +55,34 @@ fn now() -> Instant {
 }
 
 impl Core {
-    pub(super) fn new(config: ClientConfig, probe: Duration) -> Result<Self, ConfigError> {
+    pub(super) fn new(config: ClientConfig, pulse: Pulse) -> Result<Self, ConfigError> {
         let now = now();
+        let mut tunnel = ClientTunnel::new(config, now)?;
+        tunnel.set_greeting(Greeting::Caller);
         Ok(Self {
-            tunnel: ClientTunnel::new(config, now)?,
+            tunnel,
             readers: HashMap::new(),
             writers: HashMap::new(),
+            streams: Streams {
+                open: 0,
+                moved: None,
+            },
             wishes: Vec::new(),
-            probe,
-            acknowledgements: 0,
-            last_sign: now,
-            last_probe: now,
+            pulse,
             looked_at: now,
         })
     }
 
     pub(super) fn open_stream(&mut self) -> Option<StreamId> {
-        self.tunnel.open_stream()
+        let opened = self.tunnel.open_stream()?;
+        self.streams.open += 1;
+        self.stream_moved();
+        Some(opened)
+    }
+
+    /// Notes that a stream carried something, as of the last look.
+    pub(super) fn stream_moved(&mut self) {
+        self.streams.moved = Some(self.looked_at);
     }
 
     pub(super) fn want(&mut self, wanted: Wanted) {
@@ -71,40 +91,37 @@ impl Core {
         }
     }
 
-    /// How long the gateway's QUIC has said nothing, as of the last look.
-    pub(super) fn silence(&self) -> Duration {
-        self.looked_at.saturating_duration_since(self.last_sign)
-    }
-
-    /// Notes signs of life and asks for one when it is time.
-    fn look(&mut self, now: Instant) {
-        self.looked_at = now;
-        let acknowledgements = self.tunnel.acknowledgements();
-        if acknowledgements != self.acknowledgements {
-            self.acknowledgements = acknowledgements;
-            self.last_sign = now;
-        }
-        let quiet_since = self.last_sign.max(self.last_probe);
-        if now.saturating_duration_since(quiet_since) >= self.probe {
-            self.last_probe = now;
-            self.tunnel.ping();
-        }
+    fn ping(&mut self, now: Instant) {
+        self.tunnel.ping();
+        self.pulse.handle_asked(now);
     }
 }
 
 /// The task.
 pub(super) struct Driver {
     shared: Arc<Shared>,
-    socket: Socket,
+    paths: Paths,
+    carriers: Carriers,
+    /// Whether a way was in use before: the first one has nothing to make up for.
+    had_way: bool,
 }
 
 impl Driver {
-    pub(super) fn new(shared: Arc<Shared>, socket: Socket) -> Self {
-        Self { shared, socket }
+    pub(super) fn new(shared: Arc<Shared>, config: &LinkConfig, remembered: Option<Via>) -> Self {
+        let udp = shared.endpoints.iter().copied().map(Way::Udp);
+        let tls = config.dialer.ways(&config.gateway);
+        let ways: Vec<_> = udp.chain(tls.into_iter().map(Way::Tls)).collect();
+        let carriers = Carriers::new(config, ways.len(), shared.wake.clone());
+        Self {
+            paths: Paths::new(ways, remembered, now()),
+            carriers,
+            shared,
+            had_way: false,
+        }
     }
 
     /// Runs until the tunnel is over; then everybody who waits is told.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let end = self.drive().await;
         tracing::debug!(?end, "link ended");
         self.shared.end.send_replace(Some(end));
@@ -119,39 +136,39 @@ impl Driver {
         self.shared.streams_available.notify_waiters();
     }
 
-    async fn drive(&self) -> LinkEnd {
+    async fn drive(&mut self) -> LinkEnd {
         let mut received = Batch::new();
         let mut buffer = Vec::new();
         loop {
-            let mut over = self.handle_wishes();
+            let over = self.handle_wishes();
             if over == Some(Wanted::Abandon) {
                 return LinkEnd::Ours;
             }
+            self.steer().await;
             let more = self.transmit(&mut buffer).await;
-            if over.take().is_some() {
+            if over.is_some() {
                 return LinkEnd::Ours;
             }
             if let Some(end) = self.handle_events() {
                 return end;
             }
             let sleep = self.until_timeout();
+            let shared = self.shared.clone();
             tokio::select! {
                 biased;
-                result = self.socket.recv(&mut received) => match result {
-                    Ok(()) => self.handle_datagrams(&received),
-                    // Reports of unreachable hosts come this way; the gateway may be back soon.
-                    Err(error) => tracing::debug!(%error, "receive failed"),
-                },
-                () = self.shared.wake.notified() => {}
+                news = self.carriers.next(&mut received) => self.handle_news(news, &received),
+                () = shared.wake.notified() => {}
                 () = std::future::ready(()), if more => {}
                 () = tokio::time::sleep(sleep), if !more => {}
             }
-            self.handle_time();
+            if let Some(end) = self.handle_time() {
+                return end;
+            }
         }
     }
 
     /// Does what the handles want. Gives back what ends the tunnel.
-    fn handle_wishes(&self) -> Option<Wanted> {
+    fn handle_wishes(&mut self) -> Option<Wanted> {
         let mut core = self.shared.core();
         let mut over = None;
         for wanted in std::mem::take(&mut core.wishes) {
@@ -161,16 +178,79 @@ impl Driver {
                     over = Some(wanted);
                 }
                 Wanted::Abandon => over = Some(wanted),
-                Wanted::NewPath => core.tunnel.network_changed(now()),
+                Wanted::NewNetwork(remembered) => {
+                    self.paths.handle_network_changed(remembered, now());
+                }
             }
         }
         over
     }
 
+    /// Does what the search for a way asks for, and tells how it stands.
+    async fn steer(&mut self) {
+        let was_searching = !matches!(*self.shared.outlook.borrow(), Outlook::Standing(_));
+        while let Some(action) = self.paths.poll_action() {
+            tracing::trace!(?action, "way");
+            match action {
+                Action::Open(id) => self.carriers.open(id, self.paths.way(id)),
+                Action::Close(id) => self.carriers.close(id),
+                Action::Greet(id) => self.greet(id).await,
+                Action::Use(id) => self.change_to(id),
+            }
+        }
+        let (now, searching) = (now(), self.paths.is_searching());
+        let greeting = if searching {
+            Greeting::Caller
+        } else {
+            Greeting::Tunnel
+        };
+        let outlook = self.paths.outlook(now);
+        let mut core = self.shared.core();
+        core.tunnel.set_greeting(greeting);
+        if was_searching && matches!(outlook, Outlook::Standing(_)) && self.had_way {
+            core.ping(now);
+        }
+        drop(core);
+        self.shared.outlook.send_if_modified(|shown| {
+            let changed = *shown != outlook;
+            *shown = outlook;
+            changed
+        });
+    }
+
+    async fn greet(&mut self, id: WayId) {
+        let Some(message) = self.shared.core().tunnel.initiate() else {
+            return;
+        };
+        if let Err(error) = self.carriers.send(id, &message, message.len()).await {
+            self.handle_failed(id, &error);
+        }
+    }
+
+    fn change_to(&mut self, id: WayId) {
+        let way = self.paths.way(id);
+        if std::mem::replace(&mut self.had_way, true) {
+            let now = now();
+            let mut core = self.shared.core();
+            core.tunnel.way_changed(now);
+            core.pulse.handle_asked(now);
+        }
+        let kind = if way.is_udp() { "udp" } else { "tls" };
+        tracing::info!(kind, "the tunnel's way");
+        self.shared.way.send_replace(Some(way));
+    }
+
     /// Sends what the tunnel has to send. True if there may be more.
-    async fn transmit(&self, buffer: &mut Vec<u8>) -> bool {
-        let segments = self.socket.max_segments().clamp(1, MAX_SEGMENTS);
+    async fn transmit(&mut self, buffer: &mut Vec<u8>) -> bool {
         for _ in 0..BURSTS {
+            let Some(id) = self.paths.used() else {
+                return false;
+            };
+            // A full way tells when it has room again; until then QUIC keeps what it has.
+            if !self.carriers.has_room(id) {
+                return false;
+            }
+            let segments = self.carriers.max_segments(id).clamp(1, MAX_SEGMENTS);
             let next = self
                 .shared
                 .core()
@@ -179,42 +259,114 @@ impl Driver {
             let Some(Transmit { len, segment_size }) = next else {
                 return false;
             };
-            let endpoint = self.shared.endpoint;
-            let sent = self.socket.send(endpoint, &buffer[..len], segment_size);
-            // What cannot be sent is lost like any datagram, and repeated by QUIC.
-            if let Err(error) = sent.await {
-                tracing::debug!(%error, "send failed");
+            let sent = self.carriers.send(id, &buffer[..len], segment_size).await;
+            if let Err(error) = sent {
+                self.handle_failed(id, &error);
             }
         }
         true
     }
 
-    fn handle_datagrams(&self, received: &Batch) {
-        let now = now();
-        let mut core = self.shared.core();
-        for (from, datagram) in received.datagrams() {
-            if from == self.shared.endpoint {
-                core.tunnel.handle_datagram(now, datagram);
+    fn handle_news(&mut self, news: News, received: &Batch) {
+        match news {
+            News::Opened(id) => self.paths.handle_opened(id, now()),
+            News::Failed(id, error) => self.handle_failed(id, &error),
+            News::Datagrams(id) => {
+                self.handle_datagrams(id, received.datagrams().map(|(_, datagram)| datagram));
             }
+            News::Frames(id, frames) => self.handle_datagrams(id, frames.datagrams()),
         }
     }
 
-    fn until_timeout(&self) -> Duration {
+    fn handle_datagrams<'a>(&mut self, id: WayId, datagrams: impl Iterator<Item = &'a [u8]>) {
         let now = now();
+        let (mut heard, mut cookie) = (false, false);
         let mut core = self.shared.core();
-        let timeout = core.tunnel.poll_timeout();
-        timeout.map_or(core.probe, |due| {
-            due.saturating_duration_since(now).min(core.probe)
-        })
+        for datagram in datagrams {
+            match core.tunnel.handle_datagram(now, datagram) {
+                Heard::Nothing => {}
+                Heard::Gateway => heard = true,
+                Heard::Answer => {
+                    heard = true;
+                    core.pulse.handle_answer(now);
+                }
+                Heard::Cookie => cookie = true,
+            }
+        }
+        drop(core);
+        if heard {
+            self.paths.handle_heard(id, now);
+        }
+        if cookie {
+            self.paths.handle_cookie(id);
+        }
     }
 
-    fn handle_time(&self) {
+    fn handle_failed(&mut self, id: WayId, error: &WayError) {
+        let way = self.paths.way(id);
+        tracing::debug!(?way, cause = chain(error), "way failed");
+        if let WayError::Tls(error) = error {
+            let sentence = match error {
+                TlsWayError::Dial(DialError::Proxy(error)) => Some(error.page_text()),
+                TlsWayError::Dial(_)
+                | TlsWayError::Refused(_)
+                | TlsWayError::Garbage(_)
+                | TlsWayError::NotAFrame(_)
+                | TlsWayError::Cut(_) => None,
+            };
+            let trouble = self.shared.trouble.lock();
+            let mut trouble = trouble.unwrap_or_else(PoisonError::into_inner);
+            *trouble = sentence.or(trouble.take());
+        }
+        self.paths.handle_failed(id, now());
+    }
+
+    fn until_timeout(&mut self) -> Duration {
+        if self.paths.has_actions() {
+            return Duration::ZERO;
+        }
+        let now = now();
+        let paths = self.paths.poll_timeout(now);
+        let mut core = self.shared.core();
+        let tunnel = core.tunnel.poll_timeout();
+        let next = [tunnel, paths, core.pulse.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min();
+        next.map_or(TICK, |due| due.saturating_duration_since(now).min(TICK))
+    }
+
+    fn handle_time(&mut self) -> Option<LinkEnd> {
         let now = now();
         let mut core = self.shared.core();
         if core.tunnel.poll_timeout().is_some_and(|due| due <= now) {
             core.tunnel.handle_timeout(now);
         }
-        core.look(now);
+        core.looked_at = now;
+        let reading = Reading {
+            signs: core.tunnel.signs(),
+            owed_since: core.tunnel.owed_since(),
+            round_trip: core.tunnel.round_trip(),
+            streams: core.streams,
+            standing: !self.paths.is_searching(),
+        };
+        let finding = core.pulse.look(&reading, now);
+        if finding.ask {
+            core.tunnel.ping();
+        }
+        drop(core);
+        if finding.progress {
+            self.paths.handle_progress();
+        }
+        if finding.forgotten {
+            tracing::info!("the gateway does not know the connection any more");
+            return Some(LinkEnd::Lost);
+        }
+        if finding.silent {
+            self.paths.handle_silence(now);
+        }
+        self.paths.handle_timeout(now);
+        None
     }
 
     fn handle_events(&self) -> Option<LinkEnd> {
@@ -222,7 +374,6 @@ impl Driver {
         while let Some(event) = core.tunnel.poll_event() {
             match event {
                 Event::Connected => {
-                    core.last_sign = now();
                     self.shared.connected.send_replace(true);
                     self.shared.streams_available.notify_waiters();
                 }
@@ -266,4 +417,16 @@ fn link_end(reason: &CloseReason, stood: bool) -> LinkEnd {
         CloseReason::Failed(_) if stood => LinkEnd::Lost,
         CloseReason::Failed(_) => LinkEnd::Failed,
     }
+}
+
+/// An error with all its causes, for the log.
+fn chain(error: &WayError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

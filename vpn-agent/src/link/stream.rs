@@ -62,6 +62,9 @@ impl AsyncRead for LinkStream {
             // Under the lock that the task takes before it tells of the end.
             core.readers.insert(self.id, context.waker().clone());
         }
+        if matches!(read, Ok(Read::Data(_))) {
+            core.stream_moved();
+        }
         drop(core);
         match read {
             Ok(Read::Data(data)) => {
@@ -99,6 +102,8 @@ impl AsyncWrite for LinkStream {
         let written = core.tunnel.write(self.id, &mut chunk);
         if matches!(written, Ok(0)) {
             core.writers.insert(self.id, context.waker().clone());
+        } else {
+            core.stream_moved();
         }
         drop(core);
         match written {
@@ -132,6 +137,7 @@ impl AsyncWrite for LinkStream {
 impl Drop for LinkStream {
     fn drop(&mut self) {
         let mut core = self.shared.core();
+        core.streams.open = core.streams.open.saturating_sub(1);
         core.readers.remove(&self.id);
         core.writers.remove(&self.id);
         if !self.finished {

@@ -333,7 +333,8 @@ fn connected(shown: &Shown<'_>, session: &Session) -> String {
             EndReason::Revoked
             | EndReason::Replaced
             | EndReason::Disconnected
-            | EndReason::GatewayStopped => None,
+            | EndReason::GatewayStopped
+            | EndReason::Moved => None,
         },
         code_mailed_to: session.code_mailed_to.as_deref(),
         portal_url: &session.portal_url,
@@ -403,6 +404,7 @@ mod tests {
             proxy: None,
             skew_s: None,
             damage: None,
+            way: None,
             polls: 0,
         }
     }

@@ -1,8 +1,6 @@
 //! What the gateway's end tells its caller: events, traffic, what was dropped, what to send.
 
-use std::net::SocketAddr;
-
-use super::PeerId;
+use super::{PeerId, Route};
 use crate::{CloseReason, StreamId, Transmit};
 
 /// What happened in a tunnel.
@@ -68,8 +66,8 @@ pub struct Counters {
 /// Datagrams for one peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outgoing {
-    /// Where to.
-    pub to: SocketAddr,
+    /// By which way.
+    pub to: Route,
     /// What the caller's buffer holds.
     pub transmit: Transmit,
 }

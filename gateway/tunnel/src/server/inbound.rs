@@ -3,7 +3,6 @@
 //! Whatever comes out of a tunnel is believed only as far as its addresses are the session's
 //! own; nothing is ever passed from one peer to another.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use boringtun::noise::handshake::parse_handshake_anon;
@@ -12,7 +11,7 @@ use bytes::BytesMut;
 use quinn_proto::{DatagramEvent, Incoming};
 
 use super::peer::Quic;
-use super::{Event, ServerTunnels, reply};
+use super::{Event, Route, ServerTunnels, reply};
 use crate::CloseReason;
 use crate::packet::{Flow, Header, INNER_OVERHEAD_BYTES};
 
@@ -21,7 +20,7 @@ impl ServerTunnels {
     pub(super) fn find_initiator(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: Route,
         datagram: &[u8],
     ) -> Option<usize> {
         let mut cookie = [0; 64];
@@ -126,7 +125,7 @@ impl ServerTunnels {
     /// Sends what the endpoint itself answered to a packet, back to where it came from.
     fn answer_in_tunnel(&mut self, slot: usize, header: Header, size: usize) {
         let peer = &mut self.peers[slot];
-        let Some(to) = peer.endpoint else {
+        let Some(to) = peer.route else {
             return;
         };
         let flow = Flow {

@@ -4,7 +4,7 @@
 //! and asks who may pass.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::Ipv6Addr;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use quinn_proto::{
 use rustls::pki_types::CertificateDer;
 
 use super::timers::Scheduled;
-use super::{Event, PeerId, SendError, Traffic};
+use super::{Event, PeerId, Route, SendError, Traffic};
 use crate::liveness::Liveness;
 use crate::noise::Noise;
 use crate::packet::Flow;
@@ -29,8 +29,8 @@ pub(super) struct Peer {
     pub(super) inner_address: Ipv6Addr,
     pub(super) certificate_sha256: [u8; 32],
     pub(super) noise: Noise,
-    /// Where the PC was last heard from, outside the tunnel.
-    pub(super) endpoint: Option<SocketAddr>,
+    /// By which way the PC was last heard from, outside the tunnel.
+    pub(super) route: Option<Route>,
     pub(super) quic: Option<Quic>,
     pub(super) next_tick: Instant,
     pub(super) scheduled: Scheduled,
@@ -59,18 +59,18 @@ pub(super) struct Quic {
 }
 
 impl Peer {
-    /// Notes that something authentic came from `from`: answers go there from now on. What
+    /// Notes that something authentic came by `from`: answers go there from now on. What
     /// was overdue while the PC was silent is sent again, and a new network's capacity is
     /// found anew.
-    pub(super) fn heard_from(&mut self, from: SocketAddr, now: Instant) {
-        let before = self.endpoint.replace(from);
+    pub(super) fn heard_from(&mut self, from: Route, now: Instant) {
+        let before = self.route.replace(from);
         let Some(quic) = &mut self.quic else {
             return;
         };
         if quic.liveness.heard() {
             quic.connection.handle_timeout(now);
         }
-        if before.is_some_and(|before| before.ip() != from.ip()) {
+        if before.is_some_and(|before| !before.is_of_one_path_with(&from)) {
             quic.connection.path_changed(now);
             quic.connection.ping();
         }

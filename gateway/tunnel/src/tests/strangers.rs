@@ -172,7 +172,7 @@ fn an_inner_packet_with_a_foreign_source_or_destination_is_dropped() {
     let (now, admitted) = (world.now, world.admitted.clone());
     world
         .gateway
-        .handle_datagram(now, from, &message, |id| admitted.contains(&id));
+        .handle_datagram(now, from.into(), &message, |id| admitted.contains(&id));
     world
         .gateway
         .poll_transmit(now, 1, &mut response, |id| admitted.contains(&id))
@@ -276,9 +276,11 @@ fn a_standard_wireguard_peer_understands_the_gateway() {
         panic!("no initiation");
     };
     let (now, from) = (world.now, stranger());
-    world.gateway.handle_datagram(now, from, message, |_| true);
+    world
+        .gateway
+        .handle_datagram(now, from.into(), message, |_| true);
     let answer = world.gateway.poll_transmit(now, 1, &mut b, |_| true);
-    assert_eq!(answer.unwrap().to, from);
+    assert_eq!(answer.unwrap().to, from.into());
     let mut c = [0; 2048];
     assert!(matches!(
         peer.decapsulate(None, &b, &mut c),

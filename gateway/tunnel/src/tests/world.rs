@@ -18,7 +18,7 @@ use rustls::time_provider::DefaultTimeProvider;
 
 use crate::client::{self, ClientConfig, ClientTunnel};
 use crate::keys::{PresharedKey, SecretKey};
-use crate::server::{self, Outgoing, PeerConfig, PeerId, ServerConfig, ServerTunnels};
+use crate::server::{self, Outgoing, PeerConfig, PeerId, Route, ServerConfig, ServerTunnels};
 use crate::tls::{self, Identity};
 use crate::{MAX_SEGMENTS, Read, StreamId, Transmit};
 
@@ -345,7 +345,7 @@ impl World {
         if datagram.to == self.gateway_address {
             let admitted = &self.admitted;
             self.gateway
-                .handle_datagram(self.now, datagram.from, &datagram.data, |id| {
+                .handle_datagram(self.now, datagram.from.into(), &datagram.data, |id| {
                     admitted.contains(&id)
                 });
         } else if let Some(pc) = self
@@ -372,6 +372,9 @@ impl World {
                 .poll_transmit(now, MAX_SEGMENTS, &mut buffer, |id| admitted.contains(&id));
             let Some(Outgoing { to, transmit }) = outgoing else {
                 break;
+            };
+            let Route::Udp { remote: to, .. } = to else {
+                panic!("this world has no TLS connections: {to:?}");
             };
             for data in segments(&buffer, transmit) {
                 self.sent_by_gateway.push((to, data.len()));
@@ -415,6 +418,12 @@ impl World {
             let arrival = self.now + self.path.delay + late;
             self.flying.insert((arrival, self.serial), datagram);
         }
+    }
+
+    /// Takes all that is on its way off the air.
+    pub(super) fn intercept(&mut self) -> Vec<Datagram> {
+        self.exchange();
+        std::mem::take(&mut self.flying).into_values().collect()
     }
 
     /// xorshift64*.

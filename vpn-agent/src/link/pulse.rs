@@ -1,0 +1,183 @@
+//! When the gateway is asked for a sign of life, and what it means that none comes.
+//!
+//! Pure: the event loop tells what it saw and when. Two silences are told apart: nothing
+//! authentic comes at all (the way may be dead: others are tried), and handshakes are
+//! answered but the connection inside the tunnel is not (the gateway was restarted: the
+//! connection is made anew).
+
+use std::time::{Duration, Instant};
+
+/// An answer that takes longer than this makes a way doubtful, at least and at most.
+const SILENCE: (Duration, Duration) = (Duration::from_millis(1200), Duration::from_secs(3));
+
+/// As many round trips are waited for, within [`SILENCE`].
+const SILENCE_ROUND_TRIPS: u32 = 4;
+
+/// Handshakes that were answered without a sign from the connection: one may have crossed.
+const ANSWERS_WITHOUT_SIGN: u32 = 2;
+
+/// How long a connection must have been asked in vain to count as forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_millis(1500);
+
+/// How long after the last handshake its sign must be missing.
+const AFTER_ANSWER: Duration = Duration::from_millis(500);
+
+/// How long a stream that moves nothing still counts as busy.
+const BUSY: Duration = Duration::from_secs(15);
+
+/// How often a sign of life is asked for when nothing else is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    /// While streams carry data.
+    pub busy: Duration,
+    /// While streams are open and still.
+    pub open: Duration,
+    /// While there is no stream. 5,000 such sessions cost a gateway 500 packets a second.
+    pub idle: Duration,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            busy: Duration::from_secs(1),
+            open: Duration::from_secs(5),
+            idle: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What the streams do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Streams {
+    /// How many are open.
+    pub open: usize,
+    /// When one last carried something.
+    pub moved: Option<Instant>,
+}
+
+/// What the tunnel shows at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    /// Grows with each sign from the connection inside the tunnel.
+    pub signs: u64,
+    /// Since when the gateway owes an answer of any kind.
+    pub owed_since: Option<Instant>,
+    /// The round trip.
+    pub round_trip: Duration,
+    /// The streams.
+    pub streams: Streams,
+    /// Whether a way stands: only then does it make sense to ask.
+    pub standing: bool,
+}
+
+/// What follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Finding {
+    /// The connection got somewhere since the last look.
+    pub progress: bool,
+    /// A sign of life is to be asked for.
+    pub ask: bool,
+    /// Nothing comes: the way is doubtful.
+    pub silent: bool,
+    /// The gateway answers but does not know the connection.
+    pub forgotten: bool,
+}
+
+/// The memory between two looks.
+#[derive(Debug)]
+pub struct Pulse {
+    rates: Rates,
+    signs: u64,
+    last_sign: Option<Instant>,
+    /// Since when the connection was asked in vain.
+    asked_since: Option<Instant>,
+    last_asked: Option<Instant>,
+    answers: u32,
+    last_answer: Option<Instant>,
+    due: Option<Instant>,
+}
+
+impl Pulse {
+    /// Nothing heard yet.
+    pub fn new(rates: Rates) -> Self {
+        Self {
+            rates,
+            signs: 0,
+            last_sign: None,
+            asked_since: None,
+            last_asked: None,
+            answers: 0,
+            last_answer: None,
+            due: None,
+        }
+    }
+
+    /// A handshake was answered.
+    pub fn handle_answer(&mut self, now: Instant) {
+        self.answers = self.answers.saturating_add(1);
+        self.last_answer = Some(now);
+    }
+
+    /// The connection was asked for a sign, for whatever reason.
+    pub fn handle_asked(&mut self, now: Instant) {
+        self.asked_since.get_or_insert(now);
+        self.last_asked = Some(now);
+    }
+
+    /// Looks at the tunnel. Until the first sign nothing is asked and nothing forgotten: the
+    /// connection is being made.
+    pub fn look(&mut self, reading: &Reading, now: Instant) -> Finding {
+        let mut finding = Finding::default();
+        if reading.signs != self.signs {
+            self.signs = reading.signs;
+            self.last_sign = Some(now);
+            self.asked_since = None;
+            self.answers = 0;
+            finding.progress = true;
+        }
+        let wait = (reading.round_trip * SILENCE_ROUND_TRIPS).clamp(SILENCE.0, SILENCE.1);
+        let silent_at = reading.owed_since.map(|since| since + wait);
+        finding.silent = reading.standing && silent_at.is_some_and(|at| at <= now);
+        let Some(last_sign) = self.last_sign else {
+            self.due = silent_at.filter(|_| reading.standing);
+            return finding;
+        };
+        let forgotten_at = self.forgotten_at(reading.round_trip);
+        finding.forgotten = forgotten_at.is_some_and(|at| at <= now);
+        let quiet_since = self.last_asked.map_or(last_sign, |at| at.max(last_sign));
+        let mut ask_at = quiet_since + self.rate(reading.streams, now);
+        if reading.standing && ask_at <= now {
+            finding.ask = true;
+            self.handle_asked(now);
+            ask_at = now + self.rate(reading.streams, now);
+        }
+        let asks = reading.standing.then_some(ask_at);
+        let silence = silent_at.filter(|at| reading.standing && *at > now);
+        self.due = [asks, silence, forgotten_at].into_iter().flatten().min();
+        finding
+    }
+
+    /// Returns when [`Self::look`] is to be called again.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.due
+    }
+
+    fn forgotten_at(&self, round_trip: Duration) -> Option<Instant> {
+        let (asked, answered) = (self.asked_since?, self.last_answer?);
+        let settled = answered + AFTER_ANSWER.max(round_trip * 3);
+        (self.answers >= ANSWERS_WITHOUT_SIGN).then(|| settled.max(asked + FORGOTTEN_AFTER))
+    }
+
+    fn rate(&self, streams: Streams, now: Instant) -> Duration {
+        // In doubt, soon.
+        if self.asked_since.is_some() {
+            return self.rates.busy;
+        }
+        let busy = streams.moved.is_some_and(|at| now < at + BUSY);
+        match streams.open {
+            0 => self.rates.idle,
+            _ if busy => self.rates.busy,
+            _ => self.rates.open,
+        }
+    }
+}
