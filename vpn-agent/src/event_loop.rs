@@ -539,10 +539,13 @@ impl EventLoop {
         });
         match opened {
             Ok(fund) => {
-                if let Some(known) = enrolment.known_gateways() {
-                    self.saved_gateways = known.clone();
-                    fund.client.recall_gateways(known);
-                }
+                // Until others are known, the one that the PC was enrolled at is the nearest.
+                let known = enrolment.known_gateways().unwrap_or_else(|| Known {
+                    listed: Vec::new(),
+                    last_good: Some(enrolment.record.gateway.clone()),
+                });
+                self.saved_gateways = known.clone();
+                fund.client.recall_gateways(known);
                 self.fund = Some(fund);
             }
             Err(error) => {

@@ -99,10 +99,12 @@ impl EventLoop {
         tracing::info!(gateway = %granted.gateway, "the session goes on through another gateway");
         let moved = self.activate(granted, now);
         self.route.send_replace(None);
-        if let Some(mut left) = std::mem::replace(&mut self.active, moved)
-            && let Some(link) = left.take_link()
-        {
-            link.abandon();
+        let left = std::mem::replace(&mut self.active, moved);
+        if let (Some(mut left), Some(moved)) = (left, &mut self.active) {
+            moved.follows(&left);
+            if let Some(link) = left.take_link() {
+                link.abandon();
+            }
         }
     }
 

@@ -22,6 +22,9 @@ use crate::urls::GatewayUrl;
 /// Endpoints of a gateway that are tried.
 const MAX_ENDPOINTS: usize = 8;
 
+/// A session whose tunnel never stood is given up after so many gateways.
+const GATEWAYS_TO_BEGIN: u32 = 3;
+
 /// Pause between tries to make a lost tunnel anew.
 const REBUILD_PAUSE: Duration = Duration::from_secs(2);
 
@@ -38,6 +41,8 @@ pub(super) struct Active {
     next_build: Instant,
     /// Whether the link was lost, and none has been tried since.
     is_lost: bool,
+    /// Grants of this session over which no tunnel came to stand, one after the other.
+    in_vain: u32,
     /// When another gateway may be sought: not before the own one was tried again, after no
     /// other could help.
     seek_at: Instant,
@@ -128,6 +133,11 @@ impl Active {
     /// The portal knows of the end already.
     pub(super) fn portal_knows(&mut self) {
         self.tell_portal = false;
+    }
+
+    /// Goes on counting where the grant before this one stopped.
+    pub(super) fn follows(&mut self, before: &Self) {
+        self.in_vain = before.in_vain;
     }
 
     /// Takes the link out, to be put away.
@@ -245,6 +255,7 @@ impl EventLoop {
             sources: Vec::new(),
             next_build: now,
             is_lost: false,
+            in_vain: 0,
             seek_at: now,
             tell_portal: true,
         })
@@ -280,6 +291,7 @@ impl EventLoop {
                 tracing::info!("connected");
                 active.sources = active.sources_now();
                 active.link = Some(link.clone());
+                active.in_vain = 0;
                 self.state.handle_linked(now);
                 if let Some(fund) = &self.fund {
                     self.route.send_replace(Some(Route {
@@ -296,7 +308,13 @@ impl EventLoop {
                     LinkError::Ended(end) => self.handle_link_end(end),
                     // Another gateway is asked; if none helps, the next try follows until the
                     // deadline, or a session that never stood is given up.
-                    LinkError::NoAnswer { .. } => active.lose(now),
+                    LinkError::NoAnswer { .. } => {
+                        active.lose(now);
+                        active.in_vain += 1;
+                        if active.in_vain >= GATEWAYS_TO_BEGIN {
+                            self.state.handle_connect_failed(error.page_text());
+                        }
+                    }
                     LinkError::Setup(_) => self.state.handle_connect_failed(error.page_text()),
                 }
             }
