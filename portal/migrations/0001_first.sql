@@ -199,6 +199,7 @@ CREATE TABLE session_moves (
     bytes_out BIGINT NOT NULL
 );
 CREATE INDEX session_moves_gateway ON session_moves (gateway, moved_ms);
+CREATE INDEX session_moves_session ON session_moves (session_id);
 
 CREATE TABLE one_time_codes (
     id TEXT PRIMARY KEY,

@@ -81,6 +81,9 @@ pub enum Refused {
     /// The session that was to be moved is over.
     #[error("the session is over: {}", .0.as_str())]
     SessionOver(EndCode),
+    /// The session went from gateway to gateway too often.
+    #[error("too many moves of one session")]
+    TooManyMoves,
     /// The gateway asks before it has said where it is.
     #[error("the gateway has not registered")]
     GatewayUnknown,
@@ -116,6 +119,7 @@ impl Refused {
             Self::BadRequest(_) => RefusalCode::BadRequest,
             Self::NotFound => RefusalCode::NotFound,
             Self::SessionOver(_) => RefusalCode::SessionOver,
+            Self::TooManyMoves => RefusalCode::TooManyRequests,
             Self::GatewayUnknown | Self::Store(_) | Self::Certificate(_) => {
                 RefusalCode::Unavailable
             }
@@ -133,6 +137,7 @@ impl Refused {
             Self::BadRequest(_) => "bad_request",
             Self::NotFound => "not_found",
             Self::SessionOver(_) => "session_over",
+            Self::TooManyMoves => "too_many_moves",
             Self::GatewayUnknown | Self::Store(_) | Self::Certificate(_) => "unavailable",
         }
     }
@@ -145,6 +150,7 @@ impl Refused {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::SessionOver(_) => StatusCode::GONE,
+            Self::TooManyMoves => StatusCode::TOO_MANY_REQUESTS,
             Self::GatewayUnknown | Self::Store(_) | Self::Certificate(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -163,6 +169,7 @@ impl Refused {
             Self::NoDevice => "このパソコンは登録されていません。登録コードを使って登録してください。".to_owned(),
             Self::BadRequest(_) => "お使いの連携アプリからの要求を受け付けられませんでした。連携アプリを最新のものに更新してから、もう一度お試しください。".to_owned(),
             Self::NotFound => "該当する情報が見つかりませんでした。基金事務局へお問い合わせください。".to_owned(),
+            Self::TooManyMoves => "通信が何度も途切れたため、この接続を続けられません。「切断」を押してから、もう一度「接続」を押してください。".to_owned(),
             Self::SessionOver(reason) => EndReason::from(*reason).page_text().to_owned(),
             Self::GatewayUnknown | Self::Store(_) | Self::Certificate(_) => "ただいま基金のシステムをご利用いただけません。数分待ってから、もう一度お試しください。それでもつながらないときは、基金事務局へお電話ください。".to_owned(),
         }

@@ -21,6 +21,9 @@ use crate::devices;
 use crate::devices::store::{Caller, Standing};
 use crate::gateways::{self, Gateway};
 
+/// How often one session may move. An honest one moves when a gateway dies.
+const MOVES_LIMIT: i64 = 100;
+
 /// Lets a device go on with its session through `gateway`, or says why not. Refusals of a
 /// known device are audited.
 pub async fn move_here(
@@ -78,6 +81,9 @@ async fn move_for(
         .ok_or(Refused::NotFound)?;
     if let Some(reason) = left.over(unix_ms(now)) {
         return Err(Refused::SessionOver(reason));
+    }
+    if store::count_moves(&mut tx, id).await? >= MOVES_LIMIT {
+        return Err(Refused::TooManyMoves);
     }
     let reach = gateways::store::reach(&mut tx, &gateway.name)
         .await?

@@ -355,6 +355,16 @@ pub(super) async fn note_bytes(
     .map_err(StoreError::doing("note the session's bytes"))
 }
 
+/// How often a session went on through another gateway.
+pub(super) async fn count_moves(tx: &mut Tx, session: SessionId) -> Result<i64, StoreError> {
+    sqlx::query("SELECT COUNT(*) AS n FROM session_moves WHERE session_id = $1")
+        .bind(session.to_string())
+        .fetch_one(&mut **tx)
+        .await
+        .and_then(|row| row.try_get("n"))
+        .map_err(StoreError::doing("count moves"))
+}
+
 /// Adds the byte counts of a grant that its session left behind. Says whether there is one.
 pub(super) async fn note_bytes_of_move(
     tx: &mut Tx,

@@ -225,3 +225,19 @@ async fn however_many_moves_at_once_leave_one_grant_in_force() {
         audit::verify(&db, &fund.app.keys).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_session_moves_so_often_and_no_more() {
+    let db = crate::testing::sqlite().await;
+    let fund = Fund::new(&db).await;
+    let there = fund.further_gateway("osaka-1").await;
+    let pc = fund.device("PC-1").await;
+    let session = fund.connect(&pc).await.unwrap().grant.session;
+    for n in 0..MOVES_LIMIT {
+        let gateway = if n % 2 == 0 { &there } else { &fund.gateway };
+        fund.move_to(gateway, &pc, session).await.unwrap();
+    }
+    let refused = fund.move_to(&there, &pc, session).await;
+    assert_eq!(code_of(refused), RefusalCode::TooManyRequests);
+    fund.connect(&pc).await.unwrap();
+}
