@@ -70,6 +70,12 @@ impl Clock {
         }
     }
 
+    /// A clock that stops while the PC sleeps, where the system has one.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn awake(&self) -> Instant {
+        Instant::now()
+    }
+
     /// Takes note of the time in a server's answer that came over a verified connection.
     pub fn learn(&self, server_time: OffsetDateTime, now: Moment) {
         let mut told = self.told();

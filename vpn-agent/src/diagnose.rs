@@ -23,6 +23,8 @@ use crate::status::{StateName, StatusReport, skew_text};
 use crate::store::{Enrolment, Store};
 use crate::urls::{GatewayUrl, PortalUrl};
 
+mod ways;
+
 /// How long one check may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(10);
 
@@ -104,7 +106,8 @@ pub async fn run(config: &Config, store: &Store, running: Option<&StatusReport>)
     findings.push(name_resolution(&gateway).await);
     findings.push(tls(config, &gateway, enrolment.as_ref(), &clock).await);
     findings.push(time_of_day(&clock));
-    findings.push(udp(running));
+    findings.extend(ways::https(config, &gateway, enrolment.as_ref(), &clock).await);
+    findings.extend(ways::udp(running.map_or(&[], |report| &report.ways)));
     findings.push(portal(running).await);
     findings
 }
@@ -227,25 +230,46 @@ async fn ask_gateway(
     enrolment: Option<&Enrolment>,
     clock: &Arc<Clock>,
 ) -> Result<(), EnrolError> {
-    let roots = enrolment::roots(config.gateway_ca_file.as_deref())?;
     let dialer = Dialer::new(config.proxy.clone());
+    client(config, gateway, enrolment, clock, dialer)?
+        .status()
+        .await?;
+    Ok(())
+}
+
+/// A client that speaks to the gateway as far as this PC may.
+fn client(
+    config: &Config,
+    gateway: &GatewayUrl,
+    enrolment: Option<&Enrolment>,
+    clock: &Arc<Clock>,
+    dialer: Dialer,
+) -> Result<GatewayClient, EnrolError> {
+    let roots = enrolment::roots(config.gateway_ca_file.as_deref())?;
     let approved = enrolment.and_then(|enrolment| Some((enrolment, enrolment.enrolled()?)));
-    let client = match approved {
+    match approved {
         Some((enrolment, enrolled)) => {
             let approval = Approval::check(enrolment, enrolled)?;
             let roots = roots.and_service_authority(&enrolled.service_authority.0)?;
-            GatewayClient::device(
-                approval.gateways,
+            let (gateways, identity) = (approval.gateways, approval.identity);
+            Ok(GatewayClient::device(
+                gateways,
                 roots,
-                approval.identity,
+                identity,
                 clock.clone(),
                 dialer,
-            )?
+            )?)
         }
-        None => GatewayClient::anonymous(gateway.clone(), roots, clock.clone(), dialer)?,
-    };
-    client.status().await?;
-    Ok(())
+        None => {
+            let gateway = gateway.clone();
+            Ok(GatewayClient::anonymous(
+                gateway,
+                roots,
+                clock.clone(),
+                dialer,
+            )?)
+        }
+    }
 }
 
 fn time_of_day(clock: &Clock) -> Finding {
@@ -255,27 +279,6 @@ fn time_of_day(clock: &Clock) -> Finding {
         (false, _) => Finding::new(subject, Outcome::Open, "基金の時刻を確認できませんでした。"),
         (true, None) => Finding::new(subject, Outcome::Good, "正しく合っています。"),
         (true, Some(skew)) => Finding::new(subject, Outcome::Bad, skew_text(skew.whole_seconds())),
-    }
-}
-
-fn udp(running: Option<&StatusReport>) -> Finding {
-    let subject = "UDPの通信";
-    match running {
-        Some(report) if report.state == StateName::Connected => {
-            Finding::new(subject, Outcome::Good, "トンネルが応答しています。")
-        }
-        Some(report) if report.state == StateName::Connecting && report.deadline.is_some() => {
-            Finding::new(
-                subject,
-                Outcome::Bad,
-                "トンネルの応答がありません。会社のネットワークでUDPの通信が止められていないか、ご確認ください。",
-            )
-        }
-        Some(_) | None => Finding::new(
-            subject,
-            Outcome::Open,
-            "接続中にだけ確認できます。接続してから、もう一度お試しください。",
-        ),
     }
 }
 

@@ -38,14 +38,12 @@ use session::{Active, Granted};
 /// The slow tick.
 const TICK: Duration = Duration::from_secs(1);
 
-/// A longer gap between two ticks means that the PC slept.
-const SLEEP_GAP: Duration = Duration::from_secs(5);
-
 /// How often staff's decision is asked for.
 const ENROLMENT_POLL: Duration = Duration::from_millis(1500);
 
-/// How often the service is asked about while the window is open. Keeps the connection warm.
-const SERVICE_POLL: Duration = Duration::from_secs(20);
+/// How often the service is asked about while the window is open. Keeps the connection warm:
+/// the gateway ends one that has said nothing for 15 seconds.
+const SERVICE_POLL: Duration = Duration::from_secs(12);
 
 /// How often the latest server time is written down.
 const FLOOR_STEP: time::Duration = time::Duration::hours(1);
@@ -99,7 +97,6 @@ pub struct EventLoop {
     next_enrolment_poll: Instant,
     next_service_poll: Instant,
     watches_service: bool,
-    last_tick: Instant,
     proxy: Option<SocketAddr>,
     damage: Option<String>,
 }
@@ -159,6 +156,7 @@ impl EventLoop {
             damage: None,
             polls: 0,
             way: None,
+            ways: Vec::new(),
         });
         let mut event_loop = Self {
             store: settings.store,
@@ -183,7 +181,6 @@ impl EventLoop {
             next_enrolment_poll: now,
             next_service_poll: now,
             watches_service: false,
-            last_tick: now,
             proxy: None,
             damage,
         };
@@ -424,9 +421,7 @@ impl EventLoop {
 
     fn handle_tick(&mut self) {
         let now = self.clock.now();
-        let slept = now.mono.saturating_duration_since(self.last_tick) > SLEEP_GAP;
-        self.last_tick = now.mono;
-        self.watch_link(now.mono, slept);
+        self.watch_link(now.mono);
         self.keep_gateways();
         let floor = self.clock.floor();
         if self
@@ -583,6 +578,7 @@ impl EventLoop {
 
     fn show(&self) {
         let now = self.clock.now();
+        let link = self.active.as_ref().and_then(Active::link);
         let view = View {
             state: self.state.state().clone(),
             service: self.state.service().cloned(),
@@ -592,7 +588,8 @@ impl EventLoop {
             skew_s: self.clock.skew(now).map(time::Duration::whole_seconds),
             damage: self.damage.clone(),
             polls: self.polls,
-            way: self.active.as_ref().and_then(|active| active.link()?.way()),
+            way: link.and_then(Link::way),
+            ways: link.map(Link::ways).unwrap_or_default(),
         };
         self.view.send_if_modified(|shown| {
             let changed = *shown != view;

@@ -21,6 +21,7 @@ pub mod enrolment;
 pub mod event_loop;
 pub mod gateway_client;
 pub mod link;
+pub mod network;
 pub mod os;
 pub mod page;
 pub mod proxy;

@@ -31,10 +31,10 @@ mod event_loop;
 pub mod paths;
 pub mod pulse;
 mod stream;
-mod tls_way;
+pub(crate) mod tls_way;
 
 use event_loop::{Driver, Wanted};
-use paths::{Outlook, Via, Way};
+use paths::{Experience, Outlook, Via, Way};
 use pulse::Pulse;
 pub use stream::LinkStream;
 
@@ -148,6 +148,8 @@ struct Shared {
     outlook: watch::Sender<Outlook>,
     /// What carries the tunnel, or did last.
     way: watch::Sender<Option<Way>>,
+    /// What is known of each way.
+    ways: watch::Sender<Vec<(Way, Experience)>>,
     /// Why the fallback does not come about, for the user.
     trouble: Mutex<Option<String>>,
     endpoints: Vec<SocketAddr>,
@@ -208,6 +210,7 @@ impl Link {
             message: watch::Sender::new(None),
             outlook: watch::Sender::new(Outlook::Searching),
             way: watch::Sender::new(None),
+            ways: watch::Sender::new(Vec::new()),
             trouble: Mutex::new(None),
             endpoints,
         });
@@ -232,6 +235,11 @@ impl Link {
     /// What carries the tunnel, or did last.
     pub fn way(&self) -> Option<Way> {
         *self.0.way.borrow()
+    }
+
+    /// What is known of each way.
+    pub fn ways(&self) -> Vec<(Way, Experience)> {
+        self.0.ways.borrow().clone()
     }
 
     /// How things stand.

@@ -7,6 +7,7 @@
 //! | [`protect`], [`unprotect`] | the device key at rest (DPAPI where there is such a thing) |
 //! | [`ControlListener`], [`ControlStream`], [`connect_control`] | the channel between two runs of the agent |
 //! | [`ask_to_end`], [`shutdown_signal`] | how programs end |
+//! | [`network_tables`] | which network the PC is in |
 //! | [`is_same_user`] | who is at the other end of a loopback connection |
 //! | [`find_browser`], [`machine_name`], [`system_name`] | what the PC has and is called |
 //! | [`default_data_dir`], [`default_config_file`] | where things lie |
@@ -20,8 +21,8 @@ mod unix;
 pub use unix::{
     ControlListener, ControlStream, ask_to_end, connect_control, create_private_dir,
     create_private_file, default_config_file, default_data_dir, find_browser, is_same_user,
-    machine_name, protect, shutdown_signal, sync_dir, system_name, tighten, time_since_boot,
-    unprotect,
+    machine_name, network_tables, protect, shutdown_signal, sync_dir, system_name, tighten,
+    time_since_boot, unprotect,
 };
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};

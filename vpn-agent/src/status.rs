@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::link::paths::{Via, Way};
+use crate::link::paths::{Experience, Via, Way};
 use crate::session_state::{Notice, Refused, Service, Session, State};
 
 /// A still picture of the agent.
@@ -34,6 +34,8 @@ pub struct View {
     pub polls: u64,
     /// What carries the tunnel.
     pub way: Option<Way>,
+    /// What is known of each way.
+    pub ways: Vec<(Way, Experience)>,
 }
 
 /// What is known of this PC's enrolment.
@@ -90,6 +92,31 @@ pub enum Transport {
     Tls,
 }
 
+/// What is known of one way to the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WayReport {
+    /// What carries the tunnel there.
+    pub transport: Transport,
+    /// UDP's port.
+    pub port: Option<u16>,
+    /// What came of it.
+    pub result: WayResult,
+}
+
+/// What came of trying a way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WayResult {
+    /// Not tried: another way was faster.
+    Untried,
+    /// No answer.
+    Silent,
+    /// Refused.
+    Refused,
+    /// The gateway answered.
+    Answered,
+}
+
 /// What `status --json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StatusReport {
@@ -112,6 +139,9 @@ pub struct StatusReport {
     /// The same in words.
     #[serde(default)]
     pub transport_text: Option<String>,
+    /// What the session's search for a way found, while there is one.
+    #[serde(default)]
+    pub ways: Vec<WayReport>,
     /// What the clerk reads out, while staff have to decide.
     pub matching_code: Option<String>,
     /// The fund.
@@ -154,6 +184,7 @@ impl View {
                 .or_else(|| approved.map(|approved| approved.portal_url.clone())),
             transport: way.map(Transport::from),
             transport_text: way.map(|way| way_text(way).to_owned()),
+            ways: self.ways.iter().copied().map(WayReport::from).collect(),
             matching_code: self
                 .pc
                 .as_ref()
@@ -273,6 +304,24 @@ impl From<Way> for Transport {
     }
 }
 
+impl From<(Way, Experience)> for WayReport {
+    fn from((way, experience): (Way, Experience)) -> Self {
+        Self {
+            transport: way.into(),
+            port: match way {
+                Way::Udp(remote) => Some(remote.port()),
+                Way::Tls(_) => None,
+            },
+            result: match experience {
+                Experience::Untried => WayResult::Untried,
+                Experience::Silent => WayResult::Silent,
+                Experience::Refused => WayResult::Refused,
+                Experience::Answered => WayResult::Answered,
+            },
+        }
+    }
+}
+
 /// How the tunnel runs, in words.
 pub fn way_text(way: Way) -> &'static str {
     match way {
@@ -368,6 +417,7 @@ mod tests {
             damage: None,
             polls: 0,
             way: None,
+            ways: Vec::new(),
         }
     }
 

@@ -5,6 +5,7 @@
 //!                            enrolment.json how far the enrolment came
 //!                            gateways.json  what is known of the fund's gateways
 //!            time.json                      the latest server time ever seen
+//!            networks.json                  which way worked in which network
 //!            browser/                       the window's own profile
 //!            run/                           lock and control channel of the running agent
 //! ```
@@ -30,6 +31,7 @@ use crate::urls::GatewayUrl;
 
 mod files;
 mod gateways;
+mod networks;
 
 use files::{read_bounded, write_atomically};
 
@@ -42,6 +44,7 @@ const MAX_ENROLMENTS: usize = 1000;
 const KEY_FILE: &str = "device-key";
 const ENROLMENT_FILE: &str = "enrolment.json";
 const TIME_FILE: &str = "time.json";
+const NETWORKS_FILE: &str = "networks.json";
 
 /// The folder that everything lies in.
 #[derive(Debug, Clone)]

@@ -1,5 +1,7 @@
 //! A part of the fund is away for a while.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use renkei_tests::job::{ADMIN_EMAIL, ADMIN_PASSWORD, ADMIN_USER_ID, AtWork};
 use renkei_tests::process::{output, wait_for};
@@ -8,6 +10,10 @@ use reqwest::StatusCode;
 
 /// How long things may take to be well again, in seconds.
 const RECOVERY_S: u64 = 15;
+
+/// How long after the gateway the pages may come back, in seconds: the agent has to notice
+/// that the gateway has forgotten it.
+const GATEWAY_RECOVERY_S: u64 = 8;
 
 #[tokio::test]
 async fn while_the_portal_is_away_connecting_is_refused_with_a_sentence() -> Result<()> {
@@ -82,5 +88,42 @@ async fn while_the_mail_server_is_away_the_sign_in_page_says_so_and_the_code_com
         "{}",
         page.text()
     );
+    Ok(())
+}
+
+/// Three times, for once it may just have been quick enough; with requests on their way, as
+/// in a browser that loads pages.
+#[tokio::test]
+async fn a_gateway_that_is_killed_under_load_and_comes_back_carries_the_same_session_on()
+-> Result<()> {
+    let mut stage = Stage::start(StageOptions::default()).await?;
+    let work = AtWork::on(&stage).await?;
+    let before = work.agent.status()?;
+    for round in 0..3 {
+        let load = async {
+            // The requests that are cut fail; that is what they are for.
+            for _ in 0..20 {
+                let _ = tokio::join!(work.pages.site.get("/"), work.pages.site.get("/"));
+            }
+        };
+        let kill = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            stage.gateway.kill();
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(5), async {
+            tokio::join!(load, kill);
+        })
+        .await;
+        stage.restart_gateway().await?;
+        let again = format!("the pages, round {round}");
+        let page = wait_for(&again, GATEWAY_RECOVERY_S, async || {
+            work.pages.site.get("/").await.map(Some)
+        })
+        .await?;
+        ensure!(page.path == "/", "still signed in: {}", page.path);
+        let after = work.agent.status()?;
+        ensure!(after["state"] == "connected", "{after}");
+        ensure!(after["deadline"] == before["deadline"], "{before} {after}");
+    }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The part of the loop that holds a session: asking, linking, losing, leaving.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,15 @@ use tunnel::keys::SecretKey;
 
 use super::{EventLoop, Outcome};
 use crate::agent::Route;
-use crate::clock::from_unix_ms;
+use crate::clock::{Clock, from_unix_ms};
 use crate::device_key::DeviceKey;
 use crate::gateway_client::{Answered, ApiError, GatewayClient};
-use crate::link::paths::Outlook;
+use crate::link::paths::{Outlook, Via};
 use crate::link::{Link, LinkConfig, LinkEnd, LinkError};
+use crate::network::{Change, Network, Reading, Surroundings};
 use crate::os;
 use crate::session_state::Session;
+use crate::store::Store;
 use crate::urls::GatewayUrl;
 
 /// Endpoints of a gateway that are tried.
@@ -36,8 +38,7 @@ pub(super) struct Active {
     link: Option<Link>,
     /// How the link was last seen to stand.
     outlook: Outlook,
-    /// The addresses that the PC was last seen to send from, by the gateway's endpoints.
-    sources: Vec<Option<IpAddr>>,
+    surroundings: Surroundings,
     next_build: Instant,
     /// Whether the link was lost, and none has been tried since.
     is_lost: bool,
@@ -145,12 +146,21 @@ impl Active {
         self.link.take()
     }
 
-    /// The addresses that the PC sends from now.
-    fn sources_now(&self) -> Vec<Option<IpAddr>> {
-        let endpoints = self.config.endpoints.iter();
-        endpoints
-            .map(|endpoint| os::source_address(*endpoint))
-            .collect()
+    /// Writes down what works in this network.
+    fn remember_way(&self, link: &Link, store: &Store) {
+        let (Outlook::Standing(_), Some(way), Some(network)) =
+            (link.outlook(), link.way(), self.surroundings.network())
+        else {
+            return;
+        };
+        if let Err(error) = store.remember_way(&network.key(), way) {
+            tracing::warn!(%error, "the network's way is not kept");
+        }
+    }
+
+    /// The way that worked in this network before, if it was not UDP.
+    fn remembered(&self, store: &Store) -> Option<Via> {
+        store.remembered_way(&self.surroundings.network()?.key())
     }
 }
 
@@ -235,6 +245,8 @@ impl EventLoop {
         } = granted;
         let (session, mut endpoints) = (grant.session, grant.endpoints.clone());
         endpoints.truncate(MAX_ENDPOINTS);
+        let mut surroundings = Surroundings::default();
+        surroundings.look(reading(&self.clock, &endpoints));
         Some(Active {
             config: Arc::new(LinkConfig {
                 secret_key,
@@ -252,7 +264,7 @@ impl EventLoop {
             gateway,
             link: None,
             outlook: Outlook::Searching,
-            sources: Vec::new(),
+            surroundings,
             next_build: now,
             is_lost: false,
             in_vain: 0,
@@ -274,8 +286,9 @@ impl EventLoop {
         }
         self.busy.linking = true;
         let (attempt, config) = (self.attempt, active.config.clone());
+        let remembered = active.remembered(&self.store);
         self.jobs.spawn(async move {
-            let result = Link::connect(&config, None).await;
+            let result = Link::connect(&config, remembered).await;
             Outcome::Linked { attempt, result }
         });
     }
@@ -289,7 +302,6 @@ impl EventLoop {
         match (result, &mut self.active) {
             (Ok(link), Some(active)) if current => {
                 tracing::info!("connected");
-                active.sources = active.sources_now();
                 active.link = Some(link.clone());
                 active.in_vain = 0;
                 self.state.handle_linked(now);
@@ -333,8 +345,13 @@ impl EventLoop {
         active.link = None;
         match end {
             // The session itself goes on: through another gateway, or the same one later.
-            LinkEnd::Told(EndCode::GatewayStopped | EndCode::Moved) | LinkEnd::Lost => {
+            LinkEnd::Told(EndCode::GatewayStopped | EndCode::Moved) => {
                 active.lose(now);
+                self.state.handle_link_lost();
+            }
+            // The gateway is there and has forgotten the connection; it has its grants back.
+            LinkEnd::Lost => {
+                active.next_build = active.next_build.max(now);
                 self.state.handle_link_lost();
             }
             LinkEnd::Told(code) => {
@@ -364,19 +381,21 @@ impl EventLoop {
     }
 
     /// Looks after the tunnel once a tick: has the PC slept, moved, or lost the gateway?
-    pub(super) fn watch_link(&mut self, now: Instant, slept: bool) {
+    pub(super) fn watch_link(&mut self, now: Instant) {
         let Some(active) = &mut self.active else {
             return;
         };
-        let sources = active.sources_now();
+        let reading = reading(&self.clock, &active.config.endpoints);
+        let change = active.surroundings.look(reading);
         let Some(link) = &active.link else {
             return;
         };
-        let moved = sources != active.sources && sources.iter().any(Option::is_some);
-        if slept || moved {
-            tracing::info!(slept, moved, "network changed");
-            link.network_changed(None);
-            active.sources = sources;
+        match change {
+            Some(change @ (Change::Woke | Change::Moved)) => {
+                tracing::info!(?change, "looking for the way anew");
+                link.network_changed(active.remembered(&self.store));
+            }
+            None => active.remember_way(link, &self.store),
         }
         if let Some(TunnelMessage::Deadline {
             deadline_ms,
@@ -420,6 +439,17 @@ impl EventLoop {
             }
             Outcome::SessionEnded
         });
+    }
+}
+
+/// What tells of sleep and moves at this moment.
+fn reading(clock: &Clock, endpoints: &[SocketAddr]) -> Reading {
+    let sources = endpoints.iter().copied().map(os::source_address);
+    Reading {
+        running: clock.now().mono,
+        awake: clock.awake(),
+        sources: sources.collect(),
+        network: Network::of(&os::network_tables()),
     }
 }
 

@@ -49,7 +49,7 @@ pub enum ApiError {
 
 impl ApiError {
     /// Sorts out why there is no connection.
-    pub(super) fn from_dial(error: DialError) -> Self {
+    pub(crate) fn from_dial(error: DialError) -> Self {
         match certificate_error(&error) {
             Some(
                 CertificateError::Expired

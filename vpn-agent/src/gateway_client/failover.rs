@@ -44,8 +44,9 @@ impl GatewayClient {
         };
         let mut asked = JoinSet::new();
         let mut wait = Duration::ZERO;
+        let alone = sequence.len() == 1;
         for gateway in sequence {
-            if gateway == *lost {
+            if gateway == *lost && !alone {
                 asked.spawn(is_alive(self.clone(), gateway, LOST_STAGGER));
             } else {
                 asked.spawn(is_alive(self.clone(), gateway, wait));

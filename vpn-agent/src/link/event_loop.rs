@@ -189,6 +189,9 @@ impl Driver {
     /// Does what the search for a way asks for, and tells how it stands.
     async fn steer(&mut self) {
         let was_searching = !matches!(*self.shared.outlook.borrow(), Outlook::Standing(_));
+        if !self.paths.has_actions() && !was_searching && !self.paths.is_searching() {
+            return;
+        }
         while let Some(action) = self.paths.poll_action() {
             tracing::trace!(?action, "way");
             match action {
@@ -211,6 +214,12 @@ impl Driver {
             core.ping(now);
         }
         drop(core);
+        let ways = self.paths.experiences();
+        self.shared.ways.send_if_modified(|shown| {
+            let changed = *shown != ways;
+            *shown = ways;
+            changed
+        });
         self.shared.outlook.send_if_modified(|shown| {
             let changed = *shown != outlook;
             *shown = outlook;

@@ -114,6 +114,19 @@ pub enum Outlook {
     Dead,
 }
 
+/// What is known of a way since the search last started over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Experience {
+    /// Not tried: another one was faster.
+    Untried,
+    /// Tried without an answer.
+    Silent,
+    /// Refused, cut, or not to be opened.
+    Refused,
+    /// The gateway answered.
+    Answered,
+}
+
 /// The ways with their states.
 #[derive(Debug)]
 pub struct Paths {
@@ -140,6 +153,7 @@ struct Entry {
     barren: bool,
     /// Out of use, but read until then.
     close_at: Option<Instant>,
+    experience: Experience,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,6 +212,7 @@ impl Paths {
             failed: false,
             barren: false,
             close_at: None,
+            experience: Experience::Untried,
         };
         let mut paths = Self {
             ways: ways.into_iter().map(entry).collect(),
@@ -221,6 +236,12 @@ impl Paths {
     /// The way that datagrams are sent over.
     pub fn used(&self) -> Option<WayId> {
         self.used
+    }
+
+    /// All ways with what is known of them.
+    pub fn experiences(&self) -> Vec<(Way, Experience)> {
+        let ways = self.ways.iter();
+        ways.map(|entry| (entry.way, entry.experience)).collect()
     }
 
     /// The way over which a handshake that the tunnel itself begins would do the most good.
@@ -269,6 +290,7 @@ impl Paths {
         entry.stage = Stage::Closed;
         entry.failed = true;
         entry.close_at = None;
+        entry.experience = Experience::Refused;
         if self.used == Some(id) {
             self.used = None;
             if !self.is_searching() {
@@ -291,6 +313,7 @@ impl Paths {
         if !matches!(self.ways[id.0].stage, Stage::Open { .. }) {
             return;
         }
+        self.ways[id.0].experience = Experience::Answered;
         let Some(hunt) = &self.hunt else {
             return;
         };
@@ -332,6 +355,7 @@ impl Paths {
         for index in 0..self.ways.len() {
             self.close(WayId(index));
             self.ways[index].barren = false;
+            self.ways[index].experience = Experience::Untried;
         }
         self.used = None;
         self.scout_pause = SCOUT_PAUSE;
@@ -523,6 +547,9 @@ impl Paths {
         let entry = &mut self.ways[id.0];
         entry.begun.get_or_insert(now);
         entry.close_at = None;
+        if entry.experience == Experience::Untried {
+            entry.experience = Experience::Silent;
+        }
         match entry.stage {
             Stage::Opening { .. } => {}
             Stage::Open { since } if entry.way.is_udp() || now < since + STALE_AFTER => {

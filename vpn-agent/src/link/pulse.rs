@@ -181,3 +181,187 @@ impl Pulse {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUND_TRIP: Duration = Duration::from_millis(20);
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an Instant has no other constructor"
+    )]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    /// A tunnel whose gateway answers, or not, what it is asked.
+    struct Tunnel {
+        pulse: Pulse,
+        now: Instant,
+        reading: Reading,
+        gateway: Gateway,
+        asked: usize,
+        silent: Option<Instant>,
+        forgotten: Option<Instant>,
+    }
+
+    #[derive(PartialEq, Eq)]
+    enum Gateway {
+        Answers,
+        /// Knows the keys and not the connection.
+        Forgot,
+        Gone,
+    }
+
+    impl Tunnel {
+        fn new() -> Self {
+            let now = origin();
+            let mut tunnel = Self {
+                pulse: Pulse::new(Rates::default()),
+                now,
+                reading: Reading {
+                    signs: 1,
+                    owed_since: None,
+                    round_trip: ROUND_TRIP,
+                    streams: Streams {
+                        open: 0,
+                        moved: None,
+                    },
+                    standing: true,
+                },
+                gateway: Gateway::Answers,
+                asked: 0,
+                silent: None,
+                forgotten: None,
+            };
+            tunnel.look();
+            tunnel
+        }
+
+        fn look(&mut self) {
+            let finding = self.pulse.look(&self.reading, self.now);
+            if finding.ask {
+                self.asked += 1;
+                match self.gateway {
+                    Gateway::Answers => {
+                        self.reading.signs += 1;
+                        self.look();
+                    }
+                    Gateway::Forgot => {}
+                    Gateway::Gone => {
+                        self.reading.owed_since.get_or_insert(self.now);
+                    }
+                }
+            }
+            if finding.silent {
+                self.silent.get_or_insert(self.now);
+            }
+            if finding.forgotten {
+                self.forgotten.get_or_insert(self.now);
+            }
+        }
+
+        /// Looks only when asked to, and when something came in.
+        fn pass(&mut self, time: Duration) {
+            let end = self.now + time;
+            let mut in_place = 0;
+            while self.silent.is_none() && self.forgotten.is_none() {
+                let due = self.pulse.poll_timeout().filter(|due| *due <= end);
+                let Some(due) = due else { break };
+                in_place = if due <= self.now { in_place + 1 } else { 0 };
+                assert!(in_place < 10, "spins");
+                self.now = self.now.max(due);
+                self.look();
+            }
+            self.now = self.now.max(end);
+        }
+    }
+
+    #[test]
+    fn an_idle_tunnel_is_asked_seldom_and_a_busy_one_often() {
+        let mut tunnel = Tunnel::new();
+        tunnel.pass(s(100));
+        assert!((9..=11).contains(&tunnel.asked), "{}", tunnel.asked);
+        tunnel.reading.streams.open = 1;
+        tunnel.look();
+        tunnel.asked = 0;
+        tunnel.pass(s(100));
+        assert!((19..=21).contains(&tunnel.asked), "{}", tunnel.asked);
+        tunnel.reading.streams.moved = Some(tunnel.now);
+        tunnel.look();
+        tunnel.asked = 0;
+        tunnel.pass(s(10));
+        assert!((9..=11).contains(&tunnel.asked), "{}", tunnel.asked);
+    }
+
+    #[test]
+    fn a_gateway_that_is_gone_is_noticed_soon_after_it_was_asked() {
+        for (round_trip, wait) in [(ms(20), ms(1200)), (ms(500), s(2)), (s(2), s(3))] {
+            let mut tunnel = Tunnel::new();
+            tunnel.reading.round_trip = round_trip;
+            tunnel.reading.streams.open = 1;
+            tunnel.reading.streams.moved = Some(tunnel.now);
+            tunnel.look();
+            tunnel.gateway = Gateway::Gone;
+            let start = tunnel.now;
+            tunnel.pass(s(20));
+            let noticed = tunnel.silent.unwrap() - start;
+            assert_eq!(noticed, s(1) + wait, "{round_trip:?}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_shakes_hands_and_knows_nothing_has_forgotten() {
+        let mut tunnel = Tunnel::new();
+        tunnel.gateway = Gateway::Forgot;
+        let start = tunnel.now;
+        tunnel.pulse.handle_asked(tunnel.now);
+        tunnel.pulse.handle_answer(tunnel.now);
+        tunnel.look();
+        tunnel.pass(s(1));
+        assert!(tunnel.forgotten.is_none(), "one answer may have crossed");
+        tunnel.pulse.handle_answer(tunnel.now);
+        tunnel.look();
+        tunnel.pass(s(5));
+        assert_eq!(tunnel.forgotten.unwrap() - start, ms(1500));
+    }
+
+    #[test]
+    fn a_connection_that_answers_is_never_forgotten() {
+        let mut tunnel = Tunnel::new();
+        for _ in 0..100 {
+            tunnel.pulse.handle_asked(tunnel.now);
+            tunnel.pulse.handle_answer(tunnel.now);
+            tunnel.pulse.handle_answer(tunnel.now);
+            tunnel.look();
+            tunnel.pass(ms(400));
+            tunnel.reading.signs += 1;
+            tunnel.look();
+            tunnel.pass(s(30));
+        }
+        assert_eq!((tunnel.forgotten, tunnel.silent), (None, None));
+    }
+
+    #[test]
+    fn a_connection_that_is_being_made_is_not_asked() {
+        let mut tunnel = Tunnel::new();
+        tunnel.pulse = Pulse::new(Rates::default());
+        tunnel.reading.signs = 0;
+        tunnel.reading.owed_since = Some(tunnel.now);
+        tunnel.look();
+        let start = tunnel.now;
+        tunnel.pass(s(60));
+        assert_eq!(tunnel.asked, 0);
+        assert_eq!(tunnel.silent.unwrap() - start, ms(1200));
+    }
+}

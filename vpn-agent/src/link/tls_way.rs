@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, mpsc};
 use tunnel::frames::{self, Decoder, Frames, NotAFrame};
 
-use crate::dial::head::{self, HeadError};
+use crate::dial::head::{self, Head, HeadError};
 use crate::dial::{Connection, DialError};
 use crate::urls::GatewayUrl;
 
@@ -36,7 +36,7 @@ const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
 
 /// Why a TLS way is of no use.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TlsWayError {
+pub(crate) enum TlsWayError {
     /// No connection.
     #[error("no connection")]
     Dial(#[source] DialError),
@@ -71,17 +71,26 @@ struct Queue {
     ended: bool,
 }
 
+/// Asks whether the gateway would carry the tunnel over `connection`; nothing is carried.
+///
+/// # Errors
+/// Why not.
+pub(crate) async fn ask(
+    mut connection: Connection,
+    gateway: &GatewayUrl,
+) -> Result<(), TlsWayError> {
+    let asked = connection.write_all(request(gateway).as_bytes()).await;
+    asked.map_err(TlsWayError::Cut)?;
+    read_head(&mut connection).await.map(drop)
+}
+
 impl TlsWay {
     /// Takes the connection over. `wake` is told when there is room again.
     pub(super) fn start(connection: Connection, gateway: &GatewayUrl, wake: Arc<Notify>) -> Self {
         bound_unsent(&connection);
-        let (host, port) = gateway.authority();
-        let request = format!(
-            "GET /v1/tunnel HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n"
-        );
         let outgoing = Arc::new(Outgoing {
             queue: Mutex::new(Queue {
-                bytes: request.into_bytes(),
+                bytes: request(gateway).into_bytes(),
                 ended: false,
             }),
             filled: Notify::new(),
@@ -158,17 +167,7 @@ async fn read(
     mut reader: ReadHalf<Connection>,
     incoming: &mpsc::Sender<Result<Frames, TlsWayError>>,
 ) -> Result<std::convert::Infallible, TlsWayError> {
-    let head = head::read(&mut reader).await.map_err(|error| match error {
-        HeadError::Io(error) => TlsWayError::Cut(error),
-        error @ HeadError::Garbage => TlsWayError::Garbage(error),
-    })?;
-    let upgraded = head
-        .upgrade
-        .is_some_and(|name| name.eq_ignore_ascii_case(PROTOCOL));
-    if head.status != 101 || !upgraded {
-        return Err(TlsWayError::Refused(head.status));
-    }
-    let mut decoder = Decoder::new(&head.rest);
+    let mut decoder = Decoder::new(&read_head(&mut reader).await?.rest);
     loop {
         let frames = decoder.take().map_err(TlsWayError::NotAFrame)?;
         if !frames.is_empty() && incoming.send(Ok(frames)).await.is_err() {
@@ -178,6 +177,27 @@ async fn read(
         if read.map_err(TlsWayError::Cut)? == 0 {
             return Err(TlsWayError::Cut(io::ErrorKind::UnexpectedEof.into()));
         }
+    }
+}
+
+fn request(gateway: &GatewayUrl) -> String {
+    let (host, port) = gateway.authority();
+    format!(
+        "GET /v1/tunnel HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n"
+    )
+}
+
+async fn read_head(reader: &mut (impl AsyncRead + Unpin)) -> Result<Head, TlsWayError> {
+    let head = head::read(reader).await.map_err(|error| match error {
+        HeadError::Io(error) => TlsWayError::Cut(error),
+        error @ HeadError::Garbage => TlsWayError::Garbage(error),
+    })?;
+    let upgrade = head.upgrade.as_deref();
+    let upgraded = upgrade.is_some_and(|name| name.eq_ignore_ascii_case(PROTOCOL));
+    if head.status == 101 && upgraded {
+        Ok(head)
+    } else {
+        Err(TlsWayError::Refused(head.status))
     }
 }
 

@@ -15,6 +15,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
+use crate::network::Tables;
+
 /// Names under which browsers of the Chromium family are installed, best first.
 const BROWSERS: [&str; 6] = [
     "microsoft-edge",
@@ -194,6 +196,16 @@ fn proc_address(address: SocketAddr) -> Option<String> {
             address.port()
         )),
         IpAddr::V6(_) => None,
+    }
+}
+
+/// The tables that tell which network the PC is in; empty where there are none.
+pub fn network_tables() -> Tables {
+    let read = |name: &str| fs::read_to_string(Path::new("/proc/net").join(name));
+    Tables {
+        routes: read("route").unwrap_or_default(),
+        neighbours: read("arp").unwrap_or_default(),
+        routes_v6: read("ipv6_route").unwrap_or_default(),
     }
 }
 

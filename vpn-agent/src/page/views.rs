@@ -8,7 +8,7 @@ use protocol::EstablishmentNumber;
 
 use crate::enrolment::Application;
 use crate::session_state::{Refused, Session, State};
-use crate::status::{View, clock_time, day_and_time, skew_text};
+use crate::status::{View, clock_time, day_and_time, skew_text, way_text};
 use crate::urls::GatewayUrl;
 
 /// How often a page without script asks anew, in seconds, while something is under way.
@@ -153,6 +153,7 @@ struct ConnectedPage<'a> {
     remaining: String,
     ends_at: String,
     will_end: Option<&'static str>,
+    way: Option<&'static str>,
     code_mailed_to: Option<&'a str>,
     portal_url: &'a str,
 }
@@ -336,6 +337,7 @@ fn connected(shown: &Shown<'_>, session: &Session) -> String {
             | EndReason::GatewayStopped
             | EndReason::Moved => None,
         },
+        way: shown.view.way.map(way_text),
         code_mailed_to: session.code_mailed_to.as_deref(),
         portal_url: &session.portal_url,
     };
@@ -405,6 +407,7 @@ mod tests {
             skew_s: None,
             damage: None,
             way: None,
+            ways: Vec::new(),
             polls: 0,
         }
     }

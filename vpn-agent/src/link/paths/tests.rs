@@ -279,6 +279,14 @@ fn a_refusal_passes_the_turn_on_at_once() {
     world.run_until(s(1));
     assert_eq!(world.used_ways(), [PROXY]);
     assert!(world.used[0].0 < ms(100), "{:?}", world.used);
+    let known: Vec<_> = world
+        .paths
+        .experiences()
+        .into_iter()
+        .map(|(_, known)| known)
+        .collect();
+    let refused = Experience::Refused;
+    assert_eq!(known, [refused, refused, refused, Experience::Answered]);
 }
 
 #[test]
