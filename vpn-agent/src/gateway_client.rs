@@ -244,7 +244,10 @@ impl GatewayClient {
             Err(error) if error.is_this_gateways_own() => {
                 tracing::info!(%gateway, error = %error.chain(), "gateway did not help");
                 self.order().failed(gateway, self.clock.now().mono);
-                *last_error = error;
+                // That the fund's systems are away says more than that one gateway is.
+                if !matches!(last_error, ApiError::Refused(_)) {
+                    *last_error = error;
+                }
                 Ok(None)
             }
             Err(error) => {
