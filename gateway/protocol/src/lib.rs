@@ -15,4 +15,4 @@ pub mod fuzzing;
 mod encoding;
 
 pub use encoding::{Bytes32, Der};
-pub use ids::{DeviceId, EnrolmentId, EstablishmentNumber, GatewayName, SessionId};
+pub use ids::{DeviceId, EnrolmentId, EstablishmentNumber, GatewayName, Generation, SessionId};

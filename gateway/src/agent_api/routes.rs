@@ -18,10 +18,14 @@ pub(super) enum Route {
     Status,
     /// `POST /v1/sessions`
     OpenSession,
+    /// `POST /v1/sessions/{id}/move`
+    MoveSession(SessionId),
     /// `POST /v1/sessions/{id}/end`
     EndSession(SessionId),
     /// `GET /v1/tunnel`: the gateway's own, not relayed.
     Tunnel,
+    /// `POST /v1/device/certificate`
+    RenewCertificate,
 }
 
 /// Whether the caller showed a device certificate.
@@ -41,17 +45,22 @@ impl Route {
             (&Method::GET, ["status"]) => Self::Status,
             (&Method::GET, ["tunnel"]) => Self::Tunnel,
             (&Method::POST, ["sessions"]) => Self::OpenSession,
+            (&Method::POST, ["sessions", id, "move"]) => Self::MoveSession(id.parse().ok()?),
             (&Method::POST, ["sessions", id, "end"]) => Self::EndSession(id.parse().ok()?),
+            (&Method::POST, ["device", "certificate"]) => Self::RenewCertificate,
             _ => return None,
         };
         match (route, standing) {
-            (Self::Enrol | Self::Enrolment(_), Standing::Stranger | Standing::Device)
-            | (
-                Self::Status | Self::OpenSession | Self::EndSession(_) | Self::Tunnel,
-                Standing::Device,
-            ) => Some(route),
+            (_, Standing::Device) | (Self::Enrol | Self::Enrolment(_), Standing::Stranger) => {
+                Some(route)
+            }
             (
-                Self::Status | Self::OpenSession | Self::EndSession(_) | Self::Tunnel,
+                Self::Status
+                | Self::OpenSession
+                | Self::MoveSession(_)
+                | Self::EndSession(_)
+                | Self::Tunnel
+                | Self::RenewCertificate,
                 Standing::Stranger,
             ) => None,
         }
@@ -76,6 +85,8 @@ impl Route {
             Self::Enrolment(id) => (Method::GET, format!("/v1/enrolments/{id}")),
             Self::Status => (Method::GET, "/v1/status".to_owned()),
             Self::OpenSession => (Method::POST, "/v1/sessions".to_owned()),
+            Self::MoveSession(id) => (Method::POST, format!("/v1/sessions/{id}/move")),
+            Self::RenewCertificate => (Method::POST, "/v1/device/certificate".to_owned()),
             Self::EndSession(id) => (Method::POST, format!("/v1/sessions/{id}/end")),
             Self::Tunnel => return None,
         })
@@ -146,12 +157,14 @@ mod tests {
         );
     }
 
-    fn every_device_request() -> [(Method, String); 4] {
+    fn every_device_request() -> [(Method, String); 6] {
         [
             (Method::GET, "/v1/tunnel".to_owned()),
             (Method::GET, "/v1/status".to_owned()),
             (Method::POST, "/v1/sessions".to_owned()),
+            (Method::POST, format!("/v1/sessions/{ID}/move")),
             (Method::POST, format!("/v1/sessions/{ID}/end")),
+            (Method::POST, "/v1/device/certificate".to_owned()),
         ]
     }
 }
