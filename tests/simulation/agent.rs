@@ -156,6 +156,16 @@ impl Agent {
         self.state.state().session().map(|session| session.id)
     }
 
+    /// The session whose tunnel stands.
+    pub fn connected(&self) -> Option<SessionId> {
+        let active = self.active.as_ref()?;
+        active
+            .link
+            .as_ref()?
+            .connected
+            .then_some(active.grant.session)
+    }
+
     /// Which gateway holds it.
     pub fn gateway(&self) -> Option<usize> {
         self.active.as_ref().map(|active| active.gateway)

@@ -38,9 +38,11 @@ const LOOK: Duration = Duration::from_millis(400);
 const RETRY: Duration = Duration::from_secs(1);
 /// Calm is given this long at most.
 const CALM: Duration = Duration::from_secs(75);
-/// A gateway's farewell is sent this often, and is no longer than this, in bytes.
+/// A gateway's farewell is sent this often, and is no longer than this, in bytes; before
+/// QUIC's handshake is done it is filled up to the size of a first packet.
 const FAREWELL_COPIES: usize = 2;
 const FAREWELL_BYTES: usize = 256;
+const EARLY_FAREWELL_BYTES: usize = 1280;
 /// Datagrams that an eavesdropper keeps.
 const RECORDED: usize = 64;
 /// Sessions whose traffic is watched at each gateway.
@@ -68,6 +70,8 @@ pub struct World {
     /// Whose tunnel a WireGuard index belongs to, as an eavesdropper learns it.
     owners: HashMap<u32, SessionId>,
     slots: HashMap<(usize, u32), SessionId>,
+    /// Sessions whose tunnel stood at some time.
+    stood: HashSet<SessionId>,
     recorded: VecDeque<(usize, Route, Vec<u8>)>,
     /// Addresses from which nothing authentic ever came.
     strangers: HashSet<Route>,
@@ -198,6 +202,7 @@ impl World {
             tally: Tally::default(),
             owners: HashMap::new(),
             slots: HashMap::new(),
+            stood: HashSet::new(),
             recorded: VecDeque::new(),
             strangers: HashSet::new(),
             connections: 0,
@@ -781,9 +786,13 @@ impl World {
                     Err(breach) => {
                         let said = farewells.entry(session).or_default();
                         *said += 1;
+                        let longest = match self.stood.contains(&session) {
+                            true => FAREWELL_BYTES,
+                            false => EARLY_FAREWELL_BYTES,
+                        };
                         if !ended.contains(&session)
                             || *said > FAREWELL_COPIES
-                            || data.len() > FAREWELL_BYTES
+                            || data.len() > longest
                         {
                             fail(
                                 &self.log,
@@ -913,6 +922,7 @@ impl World {
                 &format!("PC {device} shows {session} past its deadline"),
             );
         }
+        self.stood.extend(agent.connected());
         let wake = agent.wake().saturating_duration_since(self.origin);
         self.agent_wake[device] = agent.clocks.true_time_of(wake).max(t);
         let from = agent.route;
