@@ -41,7 +41,8 @@ impl Udp {
     fn rule(self) -> &'static str {
         match self {
             Self::Passes => "",
-            Self::Port443 => "udp dport != 443 udp sport != 443 drop",
+            // Not as one rule: nft 1.0.6 joins two inequalities into a wrong one.
+            Self::Port443 => "udp dport 443 accept\nudp sport 443 accept\nmeta l4proto udp drop",
             Self::Dropped => "meta l4proto udp drop",
             Self::Rejected => "meta l4proto udp reject with icmpx type port-unreachable",
         }
