@@ -278,6 +278,7 @@ impl RefusalCode {
             Self::NoDevice => "no_device",
             Self::BadRequest => "bad_request",
             Self::NotFound => "not_found",
+            Self::SessionOver => "session_over",
             Self::Unavailable => "unavailable",
         }
     }
