@@ -73,6 +73,8 @@ impl Route {
             Self::Enrolment(_) => "enrolment",
             Self::Status => "status",
             Self::OpenSession => "open_session",
+            Self::MoveSession(_) => "move_session",
+            Self::RenewCertificate => "renew_certificate",
             Self::EndSession(_) => "end_session",
             Self::Tunnel => "tunnel",
         }
