@@ -126,6 +126,8 @@ struct PathModel {
     mean_loss: f64,
     /// Share of the data that is lost on the way and not in a queue.
     lost_on_the_way: f64,
+    /// What the window may grow to though the rate does not ask for it.
+    reach: u64,
     round: Round,
     overdraft: Overdraft,
 }
@@ -216,6 +218,7 @@ impl PathModel {
             headroom: 1.0,
             mean_loss: 0.0,
             lost_on_the_way: 0.0,
+            reach: 0,
             round: Round::default(),
             overdraft: Overdraft::default(),
         }
@@ -333,6 +336,13 @@ impl PathModel {
         let queued = self.is_standing_queue(shortest);
         let on_the_way = if queued { 0.0 } else { self.mean_loss };
         self.lost_on_the_way += (on_the_way - self.lost_on_the_way) * LOSS_WEIGHT;
+        // Late acknowledgements alone hold the rate of a small window down, and a small window
+        // the rate: without a sign of a queue it grows back to where it began.
+        self.reach = if queued || too_much {
+            0
+        } else {
+            self.initial_window()
+        };
         let rate = self.rate.best();
         match &mut self.phase {
             Phase::Startup {
@@ -385,7 +395,9 @@ impl PathModel {
                 let batches = self.ahead.best() + bytes_in(self.rate.best(), HOST_DELAY);
                 let headroom = (full.saturating_add(batches)) as f64 * self.headroom;
                 let target = ((full as f64 + headroom) / made_up) as u64;
-                self.window = target.min(self.window + acked / STEADY_GROWTH);
+                self.window = target
+                    .max(self.reach)
+                    .min(self.window + acked / STEADY_GROWTH);
                 if limited && in_flight < full {
                     let resting = (full as f64 * RESTING_GAIN) as u64;
                     self.window = self.window.min(resting.max(self.initial_window()));
