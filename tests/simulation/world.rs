@@ -1010,7 +1010,7 @@ impl World {
                 by_ns,
                 stall,
                 behind,
-            } => self.to_the_edge(device, by_ns, stall, behind),
+            } => self.run_to_the_edge(device, by_ns, stall, behind),
             Step::NewKeys { device } => {
                 if self.paths[device].asleep_until <= t {
                     let now = self.agents[device].clocks.show(t);
@@ -1190,7 +1190,7 @@ impl World {
 
     /// Lets time pass to just about the end of a session by its gateway's clock, with
     /// something to send in both directions.
-    fn to_the_edge(&mut self, device: usize, by_ns: i64, stall: bool, behind: bool) {
+    fn run_to_the_edge(&mut self, device: usize, by_ns: i64, stall: bool, behind: bool) {
         let agent = &self.agents[device];
         let (Some(session), Some(gateway)) = (agent.session(), agent.gateway()) else {
             return;
