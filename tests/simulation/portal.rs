@@ -14,7 +14,7 @@ use portal::tunnel_sessions::feed::Told;
 use portal::tunnel_sessions::store::Session;
 use protocol::agent_api::EndCode;
 use protocol::control::{FeedLine, Grant};
-use protocol::{Bytes32, DeviceId, SessionId};
+use protocol::{Bytes32, DeviceId, GatewayName, Generation, SessionId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -62,6 +62,7 @@ struct Row {
 struct Device {
     id: DeviceId,
     certificate_sha256: Bytes32,
+    grants_given: u32,
 }
 
 /// A connection of the feed.
@@ -79,6 +80,7 @@ impl Portal {
             devices: certificates.map(|certificate_sha256| Device {
                 id: DeviceId::from_uuid(Uuid::nil()),
                 certificate_sha256,
+                grants_given: 0,
             }),
             suspended: [false; 2],
             feeds: std::array::from_fn(|_| None),
@@ -97,6 +99,7 @@ impl Portal {
 
     fn enrol(&mut self, device: usize) {
         self.devices[device].id = DeviceId::from_uuid(self.number());
+        self.devices[device].grants_given = 0;
     }
 
     /// `POST /v1/sessions`.
@@ -116,14 +119,18 @@ impl Portal {
         if self.sessions.iter().any(used) {
             return Err(Refused::KeyKnown);
         }
+        self.devices[device].grants_given += 1;
         let Device {
             id,
             certificate_sha256,
+            grants_given,
         } = self.devices[device];
         let changes = self.end_where(EndCode::Replaced, now, |row| row.session.device == id);
         let uuid = self.number();
         let session = Session {
             id: SessionId::from_uuid(uuid),
+            gateway: gateway_name(gateway),
+            generation: Generation::new(grants_given),
             device: id,
             device_certificate_sha256: certificate_sha256,
             wireguard_public_key: key,
@@ -280,7 +287,7 @@ impl Portal {
             .collect();
         changed.sort_by_key(|row| row.changed_ms);
         let changed: Vec<Session> = changed.iter().map(|row| row.session.clone()).collect();
-        let mut lines = feed.told.news(&changed, &self.keys, now);
+        let mut lines = feed.told.news(&[], &changed, &self.keys, now);
         if feed.looks.is_multiple_of(LOOKS_PER_HEARTBEAT) {
             lines.push(FeedLine::Heartbeat {
                 server_time_ms: unix_ms(now),
@@ -311,8 +318,8 @@ impl Portal {
     }
 
     /// What authenticates the PROXY header of a session.
-    pub fn proxy_key(&self, session: SessionId) -> Bytes32 {
-        portal::tunnel_sessions::proxy_key(&self.keys, session)
+    pub fn proxy_key(&self, session: SessionId, inner_address: Ipv6Addr) -> Bytes32 {
+        portal::tunnel_sessions::proxy_key(&self.keys, session, inner_address)
     }
 
     /// An extra day that ends at `closes`.
@@ -322,6 +329,11 @@ impl Portal {
             .ok()
             .map(DayKind::Extra)
     }
+}
+
+fn gateway_name(gateway: usize) -> GatewayName {
+    let name = format!("gateway-{gateway}");
+    name.parse().expect("letters, a hyphen and a number")
 }
 
 /// The first half of the PCs belongs to one establishment, the rest to another.

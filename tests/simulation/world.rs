@@ -14,7 +14,7 @@ use gateway::grants::from_unix_ms;
 use portal::clock::unix_ms;
 use protocol::agent_api::{AgentGrant, EndCode};
 use protocol::control::{FeedLine, Grant};
-use protocol::{Bytes32, SessionId};
+use protocol::{Bytes32, Generation, SessionId};
 use time::OffsetDateTime;
 use time::macros::datetime;
 use tunnel::MAX_SEGMENTS;
@@ -137,7 +137,7 @@ enum Input {
     Datagram(Route, Vec<u8>),
     Install(Box<Grant>, OffsetDateTime),
     Snapshot(Vec<Grant>, OffsetDateTime),
-    End(SessionId, EndCode),
+    End(SessionId, Generation, EndCode),
     Stop,
 }
 
@@ -304,7 +304,7 @@ impl World {
             }
             Happening::EndBackAtGateway(gateway, life, session) => {
                 if self.gateways[gateway].life == life {
-                    self.at_gateway(gateway, Input::End(session, EndCode::Disconnected));
+                    self.at_gateway(gateway, Input::End(session, Generation::LAST, EndCode::Disconnected));
                 }
             }
             Happening::FeedAtPortal(gateway, connection) => {
@@ -448,9 +448,16 @@ impl World {
                 program.feed = Feed::Live(connection, self.t);
                 self.at_gateway(gateway, Input::Install(grant, at(server_time_ms)));
             }
-            (FeedLine::Ended { session, reason }, Feed::Live(..)) => {
+            (
+                FeedLine::Ended {
+                    session,
+                    through,
+                    reason,
+                },
+                Feed::Live(..),
+            ) => {
                 program.feed = Feed::Live(connection, self.t);
-                self.at_gateway(gateway, Input::End(session, reason));
+                self.at_gateway(gateway, Input::End(session, through, reason));
             }
             (FeedLine::Heartbeat { .. }, Feed::Live(..)) => {
                 program.feed = Feed::Live(connection, self.t);
@@ -524,6 +531,7 @@ impl World {
                     server_time_ms: unix_ms(now),
                     portal_url: String::new(),
                     code_mailed_to: None,
+                    gateways: Vec::new(),
                 };
                 Ok(Box::new((grant, agent)))
             }
@@ -557,7 +565,7 @@ impl World {
             Ok(both) => *both,
             Err(why) => return self.answer(asking, Err(why)),
         };
-        let session = grant.session;
+        let (session, generation) = (grant.session, grant.generation);
         let same = self.gateways[gateway].live_connection() == Some(asking.asked_in);
         self.touched(gateway);
         let said_at = at(agent.server_time_ms);
@@ -568,6 +576,7 @@ impl World {
             self.tally.count("granted and not let in");
             let refused = gateway::commands::Ended {
                 session,
+                generation,
                 reason: EndCode::GatewayStopped,
                 bytes_in: 0,
                 bytes_out: 0,
@@ -601,7 +610,7 @@ impl World {
                 Input::Datagram(from, data) => {
                     self.at(until, Happening::ToGateway(gateway, from, data))
                 }
-                Input::End(session, _) => {
+                Input::End(session, ..) => {
                     let life = program.life;
                     self.at(until, Happening::EndBackAtGateway(gateway, life, session));
                 }
@@ -672,9 +681,9 @@ impl World {
                 }
                 core.snapshot(grants, said_at, now);
             }
-            Input::End(session, reason) => {
+            Input::End(session, through, reason) => {
                 model.over(gateway, session);
-                core.end(session, reason, now);
+                core.end(session, through, reason, now);
             }
             // Whom it ends it reports.
             Input::Stop => core.stop(now),
@@ -838,7 +847,8 @@ impl World {
         }
         for (session, claim) in headers {
             let named = claim.session();
-            let verified = claim.verify(&self.portal.proxy_key(session));
+            let key = self.portal.proxy_key(session, claim.inner_address());
+            let verified = claim.verify(&key);
             if named != session || verified.is_err() {
                 fail(
                     &self.log,
@@ -1459,5 +1469,6 @@ fn ended_at_gateway(reason: EndCode) -> &'static str {
         EndCode::Replaced => "ended at a gateway: replaced",
         EndCode::Disconnected => "ended at a gateway: disconnected",
         EndCode::GatewayStopped => "ended at a gateway: gateway stopped",
+        EndCode::Moved => "ended at a gateway: moved",
     }
 }
