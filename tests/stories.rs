@@ -5,6 +5,8 @@
 
 #[path = "stories/browser.rs"]
 mod browser;
+#[path = "stories/fleet.rs"]
+mod fleet;
 #[path = "stories/leaks.rs"]
 mod leaks;
 #[path = "stories/main_job.rs"]

@@ -3,9 +3,9 @@
 //! Plain messages between tasks of one program; the rules they trigger are in
 //! [`crate::grants`]. The data path answers nothing but what a message has a sender for.
 
-use protocol::SessionId;
 use protocol::agent_api::EndCode;
 use protocol::control::Grant;
+use protocol::{Generation, SessionId};
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
@@ -37,10 +37,12 @@ pub enum Command {
         /// The portal's clock.
         server_time: OffsetDateTime,
     },
-    /// A session ended before its deadline.
+    /// A session ended before its deadline, or went on elsewhere.
     End {
         /// The session.
         session: SessionId,
+        /// Grants up to this one are over.
+        through: Generation,
         /// What the agent is told.
         reason: EndCode,
     },
@@ -56,6 +58,8 @@ pub enum Command {
 pub struct Ended {
     /// The session.
     pub session: SessionId,
+    /// The grant that is over.
+    pub generation: Generation,
     /// Why.
     pub reason: EndCode,
     /// Bytes from the agent, inside the tunnel.

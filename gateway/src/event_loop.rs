@@ -231,7 +231,11 @@ impl DataPath {
                 grants,
                 server_time,
             } => self.core.snapshot(grants, server_time, now),
-            Command::End { session, reason } => self.core.end(session, reason, now),
+            Command::End {
+                session,
+                through,
+                reason,
+            } => self.core.end(session, through, reason, now),
             Command::Shutdown { .. } => {}
         }
     }

@@ -11,6 +11,7 @@ use access::Moment;
 use bytes::Bytes;
 use protocol::agent_api::EndCode;
 use protocol::control::{FEED_SILENCE_LIMIT_S, FeedLine, GatewayHello, Grant};
+use protocol::{Generation, SessionId};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
@@ -155,9 +156,18 @@ impl Feed {
                 server_time_ms,
                 grant,
             } => self.install(grant, date(server_time_ms)?).await,
-            FeedLine::Ended { session, reason } => {
+            FeedLine::Ended {
+                session,
+                through,
+                reason,
+            } => {
                 info!(%session, reason = reason.as_str(), "the portal ends a session");
-                self.send(Command::End { session, reason }).await
+                let end = Command::End {
+                    session,
+                    through,
+                    reason,
+                };
+                self.send(end).await
             }
             FeedLine::Heartbeat { server_time_ms } => {
                 debug!(server_time_ms, "heartbeat");
@@ -171,15 +181,15 @@ impl Feed {
         grant: Box<Grant>,
         server_time: OffsetDateTime,
     ) -> Result<(), FeedError> {
-        let session = grant.session;
+        let (session, generation) = (grant.session, grant.generation);
         match install(&self.commands, grant, server_time).await {
             None => return Err(FeedError::DataPathStopped),
             Some(Ok(())) => {}
             // The portal was told, or told us, when it ended.
-            Some(Err(Refused::Ended | Refused::Past)) => {}
+            Some(Err(Refused::Ended | Refused::Past | Refused::Superseded)) => {}
             Some(Err(why)) => {
                 warn!(%session, %why, "grant refused");
-                report_refused(&self.reports, session);
+                report_refused(&self.reports, session, generation);
             }
         }
         Ok(())
@@ -217,9 +227,10 @@ pub async fn install(
 }
 
 /// Tells the portal that a session it opened is not in.
-pub fn report_refused(reports: &mpsc::Sender<Ended>, session: protocol::SessionId) {
+pub fn report_refused(reports: &mpsc::Sender<Ended>, session: SessionId, generation: Generation) {
     let ended = Ended {
         session,
+        generation,
         reason: EndCode::GatewayStopped,
         bytes_in: 0,
         bytes_out: 0,

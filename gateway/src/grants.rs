@@ -7,8 +7,10 @@
 //! [`Grants::is_admitted`] for every packet in both directions.
 //!
 //! It must never lengthen a session: not by a second grant, not by a clock that is set
-//! back, not by forgetting that a session has ended.
+//! back, not by forgetting that a session has ended. Nor may it let an older grant of a
+//! device take the place of a newer one, in whatever order they arrive.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::Ipv6Addr;
 use std::time::Instant;
@@ -16,7 +18,7 @@ use std::time::Instant;
 use access::{Deadline, Moment, SESSION_LIMIT};
 use protocol::agent_api::{EndCode, GATEWAY_INNER_ADDRESS};
 use protocol::control::Grant;
-use protocol::{Bytes32, DeviceId, SessionId};
+use protocol::{Bytes32, DeviceId, Generation, SessionId};
 use time::OffsetDateTime;
 
 #[cfg(test)]
@@ -47,7 +49,9 @@ pub struct Grants {
     by_mono: BTreeSet<(Instant, SessionId)>,
     /// Every live session, by its deadline on the wall clock.
     by_wall: BTreeSet<(OffsetDateTime, SessionId)>,
-    ended: HashSet<SessionId>,
+    /// What is over, up to which grant. A session that went on elsewhere may come back with a
+    /// newer one.
+    ended: HashMap<SessionId, Generation>,
     /// The same as `ended`, oldest first, with when each may be forgotten.
     forget: VecDeque<(Instant, SessionId)>,
     events: VecDeque<Event>,
@@ -73,10 +77,12 @@ pub enum Event {
         /// Why it will end then.
         reason: EndCode,
     },
-    /// A session is out. It never comes back.
+    /// A session is out. This grant never comes back.
     Ended {
         /// The session.
         session: SessionId,
+        /// The grant that is over.
+        generation: Generation,
         /// Why.
         reason: EndCode,
     },
@@ -88,9 +94,12 @@ pub enum Refused {
     /// Its deadline is over, by the portal's clock or by ours.
     #[error("the grant's deadline is over")]
     Past,
-    /// The session has ended before.
+    /// The session has ended before, or went on with a newer grant elsewhere.
     #[error("the session has ended before")]
     Ended,
+    /// The device has a newer grant.
+    #[error("the device has a newer grant")]
+    Superseded,
     /// The gateway holds as many sessions as it can.
     #[error("the gateway is full")]
     Full,
@@ -113,8 +122,8 @@ impl Grants {
 
     /// Lets a session in, or brings the deadline of a live one nearer; it is never moved
     /// away. A deadline further than [`SESSION_LIMIT`] is cut to it: even a portal gone
-    /// wrong cannot open the door for a day. An older session of the same device is
-    /// replaced.
+    /// wrong cannot open the door for a day. An older grant of the same device is replaced,
+    /// of the same session (it comes back from elsewhere) or of an earlier one.
     ///
     /// # Errors
     /// [`Refused`], and then nobody new can pass. A live session whose new deadline is
@@ -128,16 +137,28 @@ impl Grants {
         self.handle_timeout(now);
         let end = from_unix_ms(grant.deadline_ms).ok_or(Refused::NoDate)?;
         let deadline = Deadline::received(end, server_time, now);
-        if self.ended.contains(&grant.session) {
+        let over = self.ended.get(&grant.session);
+        if over.is_some_and(|through| grant.generation <= *through) {
             return Err(Refused::Ended);
         }
-        if self.live.contains_key(&grant.session) {
-            return self.shorten(&grant, deadline, now);
+        let mut new = Live {
+            grant: cut(grant, server_time),
+            deadline,
+        };
+        if let Some(live) = self.live.get(&new.grant.session) {
+            match new.grant.generation.cmp(&live.grant.generation) {
+                Ordering::Less => return Err(Refused::Superseded),
+                Ordering::Equal => return self.shorten(&new, now),
+                Ordering::Greater if live.grant.device != new.grant.device => {
+                    return Err(Refused::Changed);
+                }
+                Ordering::Greater => new.keep_nearer_end_of(live),
+            }
         }
-        if !now.is_before(&deadline) {
+        if !now.is_before(&new.deadline) {
             return Err(Refused::Past);
         }
-        self.admit(cut(grant, server_time), deadline, now)
+        self.admit(new, now)
     }
 
     /// Replaces everything: whoever is missing from the snapshot is out at once. Returns
@@ -150,7 +171,15 @@ impl Grants {
     ) -> Vec<(SessionId, Refused)> {
         self.handle_timeout(now);
         let listed: HashSet<SessionId> = grants.iter().map(|grant| grant.session).collect();
-        self.end_all(|session| !listed.contains(session), MISSING, now);
+        let missing: Vec<(SessionId, Generation)> = self
+            .live
+            .values()
+            .map(|live| (live.grant.session, live.grant.generation))
+            .filter(|(session, _)| !listed.contains(session))
+            .collect();
+        for (session, through) in missing {
+            self.end(session, through, MISSING, now);
+        }
         let mut refused = Vec::new();
         for grant in grants {
             let session = grant.session;
@@ -161,28 +190,38 @@ impl Grants {
         refused
     }
 
-    /// Ends a session before its deadline. One that is not known yet is remembered: its
-    /// grant may still be on the way.
-    pub fn handle_end(&mut self, session: SessionId, reason: EndCode, now: Moment) {
+    /// Ends the grants of a session up to `through` before their deadline. What is not known
+    /// yet is remembered: the grant may still be on the way. A newer one goes on.
+    pub fn handle_end(
+        &mut self,
+        session: SessionId,
+        through: Generation,
+        reason: EndCode,
+        now: Moment,
+    ) {
         self.handle_timeout(now);
-        if self.live.contains_key(&session) {
-            self.end(session, reason, now);
-        } else {
-            self.remember_ended(session, now);
+        match self.grant(session) {
+            Some(grant) if grant.generation > through => {}
+            Some(_) => self.end(session, through, reason, now),
+            None => self.remember_ended(session, through, now),
         }
     }
 
     /// The gateway stops: everybody is out.
     pub fn handle_stop(&mut self, now: Moment) {
         self.handle_timeout(now);
-        self.end_all(|_| true, EndCode::GatewayStopped, now);
+        let all: Vec<SessionId> = self.live.keys().copied().collect();
+        for session in all {
+            self.end(session, Generation::LAST, EndCode::GatewayStopped, now);
+        }
     }
 
     /// Ends the sessions whose deadline is over on either clock.
     pub fn handle_timeout(&mut self, now: Moment) {
         while let Some(session) = self.overdue(now) {
             let reason = self.grant(session).map(|grant| grant.deadline_reason);
-            self.end(session, reason.unwrap_or(EndCode::TimeLimit), now);
+            let reason = reason.unwrap_or(EndCode::TimeLimit);
+            self.end(session, Generation::LAST, reason, now);
         }
     }
 
@@ -220,9 +259,14 @@ impl Grants {
         self.live.is_empty()
     }
 
-    fn admit(&mut self, grant: Grant, deadline: Deadline, now: Moment) -> Result<(), Refused> {
+    fn admit(&mut self, new: Live, now: Moment) -> Result<(), Refused> {
+        let Live { grant, deadline } = &new;
         let session = grant.session;
         let older = self.by_device.get(&grant.device).copied();
+        let before = older.and_then(|older| Some((older, self.grant(older)?.generation)));
+        if before.is_some_and(|(_, before)| before >= grant.generation) {
+            return Err(Refused::Superseded);
+        }
         let free = |holder: Option<&SessionId>| holder.is_none_or(|held| Some(*held) == older);
         if grant.inner_address == GATEWAY_INNER_ADDRESS
             || !free(self.by_address.get(&grant.inner_address))
@@ -234,8 +278,12 @@ impl Grants {
         if (older.is_none() && self.live.len() >= SESSIONS_LIMIT) || !self.has_room(now) {
             return Err(Refused::Full);
         }
-        if let Some(older) = older {
-            self.end(older, EndCode::Replaced, now);
+        match before {
+            Some((older, before)) if older == session => {
+                self.end(older, before, EndCode::Moved, now);
+            }
+            Some((older, _)) => self.end(older, Generation::LAST, EndCode::Replaced, now),
+            None => {}
         }
         self.by_device.insert(grant.device, session);
         self.by_key.insert(grant.wireguard_public_key, session);
@@ -244,11 +292,15 @@ impl Grants {
         self.by_wall.insert((deadline.wall(), session));
         self.events
             .push_back(Event::Installed(Box::new(grant.clone())));
-        self.live.insert(session, Live { grant, deadline });
+        self.live.insert(session, new);
         Ok(())
     }
 
-    fn shorten(&mut self, update: &Grant, deadline: Deadline, now: Moment) -> Result<(), Refused> {
+    fn shorten(&mut self, update: &Live, now: Moment) -> Result<(), Refused> {
+        let Live {
+            grant: update,
+            deadline,
+        } = update;
         let session = update.session;
         let Some(live) = self.live.get_mut(&session) else {
             return Err(Refused::Ended);
@@ -257,7 +309,7 @@ impl Grants {
             return Err(Refused::Changed);
         }
         let old = live.deadline;
-        live.deadline = old.earlier(deadline);
+        live.deadline = old.earlier(*deadline);
         self.by_mono.remove(&(old.mono(), session));
         self.by_wall.remove(&(old.wall(), session));
         self.by_mono.insert((live.deadline.mono(), session));
@@ -269,7 +321,7 @@ impl Grants {
         }
         let reason = live.grant.deadline_reason;
         if !now.is_before(&live.deadline) {
-            self.end(session, reason, now);
+            self.end(session, Generation::LAST, reason, now);
             return Err(Refused::Past);
         }
         if nearer {
@@ -301,14 +353,8 @@ impl Grants {
         None
     }
 
-    fn end_all(&mut self, which: impl Fn(&SessionId) -> bool, reason: EndCode, now: Moment) {
-        let out: Vec<SessionId> = self.live.keys().copied().filter(|s| which(s)).collect();
-        for session in out {
-            self.end(session, reason, now);
-        }
-    }
-
-    fn end(&mut self, session: SessionId, reason: EndCode, now: Moment) {
+    /// Ends a live session and remembers that its grants up to `through` are over.
+    fn end(&mut self, session: SessionId, through: Generation, reason: EndCode, now: Moment) {
         let Some(Live { grant, deadline }) = self.live.remove(&session) else {
             return;
         };
@@ -317,13 +363,21 @@ impl Grants {
         self.by_address.remove(&grant.inner_address);
         self.by_mono.remove(&(deadline.mono(), session));
         self.by_wall.remove(&(deadline.wall(), session));
-        self.remember_ended(session, now);
-        self.events.push_back(Event::Ended { session, reason });
+        self.remember_ended(session, through, now);
+        self.events.push_back(Event::Ended {
+            session,
+            generation: grant.generation,
+            reason,
+        });
     }
 
-    /// Keeps an ended id at least for as long as any grant of it could still run.
-    fn remember_ended(&mut self, session: SessionId, now: Moment) {
-        if self.has_room(now) && self.ended.insert(session) {
+    /// Keeps an ended id at least for as long as any grant of it could still run: all of them
+    /// have the deadline that the session got when it was opened, or a nearer one.
+    fn remember_ended(&mut self, session: SessionId, through: Generation, now: Moment) {
+        if let Some(known) = self.ended.get_mut(&session) {
+            *known = through.max(*known);
+        } else if self.has_room(now) {
+            self.ended.insert(session, through);
             self.forget.push_back((now.mono + SESSION_LIMIT, session));
         }
     }
@@ -343,7 +397,18 @@ impl Grants {
     }
 }
 
-/// Whether an update speaks of the session that was let in.
+impl Live {
+    /// Keeps the end that the session had here already, if that is nearer.
+    fn keep_nearer_end_of(&mut self, before: &Self) {
+        self.deadline = self.deadline.earlier(before.deadline);
+        if before.grant.deadline_ms < self.grant.deadline_ms {
+            self.grant.deadline_ms = before.grant.deadline_ms;
+            self.grant.deadline_reason = before.grant.deadline_reason;
+        }
+    }
+}
+
+/// Whether an update speaks of the grant that was let in.
 fn same_session(live: &Grant, update: &Grant) -> bool {
     live.device == update.device
         && live.device_certificate_sha256 == update.device_certificate_sha256

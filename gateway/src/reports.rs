@@ -59,6 +59,7 @@ fn push(waiting: &mut VecDeque<Ended>, report: Ended) {
 async fn tell(portal: &Portal, ended: Ended) {
     let session = ended.session;
     let report = SessionEnded {
+        generation: ended.generation,
         reason: ended.reason,
         bytes_in: ended.bytes_in,
         bytes_out: ended.bytes_out,

@@ -40,6 +40,8 @@ CREATE TABLE calendar_days (
 CREATE TABLE gateways (
     name TEXT PRIMARY KEY,
     certificate_sha256 TEXT NOT NULL UNIQUE,
+    next_certificate_sha256 TEXT UNIQUE, -- made by a renewal; takes over when it is first shown
+    hosts TEXT NOT NULL,                -- JSON list: what its certificates name beside itself
     url TEXT NOT NULL,
     wireguard_public_key TEXT,
     endpoints TEXT NOT NULL,            -- JSON list of address:port
@@ -143,9 +145,8 @@ CREATE TABLE devices (
     user_id TEXT NOT NULL REFERENCES users (id),
     name TEXT NOT NULL,
     os TEXT NOT NULL,
-    certificate TEXT NOT NULL,
-    certificate_sha256 TEXT NOT NULL UNIQUE,
     public_key TEXT NOT NULL,
+    grants_given BIGINT NOT NULL,       -- numbers the device's grants, through all its sessions
     approved_ms BIGINT NOT NULL,
     approved_by TEXT NOT NULL,
     seen_ms BIGINT,
@@ -155,11 +156,23 @@ CREATE TABLE devices (
 );
 CREATE INDEX devices_establishment ON devices (establishment_id, revoked_ms);
 
+-- A PC's certificates, all for its one key: a renewed one is used beside the old for a while.
+CREATE TABLE device_certificates (
+    sha256 TEXT PRIMARY KEY,
+    device_id TEXT NOT NULL REFERENCES devices (id),
+    certificate TEXT NOT NULL,          -- DER
+    issued_ms BIGINT NOT NULL,
+    expires_ms BIGINT NOT NULL
+);
+CREATE INDEX device_certificates_device ON device_certificates (device_id, expires_ms);
+
 CREATE TABLE tunnel_sessions (
     id TEXT PRIMARY KEY,
     device_id TEXT NOT NULL REFERENCES devices (id),
     establishment_id TEXT NOT NULL REFERENCES establishments (id),
     gateway TEXT NOT NULL REFERENCES gateways (name),
+    generation BIGINT NOT NULL,         -- which of the device's grants is in force
+    device_certificate_sha256 TEXT NOT NULL,
     wireguard_public_key TEXT NOT NULL UNIQUE,
     inner_address TEXT NOT NULL UNIQUE,
     opened_ms BIGINT NOT NULL,
@@ -174,6 +187,19 @@ CREATE TABLE tunnel_sessions (
 CREATE UNIQUE INDEX tunnel_sessions_one_per_device ON tunnel_sessions (device_id) WHERE ended_ms IS NULL;
 CREATE INDEX tunnel_sessions_feed ON tunnel_sessions (gateway, changed_ms);
 CREATE INDEX tunnel_sessions_live ON tunnel_sessions (gateway, deadline_ms) WHERE ended_ms IS NULL;
+
+-- Grants that a session left behind when it went on through another gateway.
+CREATE TABLE session_moves (
+    wireguard_public_key TEXT PRIMARY KEY,
+    session_id TEXT NOT NULL REFERENCES tunnel_sessions (id),
+    generation BIGINT NOT NULL,
+    gateway TEXT NOT NULL REFERENCES gateways (name),
+    moved_ms BIGINT NOT NULL,
+    bytes_in BIGINT NOT NULL,
+    bytes_out BIGINT NOT NULL
+);
+CREATE INDEX session_moves_gateway ON session_moves (gateway, moved_ms);
+CREATE INDEX session_moves_session ON session_moves (session_id);
 
 CREATE TABLE one_time_codes (
     id TEXT PRIMARY KEY,

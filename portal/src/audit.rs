@@ -71,6 +71,10 @@ pub enum Act {
     StaffSignedOut(StaffId),
     /// A gateway got its certificate.
     GatewayAdded(String),
+    /// A gateway got a new certificate.
+    GatewayRenewed(String),
+    /// A gateway was taken out of use.
+    GatewayRetired(String),
     /// A certificate authority was made.
     AuthorityMade(&'static str),
     /// An establishment was registered.
@@ -89,8 +93,12 @@ pub enum Act {
     EnrolmentRefused(EnrolmentId),
     /// Staff revoked a PC.
     DeviceRevoked(DeviceId),
+    /// A PC got a new certificate for its key.
+    DeviceCertificateRenewed(DeviceId),
     /// A tunnel session was opened.
     SessionOpened(SessionId),
+    /// A tunnel session went on through another gateway.
+    SessionMoved(SessionId, String),
     /// A tunnel session was refused, by code.
     SessionRefused(&'static str),
     /// A tunnel session ended, by code.
@@ -390,6 +398,8 @@ impl Act {
             Self::StaffSignInFailed => ("staff_sign_in_failed", "", String::new()),
             Self::StaffSignedOut(id) => ("staff_signed_out", "staff", id.to_string()),
             Self::GatewayAdded(name) => ("gateway_added", "gateway", name.clone()),
+            Self::GatewayRenewed(name) => ("gateway_renewed", "gateway", name.clone()),
+            Self::GatewayRetired(name) => ("gateway_retired", "gateway", name.clone()),
             Self::AuthorityMade(kind) => ("authority_made", "authority", (*kind).to_owned()),
             Self::EstablishmentAdded(id) => {
                 ("establishment_added", "establishment", id.to_string())
@@ -409,7 +419,13 @@ impl Act {
             Self::DeviceApproved(id) => ("device_approved", "device", id.to_string()),
             Self::EnrolmentRefused(id) => ("enrolment_refused", "enrolment", id.to_string()),
             Self::DeviceRevoked(id) => ("device_revoked", "device", id.to_string()),
+            Self::DeviceCertificateRenewed(id) => {
+                ("device_certificate_renewed", "device", id.to_string())
+            }
             Self::SessionOpened(id) => ("session_opened", "session", id.to_string()),
+            Self::SessionMoved(id, gateway) => {
+                ("session_moved", "session", format!("{id}/{gateway}"))
+            }
             Self::SessionRefused(code) => ("session_refused", "refusal", (*code).to_owned()),
             Self::SessionEnded(id, code) => ("session_ended", "session", format!("{id}/{code}")),
             Self::SessionShortened(id) => ("session_shortened", "session", id.to_string()),

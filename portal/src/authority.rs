@@ -37,8 +37,8 @@ const INTERNAL_DOMAIN: &str = ".renkei.internal";
 /// How long the authorities themselves are valid.
 const AUTHORITY_VALIDITY: Duration = Duration::days(20 * 365);
 /// How long a PC's certificate is valid.
-const DEVICE_VALIDITY: Duration = Duration::days(3 * 365);
-/// How long a gateway's certificate is valid. A new one is made by `portal gateway add`.
+pub const DEVICE_VALIDITY: Duration = Duration::days(3 * 365);
+/// How long a gateway's certificate is valid. A new one is made by `portal gateway renew`.
 const GATEWAY_VALIDITY: Duration = Duration::days(3 * 365);
 /// How long a listener's certificate is valid. It is made anew at each start and each day.
 const LISTENER_VALIDITY: Duration = Duration::days(90);

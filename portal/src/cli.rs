@@ -125,6 +125,29 @@ enum RoleArgument {
 enum GatewayCommand {
     /// Adds a gateway and writes its certificates and key into a folder.
     Add(GatewayAdd),
+    /// Lists the gateways.
+    List {
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Makes a gateway's next certificate and key. What it has stays good until the new ones
+    /// are first used.
+    Renew {
+        /// Its name.
+        name: GatewayName,
+        /// A name or address for the certificate; may be given several times. None: as before.
+        #[arg(long = "host", value_name = "HOST")]
+        hosts: Vec<String>,
+        /// The folder to write; it must be new or empty.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Takes a gateway out of use for good. Its sessions go on through other gateways.
+    Retire {
+        /// Its name.
+        name: GatewayName,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -216,9 +239,7 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Staff(StaffCommand::Add(add)) => staff::add(&prepared()?.app().await?, add).await,
-        Command::Gateway(GatewayCommand::Add(add)) => {
-            gateway::add(&prepared()?.app().await?, &add).await
-        }
+        Command::Gateway(command) => gateway::run(&prepared()?.app().await?, command).await,
         Command::Audit(AuditCommand::Verify) => copies::verify(prepared()?).await,
         Command::Backup { out } => copies::backup(prepared()?, &out).await,
         Command::Restore { from } => copies::restore(prepared()?, &from).await,

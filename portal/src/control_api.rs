@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use access::Closed;
+use access::{Closed, EndReason};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
@@ -19,7 +19,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use protocol::Bytes32;
-use protocol::agent_api::{BODY_LIMIT_BYTES, DEVICE_CERTIFICATE_HEADER, Refusal, RefusalCode};
+use protocol::agent_api::{
+    BODY_LIMIT_BYTES, DEVICE_CERTIFICATE_HEADER, EndCode, Refusal, RefusalCode,
+};
 use rustls_pki_types::CertificateDer;
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
@@ -76,6 +78,12 @@ pub enum Refused {
     /// No such thing, or not for the asker.
     #[error("no such thing")]
     NotFound,
+    /// The session that was to be moved is over.
+    #[error("the session is over: {}", .0.as_str())]
+    SessionOver(EndCode),
+    /// The session went from gateway to gateway too often.
+    #[error("too many moves of one session")]
+    TooManyMoves,
     /// The gateway asks before it has said where it is.
     #[error("the gateway has not registered")]
     GatewayUnknown,
@@ -110,6 +118,8 @@ impl Refused {
             Self::NoDevice => RefusalCode::NoDevice,
             Self::BadRequest(_) => RefusalCode::BadRequest,
             Self::NotFound => RefusalCode::NotFound,
+            Self::SessionOver(_) => RefusalCode::SessionOver,
+            Self::TooManyMoves => RefusalCode::TooManyRequests,
             Self::GatewayUnknown | Self::Store(_) | Self::Certificate(_) => {
                 RefusalCode::Unavailable
             }
@@ -126,6 +136,8 @@ impl Refused {
             Self::NoDevice => "no_device",
             Self::BadRequest(_) => "bad_request",
             Self::NotFound => "not_found",
+            Self::SessionOver(_) => "session_over",
+            Self::TooManyMoves => "too_many_moves",
             Self::GatewayUnknown | Self::Store(_) | Self::Certificate(_) => "unavailable",
         }
     }
@@ -137,6 +149,8 @@ impl Refused {
             Self::NoDevice => StatusCode::UNAUTHORIZED,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::SessionOver(_) => StatusCode::GONE,
+            Self::TooManyMoves => StatusCode::TOO_MANY_REQUESTS,
             Self::GatewayUnknown | Self::Store(_) | Self::Certificate(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -155,6 +169,8 @@ impl Refused {
             Self::NoDevice => "このパソコンは登録されていません。登録コードを使って登録してください。".to_owned(),
             Self::BadRequest(_) => "お使いの連携アプリからの要求を受け付けられませんでした。連携アプリを最新のものに更新してから、もう一度お試しください。".to_owned(),
             Self::NotFound => "該当する情報が見つかりませんでした。基金事務局へお問い合わせください。".to_owned(),
+            Self::TooManyMoves => "通信が何度も途切れたため、この接続を続けられません。「切断」を押してから、もう一度「接続」を押してください。".to_owned(),
+            Self::SessionOver(reason) => EndReason::from(*reason).page_text().to_owned(),
             Self::GatewayUnknown | Self::Store(_) | Self::Certificate(_) => "ただいま基金のシステムをご利用いただけません。数分待ってから、もう一度お試しください。それでもつながらないときは、基金事務局へお電話ください。".to_owned(),
         }
     }
@@ -190,7 +206,12 @@ pub fn router(app: App) -> Router {
         .route("/v1/enrolments/{id}", get(devices::control::enrolment))
         .route("/v1/status", get(tunnel_sessions::control::status))
         .route("/v1/sessions", post(tunnel_sessions::control::open))
+        .route(
+            "/v1/sessions/{id}/move",
+            post(tunnel_sessions::control::move_here),
+        )
         .route("/v1/sessions/{id}/end", post(tunnel_sessions::control::end))
+        .route("/v1/device/certificate", post(devices::control::renew))
         .route(
             "/control/v1/register",
             post(tunnel_sessions::control::register),

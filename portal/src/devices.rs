@@ -7,15 +7,15 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use protocol::agent_api::{EndCode, EnrolmentRequest, matching_code};
-use protocol::{DeviceId, EnrolmentId, SessionId};
-use rustls_pki_types::CertificateDer;
+use protocol::agent_api::{CertificateRenewed, EndCode, EnrolmentRequest, matching_code};
+use protocol::{Bytes32, Der, DeviceId, EnrolmentId, SessionId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::audit::{self, Act, Actor};
-use crate::authority::{DeviceRequest, IssueError, RequestError};
+use crate::authority::{DEVICE_VALIDITY, DeviceRequest, IssueError, RequestError};
+use crate::clock::unix_ms;
 use crate::control_api::Refused;
 use crate::db::{Db, StoreError, Tx};
 use crate::establishments::RegistrationCode;
@@ -29,10 +29,14 @@ pub mod listing;
 pub mod pages;
 pub mod store;
 
+use store::Standing;
+
 /// Longest name of a PC, in characters.
 const DEVICE_NAME_LIMIT: usize = 64;
 /// Longest version and operating system, in characters.
 const VERSION_LIMIT: usize = 100;
+/// A certificate that expires sooner than this is renewed when its PC asks.
+const RENEW_BEFORE: time::Duration = time::Duration::days(90);
 /// Longest reason for a revocation, in characters.
 const REASON_LIMIT: usize = 200;
 
@@ -202,19 +206,84 @@ pub async fn approve(
         return Err(DecideError::NoMember(enrolment));
     }
     let request = DeviceRequest::read(&decided.certificate_request)?;
-    let certificate: CertificateDer<'static> =
-        app.authorities.issue_device(&request, device, now)?;
     let new = store::NewDevice {
         id: device,
         enrolment: &decided,
-        certificate: STANDARD.encode(&certificate),
-        certificate_sha256: fingerprint(&certificate),
         public_key: STANDARD.encode(request.public_key_info()),
         approved_by: actor.name_for_rows(),
     };
     store::add_device(tx, &new, now).await?;
+    issue(tx, app, &request, device, now).await?;
     audit::record(tx, &app.keys, &actor, Act::DeviceApproved(device), now).await?;
     Ok(device)
+}
+
+/// Gives a registered PC a certificate that lasts longer, for the key that it always had. One
+/// that lasts long enough already is given again: a lost answer costs nothing, and asking
+/// often makes no rows.
+pub async fn renew_certificate(
+    app: &App,
+    certificate: &Bytes32,
+    certificate_request: &[u8],
+    now: OffsetDateTime,
+) -> Result<CertificateRenewed, Refused> {
+    let mut tx = app.db.begin().await?;
+    let caller = store::find_by_certificate(&mut tx, certificate)
+        .await?
+        .ok_or(Refused::NoDevice)?;
+    if caller.standing == Standing::OutOfUse || !store::lock(&mut tx, caller.id).await? {
+        return Err(Refused::Revoked);
+    }
+    let request = DeviceRequest::read(certificate_request).map_err(|error| {
+        tracing::info!(%error, "certificate not renewed");
+        Refused::BadRequest("certificate request")
+    })?;
+    if request.public_key_info() != caller.public_key {
+        return Err(Refused::BadRequest("a certificate for another key"));
+    }
+    let newest = store::newest_certificate(&mut tx, caller.id).await?;
+    let soon = unix_ms(now + RENEW_BEFORE);
+    let issued = match newest.filter(|newest| newest.expires_ms > soon) {
+        Some(newest) => newest,
+        None => {
+            let issued = issue(&mut tx, app, &request, caller.id, now)
+                .await
+                .map_err(|error| match error {
+                    DecideError::Store(error) => Refused::Store(error),
+                    _ => Refused::Certificate("cannot be made"),
+                })?;
+            let actor = Actor::Device {
+                device: caller.id,
+                session: None,
+            };
+            let act = Act::DeviceCertificateRenewed(caller.id);
+            audit::record(&mut tx, &app.keys, &actor, act, now).await?;
+            issued
+        }
+    };
+    Db::commit(tx).await?;
+    Ok(CertificateRenewed {
+        certificate: Der(issued.certificate),
+        expires_ms: issued.expires_ms,
+    })
+}
+
+/// Signs a PC's certificate and writes it down.
+async fn issue(
+    tx: &mut Tx,
+    app: &App,
+    request: &DeviceRequest,
+    device: DeviceId,
+    now: OffsetDateTime,
+) -> Result<store::Issued, DecideError> {
+    let certificate = app.authorities.issue_device(request, device, now)?;
+    let issued = store::Issued {
+        certificate: certificate.to_vec(),
+        expires_ms: unix_ms(now + DEVICE_VALIDITY),
+    };
+    let sha256 = fingerprint(&certificate);
+    store::add_certificate(tx, device, &sha256, &issued, now).await?;
+    Ok(issued)
 }
 
 /// Refuses a request.

@@ -2,7 +2,7 @@
 //!
 //! A gateway is known by the certificate that `portal gateway add` made for it: signed by
 //! the service authority, its DNS name the gateway's, its SHA-256 the row's. All three must
-//! fit. A gateway decides nothing; what it may ask is in `control_api`.
+//! fit. `portal gateway renew` makes the next one. A gateway decides nothing; what it may ask is in `control_api`.
 
 use protocol::{Bytes32, GatewayName};
 use rustls::client::verify_server_name;
@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::audit::{self, Act, Actor};
 use crate::authority::{Identity, IssueError};
 use crate::db::{Db, StoreError};
+use crate::tunnel_sessions;
 
 pub mod store;
 
@@ -47,6 +48,20 @@ pub enum AddError {
     Store(#[from] StoreError),
 }
 
+/// A gateway cannot be renewed or retired.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// There is none with this name, or it was retired before.
+    #[error("no gateway {0} is in use")]
+    NotInUse(GatewayName),
+    /// The certificate cannot be made.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// The database did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Adds a gateway and makes its identity. `hosts` stand in its certificate beside its name.
 pub async fn add(
     app: &App,
@@ -60,19 +75,73 @@ pub async fn add(
     }
     let identity = app.authorities.issue_gateway(name, hosts, now)?;
     let mut tx = app.db.begin().await?;
-    store::add(&mut tx, name, &fingerprint(&identity.certificate), url, now)
-        .await
-        .map_err(|error| {
-            if error.is_unique_violation() {
-                AddError::NameTaken(name.clone())
-            } else {
-                error.into()
-            }
-        })?;
+    store::add(
+        &mut tx,
+        name,
+        &fingerprint(&identity.certificate),
+        url,
+        hosts,
+        now,
+    )
+    .await
+    .map_err(|error| {
+        if error.is_unique_violation() {
+            AddError::NameTaken(name.clone())
+        } else {
+            error.into()
+        }
+    })?;
     let act = Act::GatewayAdded(name.to_string());
     audit::record(&mut tx, &app.keys, &Actor::CommandLine, act, now).await?;
     Db::commit(tx).await?;
     Ok(identity)
+}
+
+/// Makes the next identity of a gateway in use. The one it has stays good until the new one is
+/// first shown. Without `hosts` the certificate names the same as before.
+pub async fn renew(
+    app: &App,
+    name: &GatewayName,
+    hosts: &[String],
+    now: OffsetDateTime,
+) -> Result<Identity, ChangeError> {
+    let mut tx = app.db.begin().await?;
+    let known = store::lock_hosts(&mut tx, name)
+        .await?
+        .ok_or_else(|| ChangeError::NotInUse(name.clone()))?;
+    let hosts = if hosts.is_empty() { &known } else { hosts };
+    let identity = app.authorities.issue_gateway(name, hosts, now)?;
+    let next = fingerprint(&identity.certificate);
+    store::set_next_certificate(&mut tx, name, &next, hosts).await?;
+    let act = Act::GatewayRenewed(name.to_string());
+    audit::record(&mut tx, &app.keys, &Actor::CommandLine, act, now).await?;
+    Db::commit(tx).await?;
+    Ok(identity)
+}
+
+/// Takes a gateway out of use for good: it is answered nothing more, its feed ends, and the
+/// members' pages take no connection from it. Its sessions go on through other gateways.
+/// Returns how many there are.
+pub async fn retire(
+    app: &App,
+    name: &GatewayName,
+    now: OffsetDateTime,
+) -> Result<u64, ChangeError> {
+    let mut tx = app.db.begin().await?;
+    if !store::retire(&mut tx, name, now).await? {
+        return Err(ChangeError::NotInUse(name.clone()));
+    }
+    let sessions = tunnel_sessions::store::touch_of_gateway(&mut tx, name, now).await?;
+    let act = Act::GatewayRetired(name.to_string());
+    audit::record(&mut tx, &app.keys, &Actor::CommandLine, act, now).await?;
+    Db::commit(tx).await?;
+    app.signals.sessions_changed();
+    Ok(sessions)
+}
+
+/// All gateways, those in use first.
+pub async fn list(app: &App) -> Result<Vec<store::Listed>, StoreError> {
+    store::list(&app.db, app.clock.now()).await
 }
 
 /// Finds the gateway that a certificate belongs to, if it may still ask. TLS has checked
@@ -110,3 +179,6 @@ pub fn is_base_url(url: &str) -> bool {
             .strip_prefix("https://")
             .is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
 }
+
+#[cfg(test)]
+mod tests;

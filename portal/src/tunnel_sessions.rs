@@ -1,8 +1,9 @@
 //! Tunnel sessions: letting a device in, for 90 minutes at most, and out again.
 //!
 //! The portal decides and writes down; gateways enforce what the feed tells them. A device
-//! has at most one session. The deadline is computed once, here, and only ever comes nearer.
-//! Keys of a session are derived from the master key and the session's id, so that the
+//! has at most one session, on one gateway at a time. The deadline is computed once, here,
+//! and only ever comes nearer: also when the session goes on through another gateway
+//! ([`moves`]). Keys are derived from the master key and what is one grant's own, so that the
 //! database holds none and any portal can tell any gateway again.
 
 use std::net::Ipv6Addr;
@@ -23,6 +24,7 @@ use crate::control_api::Refused;
 use crate::db::{Db, StoreError};
 use crate::devices;
 use crate::devices::store::{Caller, Standing};
+use crate::gateways::store::Reach;
 use crate::gateways::{self, Gateway};
 use crate::keys::{MasterKey, Purpose, random_bytes};
 use crate::one_time_codes;
@@ -30,6 +32,7 @@ use crate::one_time_codes;
 pub mod control;
 pub mod feed;
 pub mod live;
+pub mod moves;
 pub mod store;
 
 /// The network of the inner addresses: `fd72:656e:6b65:6900::/64`.
@@ -68,16 +71,26 @@ pub async fn open(
             app.signals.sessions_changed();
             app.signals.mail_queued();
         }
-        Err(Refused::Store(_)) => {}
-        Err(refused) => {
-            let mut tx = app.db.begin().await?;
-            let actor = actor(caller.id, None);
-            let act = Act::SessionRefused(refused.word());
-            audit::record(&mut tx, &app.keys, &actor, act, now).await?;
-            Db::commit(tx).await?;
-        }
+        Err(refused) => note_refusal(app, caller.id, None, refused, now).await?,
     }
     opened
+}
+
+/// Writes down that a known device was refused, unless the database itself was the reason.
+async fn note_refusal(
+    app: &App,
+    device: DeviceId,
+    session: Option<SessionId>,
+    refused: &Refused,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    if matches!(refused, Refused::Store(_)) {
+        return Ok(());
+    }
+    let mut tx = app.db.begin().await?;
+    let act = Act::SessionRefused(refused.word());
+    audit::record(&mut tx, &app.keys, &actor(device, session), act, now).await?;
+    Db::commit(tx).await
 }
 
 async fn open_for(
@@ -91,13 +104,15 @@ async fn open_for(
     if caller.standing == Standing::OutOfUse {
         return Err(Refused::Revoked);
     }
-    check_signature(caller, request)?;
+    let message = session_message(&caller.id, &request.wireguard_public_key);
+    check_signature(caller, request, &message)?;
+    let gateways = gateways::store::urls(&app.db).await?;
 
     // The order of locks is device, calendar, sessions, audit log: everywhere.
     let mut tx = app.db.begin().await?;
-    if !devices::store::lock(&mut tx, caller.id, now).await? {
-        return Err(Refused::Revoked);
-    }
+    let generation = devices::store::lock_for_grant(&mut tx, caller.id, now)
+        .await?
+        .ok_or(Refused::Revoked)?;
     calendar::store::lock(&mut tx).await?;
     let entries = calendar::store::entries(&mut tx).await?;
     let calendar = entries.calendar(app.config.rehearsal);
@@ -111,6 +126,8 @@ async fn open_for(
     let replaced = store::end_of_device(&mut tx, caller.id, EndCode::Replaced, now).await?;
     let session = store::Session {
         id: SessionId::from_uuid(Uuid::now_v7()),
+        gateway: gateway.name.clone(),
+        generation,
         device: caller.id,
         device_certificate_sha256: *certificate,
         wireguard_public_key: request.wireguard_public_key,
@@ -119,7 +136,7 @@ async fn open_for(
         deadline_reason: reason.into(),
         ended: None,
     };
-    match store::add(&mut tx, &session, caller.establishment, &gateway.name, now).await {
+    match store::add(&mut tx, &session, caller.establishment, now).await {
         Ok(()) => {}
         // Two requests with one key at the same moment.
         Err(error) if error.is_unique_violation() => {
@@ -138,23 +155,37 @@ async fn open_for(
     audit::record(&mut tx, &app.keys, &actor, act, now).await?;
     Db::commit(tx).await?;
 
+    let mut opened = granted(app, &session, reach, gateways, now);
+    opened.agent.code_mailed_to = code_mailed_to.map(|address| address.to_string());
+    Ok(opened)
+}
+
+/// Both halves of what was granted.
+fn granted(
+    app: &App,
+    session: &store::Session,
+    reach: Reach,
+    gateways: Vec<String>,
+    now: OffsetDateTime,
+) -> SessionOpened {
     let grant = session.grant(&app.keys);
-    Ok(SessionOpened {
+    SessionOpened {
         agent: AgentGrant {
             session: session.id,
             gateway_public_key: reach.wireguard_public_key,
             preshared_key: grant.preshared_key,
             inner_address: session.inner_address,
             endpoints: reach.endpoints,
-            gateway_certificate_name: gateway.name.certificate_name(),
+            gateway_certificate_name: session.gateway.certificate_name(),
             deadline_ms: session.deadline_ms,
             deadline_reason: session.deadline_reason,
             server_time_ms: unix_ms(now),
             portal_url: app.config.member.url.clone(),
-            code_mailed_to: code_mailed_to.map(|address| address.to_string()),
+            code_mailed_to: None,
+            gateways,
         },
         grant,
-    })
+    }
 }
 
 /// Ends a session at its device's wish. A session of another device does not exist for it.
@@ -168,7 +199,7 @@ pub async fn disconnect(
     let caller = devices::store::find_by_certificate(&mut tx, certificate)
         .await?
         .ok_or(Refused::NoDevice)?;
-    let owner = store::device_of(&mut tx, session, None).await?;
+    let owner = store::device_of(&mut tx, session).await?;
     if owner != Some(caller.id) {
         return Err(Refused::NotFound);
     }
@@ -182,8 +213,9 @@ pub async fn disconnect(
     Ok(())
 }
 
-/// Takes down what a gateway reports of one of its sessions. What the portal ended itself
-/// keeps its reason; only the byte counts are added.
+/// Takes down what a gateway reports of one of its grants. What the portal ended itself keeps
+/// its reason; only the byte counts are added. A gateway that stops, or that the session left,
+/// ends nothing: the device may go on through another one until the deadline.
 pub async fn take_report(
     app: &App,
     gateway: &Gateway,
@@ -192,14 +224,28 @@ pub async fn take_report(
     now: OffsetDateTime,
 ) -> Result<(), Refused> {
     let mut tx = app.db.begin().await?;
-    let device = store::device_of(&mut tx, session, Some(&gateway.name))
+    let current = store::find(&mut tx, session)
         .await?
-        .ok_or(Refused::NotFound)?;
-    let ended = store::end(&mut tx, session, report.reason, now).await?;
-    store::note_bytes(&mut tx, session, report).await?;
-    if let Some(reason) = ended {
-        let act = Act::SessionEnded(session, reason.as_str());
-        audit::record(&mut tx, &app.keys, &actor(device, Some(session)), act, now).await?;
+        .filter(|found| found.gateway == gateway.name && found.generation == report.generation);
+    match current {
+        Some(current) => {
+            let ended = match report.reason {
+                EndCode::GatewayStopped | EndCode::Moved => None,
+                EndCode::TimeLimit
+                | EndCode::ClosingTime
+                | EndCode::Revoked
+                | EndCode::Replaced
+                | EndCode::Disconnected => store::end(&mut tx, session, report.reason, now).await?,
+            };
+            store::note_bytes(&mut tx, session, report).await?;
+            if let Some(reason) = ended {
+                let act = Act::SessionEnded(session, reason.as_str());
+                let actor = actor(current.device, Some(session));
+                audit::record(&mut tx, &app.keys, &actor, act, now).await?;
+            }
+        }
+        None if store::note_bytes_of_move(&mut tx, session, &gateway.name, report).await? => {}
+        None => return Err(Refused::NotFound),
     }
     Db::commit(tx).await?;
     app.signals.sessions_changed();
@@ -219,18 +265,32 @@ pub async fn sweep(app: &App, now: OffsetDateTime) -> Result<usize, StoreError> 
     Ok(ended.len())
 }
 
-/// The pre-shared key of a session.
-pub fn preshared_key(keys: &MasterKey, session: SessionId) -> Bytes32 {
-    keys.derive_wire(Purpose::TunnelPresharedKey, session.as_uuid().as_bytes())
+/// The pre-shared key of one grant of a session: the grant that has this inner address.
+pub fn preshared_key(keys: &MasterKey, session: SessionId, inner_address: Ipv6Addr) -> Bytes32 {
+    let context = grant_context(session, inner_address);
+    keys.derive_wire(Purpose::TunnelPresharedKey, &context)
 }
 
-/// The key that authenticates the PROXY headers of a session.
-pub fn proxy_key(keys: &MasterKey, session: SessionId) -> Bytes32 {
-    keys.derive_wire(Purpose::ProxyHeader, session.as_uuid().as_bytes())
+/// The key that authenticates the PROXY headers of one grant of a session.
+pub fn proxy_key(keys: &MasterKey, session: SessionId, inner_address: Ipv6Addr) -> Bytes32 {
+    let context = grant_context(session, inner_address);
+    keys.derive_wire(Purpose::ProxyHeader, &context)
 }
 
-/// Checks that the device's own key asks for this WireGuard key.
-fn check_signature(caller: &Caller, request: &SessionRequest) -> Result<(), Refused> {
+/// No two grants have the same inner address.
+fn grant_context(session: SessionId, inner_address: Ipv6Addr) -> [u8; 32] {
+    let mut context = [0; 32];
+    context[..16].copy_from_slice(session.as_uuid().as_bytes());
+    context[16..].copy_from_slice(&inner_address.octets());
+    context
+}
+
+/// Checks that the device's own key asks for this WireGuard key, by `message`.
+fn check_signature(
+    caller: &Caller,
+    request: &SessionRequest,
+    message: &[u8],
+) -> Result<(), Refused> {
     if request.wireguard_public_key.0 == [0; 32] {
         return Err(Refused::BadRequest("no WireGuard key"));
     }
@@ -241,10 +301,7 @@ fn check_signature(caller: &Caller, request: &SessionRequest) -> Result<(), Refu
         .map(|start| &info[start..])
         .ok_or(Refused::Certificate("stored public key too short"))?;
     UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point)
-        .verify(
-            &session_message(&caller.id, &request.wireguard_public_key),
-            &request.signature.0,
-        )
+        .verify(message, &request.signature.0)
         .map_err(|_| Refused::BadRequest("the signature does not fit"))
 }
 
@@ -280,8 +337,8 @@ pub async fn opening(app: &App, now: OffsetDateTime) -> Result<access::Opening, 
     Ok(entries.calendar(app.config.rehearsal).opening(now))
 }
 
-/// Says whether a device may ask anything at all.
-pub async fn check_standing(app: &App, certificate: &Bytes32) -> Result<(), Refused> {
+/// Says whether a device may ask anything at all, and who it is.
+pub async fn check_standing(app: &App, certificate: &Bytes32) -> Result<Caller, Refused> {
     let mut connection = app
         .db
         .pool()
@@ -289,8 +346,9 @@ pub async fn check_standing(app: &App, certificate: &Bytes32) -> Result<(), Refu
         .await
         .map_err(StoreError::doing("find device"))?;
     let caller = devices::store::find_by_certificate(&mut connection, certificate).await?;
-    match caller.ok_or(Refused::NoDevice)?.standing {
-        Standing::InUse => Ok(()),
+    let caller = caller.ok_or(Refused::NoDevice)?;
+    match caller.standing {
+        Standing::InUse => Ok(caller),
         Standing::OutOfUse => Err(Refused::Revoked),
     }
 }

@@ -408,7 +408,7 @@ impl Agent {
 }
 
 /// `1234-5678` anywhere in a text.
-fn matching_code_in(text: &str) -> Option<String> {
+pub fn matching_code_in(text: &str) -> Option<String> {
     text.split(|c: char| !c.is_ascii_digit() && c != '-')
         .find(|word| {
             word.len() == 9

@@ -9,6 +9,10 @@ use serde_json::Value;
 use crate::mailbox::Mailbox;
 use crate::process::{Process, free_port, output, wait_for};
 
+mod fleet;
+
+pub use fleet::{ControlLine, FurtherGateway};
+
 /// How long a program may take to say where it listens, in seconds.
 const START_PATIENCE_S: u64 = 60;
 
@@ -298,6 +302,11 @@ impl Stage {
 
     /// Makes the configuration of one more PC, called `name`.
     pub fn agent(&self, name: &str) -> Result<Agent> {
+        self.agent_at(name, &self.gateway_url())
+    }
+
+    /// Makes the configuration of one more PC that enrols at `gateway_url`.
+    pub fn agent_at(&self, name: &str, gateway_url: &str) -> Result<Agent> {
         let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder)?;
         let config = folder.join("agent.toml");
@@ -307,7 +316,7 @@ impl Stage {
                 "# Test data. One PC of the establishment.\ndata_dir = {:?}\ngateway_url = {:?}\ngateway_ca_file = {:?}\n\
                  browser_args = [\"--no-sandbox\"]\n",
                 folder.join("data"),
-                self.gateway_url(),
+                gateway_url,
                 self.ca_file(),
             ),
         )?;
@@ -317,7 +326,7 @@ impl Stage {
             name: name.to_owned(),
             logs: self.folder.join("logs"),
             log: self.options.log.clone(),
-            gateway_url: self.gateway_url(),
+            gateway_url: gateway_url.to_owned(),
             clock: None,
             running: None,
         })

@@ -149,6 +149,19 @@ impl Agent {
         self.route.borrow().clone()
     }
 
+    /// The way to the portal; while a session is without one, waits for it, at most `patience`.
+    pub async fn route_soon(&self, patience: Duration) -> Option<Route> {
+        let (mut route, mut view) = (self.route.clone(), self.view.clone());
+        let coming = async {
+            tokio::select! {
+                found = route.wait_for(Option::is_some) => found.ok().and_then(|found| found.clone()),
+                // An error is the agent's end.
+                _ = view.wait_for(|view| view.state.session().is_none()) => None,
+            }
+        };
+        tokio::time::timeout(patience, coming).await.ok().flatten()
+    }
+
     /// The gateway that the enrolment form suggests.
     pub fn suggested_gateway(&self) -> Option<&GatewayUrl> {
         self.suggested_gateway.as_ref()

@@ -55,6 +55,11 @@ impl DeviceKey {
         Zeroizing::new(self.0.serialize_der())
     }
 
+    /// The same key once more, for a job that outlives the enrolment's own.
+    pub fn copy(&self) -> Result<Self, KeyError> {
+        Self::from_pkcs8(&self.to_pkcs8())
+    }
+
     /// What the clerk reads out to staff.
     pub fn matching_code(&self) -> String {
         matching_code(&self.0.subject_public_key_info())

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use access::EndReason;
-use protocol::agent_api::{EnrolmentState, RefusalCode, ServiceStatus};
+use protocol::agent_api::{CertificateRenewed, EnrolmentState, RefusalCode, ServiceStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -18,6 +18,7 @@ use crate::agent::{Command, Route};
 use crate::clock::{Clock, from_unix_ms};
 use crate::dial::Dialer;
 use crate::enrolment::{self, Application, Approval, EnrolError};
+use crate::gateway_client::order::Known;
 use crate::gateway_client::trust::Roots;
 use crate::gateway_client::{ApiError, GatewayClient};
 use crate::link::paths::Outlook;
@@ -27,8 +28,11 @@ use crate::session_state::{Refused, Service, SessionState, State};
 use crate::status::{Approved, Pc, View};
 use crate::store::{Enrolment, Progress, Store, damaged_text};
 
+mod failover;
+mod renewal;
 mod session;
 
+use renewal::Renewal;
 use session::{Active, Granted};
 
 /// The slow tick.
@@ -84,6 +88,9 @@ pub struct EventLoop {
     polls: u64,
     active: Option<Active>,
     jobs: JoinSet<Outcome>,
+    /// What is written down of the gateways.
+    saved_gateways: Known,
+    renewal: Renewal,
     /// Counts the wishes for a session; an answer to an earlier one is stale.
     attempt: u64,
     busy: Busy,
@@ -106,6 +113,8 @@ struct Busy {
     polling: bool,
     asking_service: bool,
     linking: bool,
+    seeking: bool,
+    renewing: bool,
     /// Who waits for the answer to the enrolment.
     applicant: Option<oneshot::Sender<Result<(), String>>>,
 }
@@ -119,10 +128,15 @@ enum Outcome {
         attempt: u64,
         result: Box<Result<Granted, ApiError>>,
     },
+    Moved {
+        attempt: u64,
+        result: Box<Result<Granted, ApiError>>,
+    },
     Linked {
         attempt: u64,
         result: Result<Link, LinkError>,
     },
+    Renewed(Result<CertificateRenewed, ApiError>),
     SessionEnded,
 }
 
@@ -160,6 +174,8 @@ impl EventLoop {
             polls: 0,
             active: None,
             jobs: JoinSet::new(),
+            saved_gateways: Known::default(),
+            renewal: Renewal::default(),
             attempt: 0,
             busy: Busy::default(),
             next_enrolment_poll: now,
@@ -258,6 +274,8 @@ impl EventLoop {
                 self.handle_service(result);
             }
             Outcome::Granted { attempt, result } => self.handle_granted(attempt, *result),
+            Outcome::Moved { attempt, result } => self.handle_moved(attempt, *result),
+            Outcome::Renewed(result) => self.handle_renewed(result),
             Outcome::Linked { attempt, result } => self.handle_linked(attempt, result),
             Outcome::SessionEnded => {}
         }
@@ -270,6 +288,8 @@ impl EventLoop {
         self.busy.polling = false;
         self.busy.asking_service = false;
         self.busy.linking = false;
+        self.busy.seeking = false;
+        self.busy.renewing = false;
         self.answer_applicant(Err(sentence.clone()));
         self.state.handle_enrolment_failed(sentence.clone());
         self.state.handle_connect_failed(sentence);
@@ -340,6 +360,7 @@ impl EventLoop {
                 | RefusalCode::TooManyDevices
                 | RefusalCode::TooManyRequests
                 | RefusalCode::BadRequest
+                | RefusalCode::SessionOver
                 | RefusalCode::Unavailable => {
                     self.state.handle_still_pending(Some(refusal.sentence));
                 }
@@ -365,12 +386,16 @@ impl EventLoop {
 
     fn handle_service(&mut self, result: Result<ServiceStatus, ApiError>) {
         match result {
-            Ok(status) => self.state.handle_service(Service {
-                open: status.open,
-                sentence: status.sentence,
-                next_opening: status.next_opening_ms.and_then(from_unix_ms),
-                rehearsal: status.rehearsal,
-            }),
+            Ok(status) => {
+                self.learn_gateways(&status.gateways);
+                self.note_expiry(&status);
+                self.state.handle_service(Service {
+                    open: status.open,
+                    sentence: status.sentence,
+                    next_opening: status.next_opening_ms.and_then(from_unix_ms),
+                    rehearsal: status.rehearsal,
+                });
+            }
             Err(ApiError::Refused(refusal)) => match refusal.code {
                 RefusalCode::Revoked | RefusalCode::NoDevice => {
                     self.state.handle_ended(EndReason::Revoked);
@@ -382,6 +407,7 @@ impl EventLoop {
                 | RefusalCode::TooManyRequests
                 | RefusalCode::BadRequest
                 | RefusalCode::NotFound
+                | RefusalCode::SessionOver
                 | RefusalCode::Unavailable => {
                     self.state.handle_service_unknown(refusal.sentence);
                 }
@@ -396,6 +422,7 @@ impl EventLoop {
     fn handle_tick(&mut self) {
         let now = self.clock.now();
         self.watch_link(now.mono);
+        self.keep_gateways();
         let floor = self.clock.floor();
         if self
             .store
@@ -420,8 +447,12 @@ impl EventLoop {
             State::Refused { what, .. } if *what == Refused::Session && self.watches_service => {
                 self.ask_service(now);
             }
-            State::Linking(_) => self.make_link(),
+            State::Linking(_) => {
+                self.seek_gateway(now);
+                self.make_link();
+            }
             State::Reconnecting(_) => {
+                self.seek_gateway(now);
                 self.make_link();
                 // The portal may know why nothing comes through any more.
                 self.ask_service(now);
@@ -436,6 +467,7 @@ impl EventLoop {
         }
         if self.state.state().session().is_none() {
             self.leave_session();
+            self.renew_certificate(now);
         }
         self.show();
     }
@@ -501,7 +533,16 @@ impl EventLoop {
             })
         });
         match opened {
-            Ok(fund) => self.fund = Some(fund),
+            Ok(fund) => {
+                // Until others are known, the one that the PC was enrolled at is the nearest.
+                let known = enrolment.known_gateways().unwrap_or_else(|| Known {
+                    listed: Vec::new(),
+                    last_good: Some(enrolment.record.gateway.clone()),
+                });
+                self.saved_gateways = known.clone();
+                fund.client.recall_gateways(known);
+                self.fund = Some(fund);
+            }
             Err(error) => {
                 tracing::error!(%error, "the stored approval cannot be used");
                 self.state.handle_service_unknown(error.page_text());

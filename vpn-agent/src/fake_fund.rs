@@ -11,9 +11,9 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use protocol::agent_api::{
-    AgentGrant, EndCode, Enrolled, EnrolmentOpened, EnrolmentRequest, EnrolmentState,
-    GATEWAY_INNER_ADDRESS, GATEWAY_INNER_PORT, Refusal, RefusalCode, ServiceStatus, SessionRequest,
-    TUNNEL_ALPN, session_message,
+    AgentGrant, CertificateRenewed, CertificateRequest, EndCode, Enrolled, EnrolmentOpened,
+    EnrolmentRequest, EnrolmentState, GATEWAY_INNER_ADDRESS, GATEWAY_INNER_PORT, Refusal,
+    RefusalCode, ServiceStatus, SessionRequest, TUNNEL_ALPN, move_message, session_message,
 };
 use protocol::{Bytes32, Der, DeviceId, EnrolmentId, SessionId};
 use rcgen::{
@@ -59,6 +59,14 @@ pub struct Decisions {
     pub session_length: Option<Duration>,
     pub ended: Vec<SessionId>,
     pub sessions_granted: usize,
+    /// How often a session was taken over.
+    pub moves: usize,
+    pub refuse_moves: Option<Refusal>,
+    /// What the status says of the gateways and of the PC's certificate.
+    pub listed_gateways: Vec<String>,
+    pub certificate_expires_ms: Option<i64>,
+    pub renewals: usize,
+    deadline_ms: i64,
     /// What `GET /v1/tunnel` leads to.
     pub fallback: Fallback,
     /// How many TLS connections have carried the tunnel.
@@ -310,14 +318,33 @@ impl Api {
             return no(refusal(RefusalCode::NoDevice, "登録されていません。"));
         };
         if path == "/v1/status" {
+            let decisions = self.decisions.lock().unwrap();
             let status = ServiceStatus {
                 server_time_ms,
                 open: true,
                 sentence: None,
                 next_opening_ms: None,
                 rehearsal: true,
+                gateways: decisions.listed_gateways.clone(),
+                certificate_expires_ms: decisions.certificate_expires_ms,
             };
             return (StatusCode::OK, json(&status));
+        }
+        if path == "/v1/device/certificate" {
+            let asked: CertificateRequest = serde_json::from_slice(body).unwrap();
+            return (StatusCode::OK, json(&self.renew(asked, server_time_ms)));
+        }
+        if let Some(id) = path
+            .strip_prefix("/v1/sessions/")
+            .and_then(|rest| rest.strip_suffix("/move"))
+        {
+            if let Some(refusal) = self.decisions.lock().unwrap().refuse_moves.clone() {
+                return no(refusal);
+            }
+            let request: SessionRequest = serde_json::from_slice(body).unwrap();
+            let moved = Some(id.parse().unwrap());
+            let grant = self.grant(&request, &certificate, server_time_ms, moved);
+            return (StatusCode::OK, json(&grant));
         }
         if let Some(id) = path
             .strip_prefix("/v1/sessions/")
@@ -338,7 +365,7 @@ impl Api {
         let request: SessionRequest = serde_json::from_slice(body).unwrap();
         (
             StatusCode::OK,
-            json(&self.grant(&request, &certificate, server_time_ms)),
+            json(&self.grant(&request, &certificate, server_time_ms, None)),
         )
     }
 
@@ -402,14 +429,28 @@ impl Api {
         request: &SessionRequest,
         certificate: &[u8],
         server_time_ms: i64,
+        moved: Option<SessionId>,
     ) -> AgentGrant {
         let mut decisions = self.decisions.lock().unwrap();
-        let message = session_message(&device_id(), &request.wireguard_public_key);
+        let key = &request.wireguard_public_key;
+        let message = match &moved {
+            Some(session) => move_message(&device_id(), session, key),
+            None => session_message(&device_id(), key),
+        };
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &decisions.device_public_key)
             .verify(&message, &request.signature.0)
             .expect("the request is signed by the device");
-        decisions.sessions_granted += 1;
-        let session = SessionId::from_uuid(Uuid::new_v4());
+        let session = moved.unwrap_or_else(|| SessionId::from_uuid(Uuid::new_v4()));
+        match moved {
+            Some(_) => {
+                decisions.moves += 1;
+                let peer = PeerId(session.as_uuid().as_u128());
+                let _ = self
+                    .tunnels
+                    .send(TunnelCommand::Remove(peer, EndCode::Moved));
+            }
+            None => decisions.sessions_granted += 1,
+        }
         let preshared_key = Bytes32(random_bytes().unwrap());
         let inner_address = "fd72:656e:6b65:6900::5".parse().unwrap();
         let hash = digest(&SHA256, certificate).as_ref().try_into().unwrap();
@@ -422,6 +463,9 @@ impl Api {
         let id = PeerId(session.as_uuid().as_u128());
         self.tunnels.send(TunnelCommand::Add(id, peer)).unwrap();
         let length = decisions.session_length.unwrap_or(access::SESSION_LIMIT);
+        if moved.is_none() {
+            decisions.deadline_ms = server_time_ms + i64::try_from(length.as_millis()).unwrap();
+        }
         AgentGrant {
             session,
             gateway_public_key: Bytes32(*self.gateway_key.as_bytes()),
@@ -429,11 +473,31 @@ impl Api {
             inner_address,
             endpoints: [&decisions.other_endpoints[..], &[self.udp]].concat(),
             gateway_certificate_name: GATEWAY_NAME.into(),
-            deadline_ms: server_time_ms + i64::try_from(length.as_millis()).unwrap(),
+            deadline_ms: decisions.deadline_ms,
             deadline_reason: EndCode::TimeLimit,
             server_time_ms,
             portal_url: PORTAL.into(),
             code_mailed_to: Some("t***@example.jp".into()),
+            gateways: decisions.listed_gateways.clone(),
+        }
+    }
+
+    fn renew(&self, asked: CertificateRequest, server_time_ms: i64) -> CertificateRenewed {
+        let mut decisions = self.decisions.lock().unwrap();
+        let request =
+            CertificateSigningRequestParams::from_der(&asked.certificate_request.0.into()).unwrap();
+        assert_eq!(
+            request.public_key.der_bytes(),
+            decisions.device_public_key,
+            "the key never changes"
+        );
+        decisions.renewals += 1;
+        let expires_ms = server_time_ms + 1000 * 24 * 60 * 60 * 1000;
+        decisions.certificate_expires_ms = Some(expires_ms);
+        let certificate = request.signed_by(&self.device).unwrap();
+        CertificateRenewed {
+            certificate: Der(certificate.der().to_vec()),
+            expires_ms,
         }
     }
 }

@@ -1,18 +1,17 @@
 //! Speaks the agent API (`/v1/…`) with the gateways, over TLS 1.3.
 //!
 //! Keeps warm connections ([`http`]), so that 接続 costs one round trip. Asks the gateways in
-//! order, the one that answered last first; each straight or through a proxy, as
+//! the order that [`order`] keeps; each straight or through a proxy, as
 //! [`crate::dial`] finds out.
 //!
 //! Whose certificate is believed, and at what time, is decided in [`trust`].
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::{Method, StatusCode};
 use protocol::agent_api::{
-    AgentGrant, EnrolmentOpened, EnrolmentRequest, EnrolmentState, Refusal, RefusalCode,
-    ServiceStatus, SessionRequest,
+    AgentGrant, CertificateRenewed, CertificateRequest, EnrolmentOpened, EnrolmentRequest,
+    EnrolmentState, Refusal, RefusalCode, ServiceStatus, SessionRequest,
 };
 use protocol::{EnrolmentId, SessionId};
 use rustls::sign::CertifiedKey;
@@ -23,22 +22,20 @@ use crate::dial::Dialer;
 use crate::urls::GatewayUrl;
 
 mod error;
+mod failover;
 mod http;
+pub mod order;
 pub mod trust;
 
 pub use error::ApiError;
 use http::{Http, Request};
+use order::{Known, Order};
 use trust::{Dates, Roots};
-
-/// Most gateways that are tried for one request.
-const MAX_GATEWAYS: usize = 16;
 
 /// The gateways of one fund, spoken to as one PC.
 #[derive(Debug)]
 pub struct GatewayClient {
-    gateways: Vec<GatewayUrl>,
-    /// Index of the one that answered last.
-    preferred: AtomicUsize,
+    order: Mutex<Order>,
     strict: Http,
     /// Only with a device certificate: learns the time when the PC's clock is wrong.
     lenient: Option<Http>,
@@ -77,13 +74,12 @@ impl GatewayClient {
     }
 
     fn new(
-        mut gateways: Vec<GatewayUrl>,
+        gateways: Vec<GatewayUrl>,
         roots: Roots,
         identity: Option<Arc<CertifiedKey>>,
         clock: Arc<Clock>,
         dialer: Dialer,
     ) -> Result<Self, ApiError> {
-        gateways.truncate(MAX_GATEWAYS);
         let client = |dates| {
             let tls = trust::tls_config(&roots, identity.clone(), clock.clone(), dates)?;
             Ok::<_, ApiError>(Http::new(dialer.clone(), tls))
@@ -94,10 +90,29 @@ impl GatewayClient {
                 .is_some()
                 .then(|| client(Dates::NotBeforeFloor))
                 .transpose()?,
-            gateways,
-            preferred: AtomicUsize::new(0),
+            order: Mutex::new(Order::new(gateways)),
             clock,
         })
+    }
+
+    /// What is known of the gateways, for the next run.
+    pub fn known_gateways(&self) -> Known {
+        self.order().known().clone()
+    }
+
+    /// Takes over what an earlier run knew of the gateways.
+    pub fn recall_gateways(&self, known: Known) {
+        self.order().recall(known);
+    }
+
+    /// Takes over the list that the portal tells. What is no address of a gateway is skipped.
+    pub fn learn_gateways(&self, listed: &[String]) {
+        let listed = listed.iter().filter_map(|url| url.parse().ok()).collect();
+        self.order().learn(listed);
+    }
+
+    fn order(&self) -> MutexGuard<'_, Order> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The TLS that gateways are spoken with.
@@ -150,14 +165,39 @@ impl GatewayClient {
         Ok(granted)
     }
 
-    /// `POST /v1/sessions/{id}/end`, at the gateway that granted it.
+    /// `POST /v1/sessions/{id}/end`, at the gateway that it goes through, or at another if
+    /// that one is gone: the portal tells it.
     pub async fn end_session(
         &self,
         gateway: &GatewayUrl,
         session: &SessionId,
     ) -> Result<(), ApiError> {
         let request = Request::new(Method::POST, &format!("/v1/sessions/{session}/end"));
-        read_answer(self.strict.send(gateway, &request).await?).map(drop)
+        let mut sequence = self.order().sequence(self.clock.now().mono);
+        sequence.retain(|other| other != gateway);
+        sequence.insert(0, gateway.clone());
+        let mut last_error = ApiError::NoGateway;
+        for gateway in &sequence {
+            let ended = self.strict.send(gateway, &request).await;
+            let ended = ended.and_then(read_answer).map(drop);
+            if self.settle(gateway, ended, &mut last_error)?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(last_error)
+    }
+
+    /// `POST /v1/device/certificate`.
+    pub async fn renew_certificate(
+        &self,
+        request: &CertificateRequest,
+    ) -> Result<CertificateRenewed, ApiError> {
+        let renewed = self
+            .ask(Method::POST, "/v1/device/certificate", |http| {
+                http.json(request)
+            })
+            .await?;
+        Ok(renewed.answer)
     }
 
     /// Says whether the true time is known well enough: the PC's clock, or a server's.
@@ -175,32 +215,48 @@ impl GatewayClient {
         path: &str,
         mut fill: impl FnMut(Request) -> Result<Request, ApiError>,
     ) -> Result<Answered<T>, ApiError> {
-        let first = self.preferred.load(Ordering::Relaxed);
+        let sequence = self.order().sequence(self.clock.now().mono);
         let mut last_error = ApiError::NoGateway;
-        for attempt in 0..self.gateways.len() {
-            let index = (first + attempt) % self.gateways.len();
-            let gateway = &self.gateways[index];
-            match self.ask_one(gateway, &method, path, &mut fill).await {
-                Ok(answer) => {
-                    self.preferred.store(index, Ordering::Relaxed);
-                    return Ok(Answered {
-                        answer,
-                        gateway: gateway.clone(),
-                    });
-                }
-                Err(error) if error.is_this_gateways_own() => {
-                    tracing::info!(%gateway, error = %error.chain(), "gateway did not help");
-                    last_error = error;
-                }
-                Err(error) => {
-                    if let ApiError::Refused(refusal) = &error {
-                        self.learn(refusal.server_time_ms);
-                    }
-                    return Err(error);
-                }
+        for gateway in sequence {
+            let asked = self.ask_one(&gateway, &method, path, &mut fill).await;
+            if let Some(answer) = self.settle(&gateway, asked, &mut last_error)? {
+                return Ok(Answered { answer, gateway });
             }
         }
         Err(last_error)
+    }
+
+    /// What follows from one gateway's answer: take it, or (`None`) ask the next.
+    ///
+    /// # Errors
+    /// A refusal of the portal's own, or what no other gateway can help with.
+    fn settle<T>(
+        &self,
+        gateway: &GatewayUrl,
+        asked: Result<T, ApiError>,
+        last_error: &mut ApiError,
+    ) -> Result<Option<T>, ApiError> {
+        match asked {
+            Ok(answer) => {
+                self.order().worked(gateway);
+                Ok(Some(answer))
+            }
+            Err(error) if error.is_this_gateways_own() => {
+                tracing::info!(%gateway, error = %error.chain(), "gateway did not help");
+                self.order().failed(gateway, self.clock.now().mono);
+                // That the fund's systems are away says more than that one gateway is.
+                if !matches!(last_error, ApiError::Refused(_)) {
+                    *last_error = error;
+                }
+                Ok(None)
+            }
+            Err(error) => {
+                if let ApiError::Refused(refusal) = &error {
+                    self.learn(refusal.server_time_ms);
+                }
+                Err(error)
+            }
+        }
     }
 
     async fn ask_one<T: DeserializeOwned>(

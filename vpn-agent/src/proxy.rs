@@ -18,7 +18,7 @@ use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::{TcpListener, TcpStream};
@@ -52,6 +52,10 @@ const PORTS: std::ops::Range<u16> = 20_000..49_152;
 
 /// Random ports that are tried before giving up.
 const PORT_TRIES: usize = 50;
+
+/// How long the browser waits while the tunnel is made anew: a gateway that dies is replaced in
+/// less, and a page that comes late is better than the browser's own page about the proxy.
+const ROUTE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bytes that are under way between browser and tunnel, in each direction and connection.
 const COPY_BUFFER_BYTES: usize = 64 * 1024;
@@ -147,7 +151,10 @@ async fn answer(
     agent: Agent,
     page: Arc<Page>,
 ) -> Response<Full<Bytes>> {
-    let route = agent.route();
+    let route = match *request.method() {
+        Method::CONNECT => agent.route_soon(ROUTE_PATIENCE).await,
+        _ => agent.route(),
+    };
     let portal = route.as_ref().map(|route| &route.portal);
     let host = request.headers().get(HOST).map(|value| value.as_bytes());
     match guard::judge(request.method(), request.uri(), host, portal) {

@@ -374,6 +374,27 @@ impl SessionState {
         wanted
     }
 
+    /// The session goes on through another gateway, as the portal says now. It never lasts
+    /// longer for that. False if there is no such session any more.
+    pub fn handle_moved(&mut self, moved: &Session, now: Instant) -> bool {
+        let (State::Linking(session) | State::Connected(session) | State::Reconnecting(session)) =
+            &mut self.state
+        else {
+            return false;
+        };
+        if session.id != moved.id {
+            return false;
+        }
+        session.ends_at = session.ends_at.min(moved.ends_at);
+        if moved.ends_at_wall < session.ends_at_wall {
+            session.ends_at_wall = moved.ends_at_wall;
+            session.will_end = moved.will_end;
+        }
+        self.handle_link_lost();
+        self.handle_timeout(now);
+        self.state.session().is_some()
+    }
+
     /// The gateway said that the session ends earlier than was granted: at `deadline` by the
     /// portal's clock. A later one changes nothing.
     pub fn handle_deadline(&mut self, deadline: OffsetDateTime, will_end: EndReason, now: Instant) {

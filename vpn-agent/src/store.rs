@@ -3,6 +3,7 @@
 //! ```text
 //! <data_dir>/enrolments/<id>/device-key     the PC's key, protected by the system
 //!                            enrolment.json how far the enrolment came
+//!                            gateways.json  what is known of the fund's gateways
 //!            time.json                      the latest server time ever seen
 //!            networks.json                  which way worked in which network
 //!            browser/                       the window's own profile
@@ -29,6 +30,7 @@ use crate::os;
 use crate::urls::GatewayUrl;
 
 mod files;
+mod gateways;
 mod networks;
 
 use files::{read_bounded, write_atomically};

@@ -23,6 +23,7 @@ use crate::session_state::{Refused, State};
 use crate::status::{StateName, View};
 use crate::store::Store;
 
+mod gateways;
 mod ways;
 
 const LIMIT: Duration = Duration::from_secs(20);

@@ -42,8 +42,10 @@ pub enum EndReason {
     Replaced,
     /// The user disconnected.
     Disconnected,
-    /// The gateway was stopped or restarted.
+    /// The gateway was stopped or restarted. The session itself may go on through another.
     GatewayStopped,
+    /// The session goes on through another gateway. Never an end for its user.
+    Moved,
 }
 
 /// Returns when a session that starts at `start` ends, and why it will:
@@ -134,6 +136,7 @@ impl EndReason {
             Self::GatewayStopped => {
                 "基金側の機器が停止したため、切断しました。しばらくしてから、もう一度「接続」を押してください。"
             }
+            Self::Moved => "別の接続口に切り替えました。接続は続いています。",
         }
     }
 }

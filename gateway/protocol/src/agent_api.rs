@@ -6,7 +6,9 @@
 //! | `GET /v1/enrolments/{id}` | bearer of the poll token | [`EnrolmentState`] |
 //! | `GET /v1/status` | a device | [`ServiceStatus`] |
 //! | `POST /v1/sessions` | a device | [`AgentGrant`] |
+//! | `POST /v1/sessions/{id}/move` | a device | [`AgentGrant`] |
 //! | `POST /v1/sessions/{id}/end` | a device | 204 |
+//! | `POST /v1/device/certificate` | a device | [`CertificateRenewed`] |
 //!
 //! Every refusal has the body [`Refusal`]. "A device" means a TLS client certificate that
 //! the fund issued and has not revoked. Times are Unix milliseconds, UTC.
@@ -115,6 +117,23 @@ pub struct Enrolled {
     pub gateways: Vec<String>,
 }
 
+/// `POST /v1/device/certificate`: a registered PC asks for a certificate that lasts longer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateRequest {
+    /// PKCS #10 request, signed by the same device key as ever.
+    pub certificate_request: Der,
+}
+
+/// The certificate to use from now on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CertificateRenewed {
+    /// Issued by the fund's device authority, for the key that the PC has.
+    pub certificate: Der,
+    /// When it expires, Unix milliseconds.
+    pub expires_ms: i64,
+}
+
 /// `GET /v1/status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ServiceStatus {
@@ -128,16 +147,23 @@ pub struct ServiceStatus {
     pub next_opening_ms: Option<i64>,
     /// Whether this calendar is a rehearsal's that never closes.
     pub rehearsal: bool,
+    /// Base URLs of all gateways as they are now, best first. Empty: nothing is said of them.
+    #[serde(default)]
+    pub gateways: Vec<String>,
+    /// When the certificate that the PC showed expires, Unix milliseconds.
+    #[serde(default)]
+    pub certificate_expires_ms: Option<i64>,
 }
 
-/// `POST /v1/sessions`: the device asks to be let in.
+/// `POST /v1/sessions`: the device asks to be let in. `POST /v1/sessions/{id}/move`: it asks
+/// to go on with its session through the gateway that is asked, until the same deadline.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionRequest {
-    /// A WireGuard public key made for this session alone.
+    /// A WireGuard public key made for this request alone.
     pub wireguard_public_key: Bytes32,
-    /// ECDSA P-256 / SHA-256 (ASN.1 DER) by the device key over [`session_message`]. The
-    /// gateway can relay the request but not make one.
+    /// ECDSA P-256 / SHA-256 (ASN.1 DER) by the device key over [`session_message`], or
+    /// [`move_message`]. The gateway can relay the request but not make one.
     pub signature: Der,
 }
 
@@ -147,6 +173,22 @@ pub fn session_message(device: &DeviceId, wireguard_public_key: &Bytes32) -> Vec
     [
         b"renkei session v1\0".as_slice(),
         device.as_uuid().as_bytes(),
+        &wireguard_public_key.0,
+    ]
+    .concat()
+}
+
+/// Returns what a device signs to take a session that it has to another gateway: message and
+/// rules are those of [`session_message`], with the session named.
+pub fn move_message(
+    device: &DeviceId,
+    session: &SessionId,
+    wireguard_public_key: &Bytes32,
+) -> Vec<u8> {
+    [
+        b"renkei move v1\0".as_slice(),
+        device.as_uuid().as_bytes(),
+        session.as_uuid().as_bytes(),
         &wireguard_public_key.0,
     ]
     .concat()
@@ -177,6 +219,9 @@ pub struct AgentGrant {
     pub portal_url: String,
     /// Whether a one-time password was sent by mail, with the address half hidden.
     pub code_mailed_to: Option<String>,
+    /// Base URLs of all gateways as they are now, best first. Empty: nothing is said of them.
+    #[serde(default)]
+    pub gateways: Vec<String>,
 }
 
 /// Why a request was refused.
@@ -214,6 +259,8 @@ pub enum RefusalCode {
     BadRequest,
     /// No such thing.
     NotFound,
+    /// The session that was to be moved is over; the sentence says why.
+    SessionOver,
     /// The gateway cannot reach the portal, or the portal its database.
     Unavailable,
 }
@@ -235,17 +282,20 @@ pub enum EndCode {
     Disconnected = 5,
     /// See [`EndReason::GatewayStopped`].
     GatewayStopped = 6,
+    /// See [`EndReason::Moved`].
+    Moved = 7,
 }
 
 impl EndCode {
     /// All codes.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TimeLimit,
         Self::ClosingTime,
         Self::Revoked,
         Self::Replaced,
         Self::Disconnected,
         Self::GatewayStopped,
+        Self::Moved,
     ];
 
     /// Reads a QUIC application close code.
@@ -262,6 +312,7 @@ impl EndCode {
             Self::Replaced => "replaced",
             Self::Disconnected => "disconnected",
             Self::GatewayStopped => "gateway_stopped",
+            Self::Moved => "moved",
         }
     }
 }
@@ -275,6 +326,7 @@ impl From<EndReason> for EndCode {
             EndReason::Replaced => Self::Replaced,
             EndReason::Disconnected => Self::Disconnected,
             EndReason::GatewayStopped => Self::GatewayStopped,
+            EndReason::Moved => Self::Moved,
         }
     }
 }
@@ -288,6 +340,7 @@ impl From<EndCode> for EndReason {
             EndCode::Replaced => Self::Replaced,
             EndCode::Disconnected => Self::Disconnected,
             EndCode::GatewayStopped => Self::GatewayStopped,
+            EndCode::Moved => Self::Moved,
         }
     }
 }
@@ -338,6 +391,23 @@ mod tests {
         let code = matching_code(b"some key");
         assert_eq!(code.len(), 9);
         assert_ne!(code, matching_code(b"another key"));
+    }
+
+    #[test]
+    fn what_a_device_signs_for_one_purpose_fits_no_other() {
+        let (device, key) = (DeviceId::from_uuid(uuid::Uuid::nil()), Bytes32([7; 32]));
+        let sessions = [1, 2].map(|n| SessionId::from_uuid(uuid::Uuid::from_u128(n)));
+        let [first, second] = sessions.map(|session| move_message(&device, &session, &key));
+        assert_ne!(first, second);
+        assert_ne!(first, session_message(&device, &key));
+    }
+
+    #[test]
+    fn answers_of_an_older_portal_are_still_understood() {
+        let status = r#"{"server_time_ms":1,"open":true,"sentence":null,"next_opening_ms":null,"rehearsal":false}"#;
+        let status: ServiceStatus = serde_json::from_str(status).unwrap();
+        assert_eq!(status.gateways, [""; 0]);
+        assert_eq!(status.certificate_expires_ms, None);
     }
 
     #[test]

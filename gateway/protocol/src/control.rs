@@ -1,8 +1,9 @@
 //! What gateways and the portal say to each other, over mutual TLS on the control listener.
 //!
 //! The gateway relays `/v1/…` of [`crate::agent_api`] to the same paths, with
-//! [`crate::agent_api::DEVICE_CERTIFICATE_HEADER`]; only `POST /v1/sessions` is answered to
-//! the gateway with [`SessionOpened`], of which it passes on the agent's half.
+//! [`crate::agent_api::DEVICE_CERTIFICATE_HEADER`]; only `POST /v1/sessions` and
+//! `POST /v1/sessions/{id}/move` are answered to the gateway with [`SessionOpened`], of which
+//! it passes on the agent's half.
 //!
 //! | request | answer |
 //! |---|---|
@@ -15,7 +16,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::agent_api::{AgentGrant, EndCode};
-use crate::{Bytes32, DeviceId, SessionId};
+use crate::{Bytes32, DeviceId, Generation, SessionId};
 
 /// The portal writes a line at least this often; a gateway that hears nothing for
 /// [`FEED_SILENCE_LIMIT_S`] reconnects.
@@ -45,6 +46,8 @@ pub struct GatewayHello {
 pub struct Grant {
     /// The session.
     pub session: SessionId,
+    /// Which of the device's grants this is.
+    pub generation: Generation,
     /// The device.
     pub device: DeviceId,
     /// SHA-256 of the device's certificate: QUIC inside the tunnel must show the same one.
@@ -63,7 +66,7 @@ pub struct Grant {
     pub proxy_key: Bytes32,
 }
 
-/// The portal's answer to a relayed `POST /v1/sessions`.
+/// The portal's answer to a relayed `POST /v1/sessions` or `POST /v1/sessions/{id}/move`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionOpened {
     /// The gateway's half; installed before the agent gets an answer.
@@ -90,10 +93,12 @@ pub enum FeedLine {
         /// The grant.
         grant: Box<Grant>,
     },
-    /// A session that ended before its deadline.
+    /// A session that ended before its deadline, or went on to another gateway.
     Ended {
         /// The session.
         session: SessionId,
+        /// Grants of the session up to this one are over; [`Generation::LAST`]: all of them.
+        through: Generation,
         /// Why.
         reason: EndCode,
     },
@@ -107,6 +112,8 @@ pub enum FeedLine {
 /// `POST /control/v1/sessions/{id}/ended`: the gateway tells what became of a session.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionEnded {
+    /// The grant that is over.
+    pub generation: Generation,
     /// Why.
     pub reason: EndCode,
     /// Bytes from the agent, inside the tunnel.

@@ -53,6 +53,33 @@ uuid_id! {
     EnrolmentId
 }
 
+/// Which of a device's grants one is: the portal counts them through all sessions of the
+/// device. Of two grants for one device the higher holds, in whatever order they arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Generation(u32);
+
+impl Generation {
+    /// After every grant there can be: what is over up to here never comes back.
+    pub const LAST: Self = Self(u32::MAX);
+
+    /// Wraps a count that was just made or just read back.
+    pub const fn new(count: u32) -> Self {
+        Self(count)
+    }
+
+    /// The bare count, for the database.
+    pub const fn as_u32(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// An establishment's number (事業所番号), 1–9999.
 ///
 /// It is written with four digits in file names (FEATURES S003-45) and with six in the

@@ -12,4 +12,4 @@ pub mod proxy;
 mod encoding;
 
 pub use encoding::{Bytes32, Der};
-pub use ids::{DeviceId, EnrolmentId, EstablishmentNumber, GatewayName, SessionId};
+pub use ids::{DeviceId, EnrolmentId, EstablishmentNumber, GatewayName, Generation, SessionId};

@@ -115,6 +115,11 @@ impl Claim {
         self.session
     }
 
+    /// The inner address that the header claims: of which grant of the session.
+    pub fn inner_address(&self) -> Ipv6Addr {
+        *self.source.ip()
+    }
+
     /// Believes the claim if it was made with `proxy_key`.
     pub fn verify(self, proxy_key: &Bytes32) -> Result<Verified, ProxyError> {
         tag(self.session, self.source, self.destination, proxy_key)

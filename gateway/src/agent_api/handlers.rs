@@ -7,9 +7,9 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{HeaderMap, Method, Request};
-use protocol::SessionId;
 use protocol::agent_api::{BODY_LIMIT_BYTES, EndCode};
 use protocol::control::SessionOpened;
+use protocol::{Generation, SessionId};
 use tracing::{debug, info, warn};
 
 use crate::commands::Command;
@@ -72,9 +72,14 @@ impl AgentApi {
                 let answer = self.relay(route, None, Some(caller), None).await;
                 answer.map(passed_on)
             }
-            Route::OpenSession => {
+            Route::OpenSession | Route::MoveSession(_) => {
                 let body = self.take_body(body).await?;
-                self.open_session(body, caller).await
+                self.open_session(route, body, caller).await
+            }
+            Route::RenewCertificate => {
+                let body = self.take_body(body).await?;
+                let answer = self.relay(route, Some(body), Some(caller), None).await;
+                answer.map(passed_on)
             }
             Route::EndSession(session) => {
                 let body = self.take_body(body).await?;
@@ -83,16 +88,20 @@ impl AgentApi {
         }
     }
 
-    /// Opens a session: the agent hears of it when its packets can pass, not before.
-    async fn open_session(&self, body: Bytes, caller: &Caller) -> Result<Reply, Refused> {
+    /// Opens a session, or takes one over from another gateway: the agent hears of it when its
+    /// packets can pass, not before.
+    async fn open_session(
+        &self,
+        route: Route,
+        body: Bytes,
+        caller: &Caller,
+    ) -> Result<Reply, Refused> {
         let asked_in = *self.feed.borrow();
         if asked_in == FeedState::Lost {
             warn!("no session opened: the portal's feed is lost");
             return Err(Refused::Unavailable);
         }
-        let answer = self
-            .relay(Route::OpenSession, Some(body), Some(caller), None)
-            .await?;
+        let answer = self.relay(route, Some(body), Some(caller), None).await?;
         if !answer.status.is_success() {
             return Ok(passed_on(answer));
         }
@@ -100,7 +109,11 @@ impl AgentApi {
             warn!(%error, "the portal's grant is not understood");
             Refused::Unavailable
         })?;
-        let session = opened.grant.session;
+        let (session, generation) = (opened.grant.session, opened.grant.generation);
+        if matches!(route, Route::MoveSession(asked) if asked != session) {
+            warn!(%session, "the portal's grant is for another session than was asked for");
+            return Err(Refused::Unavailable);
+        }
         let (status, agent) = (answer.status, opened.agent.clone());
         match self.let_in(opened, asked_in, caller).await {
             Ok(()) => {
@@ -110,7 +123,7 @@ impl AgentApi {
             }
             Err(why) => {
                 warn!(%session, why, "session not let in");
-                feed::report_refused(&self.reports, session);
+                feed::report_refused(&self.reports, session, generation);
                 Err(Refused::Unavailable)
             }
         }
@@ -148,9 +161,13 @@ impl AgentApi {
         let answer = self.relay(route, Some(body), Some(caller), None).await?;
         if answer.status.is_success() {
             // The portal agreed that it is the caller's; no need to wait for the feed.
-            let reason = EndCode::Disconnected;
+            let end = Command::End {
+                session,
+                through: Generation::LAST,
+                reason: EndCode::Disconnected,
+            };
             // If the data path is gone, so is the session.
-            let _ = self.commands.send(Command::End { session, reason }).await;
+            let _ = self.commands.send(end).await;
         }
         Ok(passed_on(answer))
     }

@@ -18,8 +18,12 @@ pub(super) enum Route {
     Status,
     /// `POST /v1/sessions`
     OpenSession,
+    /// `POST /v1/sessions/{id}/move`
+    MoveSession(SessionId),
     /// `POST /v1/sessions/{id}/end`
     EndSession(SessionId),
+    /// `POST /v1/device/certificate`
+    RenewCertificate,
 }
 
 /// Whether the caller showed a device certificate.
@@ -38,15 +42,23 @@ impl Route {
             (&Method::GET, ["enrolments", id]) => Self::Enrolment(id.parse().ok()?),
             (&Method::GET, ["status"]) => Self::Status,
             (&Method::POST, ["sessions"]) => Self::OpenSession,
+            (&Method::POST, ["sessions", id, "move"]) => Self::MoveSession(id.parse().ok()?),
             (&Method::POST, ["sessions", id, "end"]) => Self::EndSession(id.parse().ok()?),
+            (&Method::POST, ["device", "certificate"]) => Self::RenewCertificate,
             _ => return None,
         };
         match (route, standing) {
-            (Self::Enrol | Self::Enrolment(_), Standing::Stranger | Standing::Device)
-            | (Self::Status | Self::OpenSession | Self::EndSession(_), Standing::Device) => {
+            (_, Standing::Device) | (Self::Enrol | Self::Enrolment(_), Standing::Stranger) => {
                 Some(route)
             }
-            (Self::Status | Self::OpenSession | Self::EndSession(_), Standing::Stranger) => None,
+            (
+                Self::Status
+                | Self::OpenSession
+                | Self::MoveSession(_)
+                | Self::EndSession(_)
+                | Self::RenewCertificate,
+                Standing::Stranger,
+            ) => None,
         }
     }
 
@@ -57,6 +69,8 @@ impl Route {
             Self::Enrolment(id) => (Method::GET, format!("/v1/enrolments/{id}")),
             Self::Status => (Method::GET, "/v1/status".to_owned()),
             Self::OpenSession => (Method::POST, "/v1/sessions".to_owned()),
+            Self::MoveSession(id) => (Method::POST, format!("/v1/sessions/{id}/move")),
+            Self::RenewCertificate => (Method::POST, "/v1/device/certificate".to_owned()),
             Self::EndSession(id) => (Method::POST, format!("/v1/sessions/{id}/end")),
         }
     }
@@ -120,11 +134,13 @@ mod tests {
         assert_eq!(route.at_portal().1, format!("/v1/sessions/{ID}/end"));
     }
 
-    fn every_device_request() -> [(Method, String); 3] {
+    fn every_device_request() -> [(Method, String); 5] {
         [
             (Method::GET, "/v1/status".to_owned()),
             (Method::POST, "/v1/sessions".to_owned()),
+            (Method::POST, format!("/v1/sessions/{ID}/move")),
             (Method::POST, format!("/v1/sessions/{ID}/end")),
+            (Method::POST, "/v1/device/certificate".to_owned()),
         ]
     }
 }

@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use access::Moment;
 use bytes::Bytes;
-use protocol::SessionId;
 use protocol::agent_api::{EndCode, GATEWAY_INNER_ADDRESS, TunnelMessage};
 use protocol::control::Grant;
+use protocol::{Generation, SessionId};
 use time::OffsetDateTime;
 use tunnel::keys::{PresharedKey, PublicKey};
 use tunnel::server::{Outgoing, PeerConfig, PeerId, Route, ServerTunnels};
@@ -98,9 +98,9 @@ impl<R: Relay> Core<R> {
         }
     }
 
-    /// Ends a session before its deadline.
-    pub fn end(&mut self, session: SessionId, reason: EndCode, now: Moment) {
-        self.grants.handle_end(session, reason, now);
+    /// Ends a session's grants up to `through` before their deadline.
+    pub fn end(&mut self, session: SessionId, through: Generation, reason: EndCode, now: Moment) {
+        self.grants.handle_end(session, through, reason, now);
     }
 
     /// Ends every session. What is left to be sent are the farewells.
@@ -193,8 +193,9 @@ impl<R: Relay> Core<R> {
                     // Grants and tunnels hold the same sessions, so that this is a fault of ours:
                     // whoever cannot be served must not seem to be.
                     tracing::error!(session = %grant.session, %error, "granted session refused");
+                    let (session, through) = (grant.session, grant.generation);
                     let reason = EndCode::GatewayStopped;
-                    self.grants.handle_end(grant.session, reason, now);
+                    self.grants.handle_end(session, through, reason, now);
                 }
             }
             grants::Event::Shortened {
@@ -208,7 +209,11 @@ impl<R: Relay> Core<R> {
                     reason,
                 },
             ),
-            grants::Event::Ended { session, reason } => {
+            grants::Event::Ended {
+                session,
+                generation,
+                reason,
+            } => {
                 let peer = peer_of(session);
                 self.relay.drop_peer(peer);
                 let traffic = self.tunnels.remove_peer(peer, reason as u64, now.mono);
@@ -218,6 +223,7 @@ impl<R: Relay> Core<R> {
                 }
                 self.unreported.push_back(Ended {
                     session,
+                    generation,
                     reason,
                     bytes_in: traffic.bytes_in,
                     bytes_out: traffic.bytes_out,
@@ -247,15 +253,26 @@ impl<R: Relay> Core<R> {
                 tracing::info!(%session, %reason, "tunnel connection over");
                 self.relay.drop_peer(peer);
                 match reason {
-                    // Whatever code the agent gives: it is the one who left.
-                    CloseReason::ByPeer { .. } => {
-                        self.grants.handle_end(session, EndCode::Disconnected, now);
-                    }
+                    CloseReason::ByPeer { code } => self.handle_leaving(session, code, now),
                     // It may come back until its deadline.
                     CloseReason::ByUs | CloseReason::TimedOut | CloseReason::Failed(_) => {}
                 }
             }
         }
+    }
+
+    /// The agent closed the connection: for good, or because it goes on through another
+    /// gateway. In both cases it may not come back with this grant.
+    fn handle_leaving(&mut self, session: SessionId, code: u64, now: Moment) {
+        let Some(generation) = self.grants.grant(session).map(|grant| grant.generation) else {
+            return;
+        };
+        let (through, reason) = match EndCode::from_close_code(code) {
+            Some(EndCode::Moved) => (generation, EndCode::Moved),
+            // Whatever code it gives: it is the one who left.
+            Some(_) | None => (Generation::LAST, EndCode::Disconnected),
+        };
+        self.grants.handle_end(session, through, reason, now);
     }
 
     fn open_link(&mut self, peer: PeerId, stream: StreamId) {

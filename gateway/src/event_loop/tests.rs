@@ -6,7 +6,7 @@ use bytes::Bytes;
 use protocol::agent_api::{EndCode, TunnelMessage};
 use protocol::control::Grant;
 use protocol::proxy::{Claim, HEADER_BYTES};
-use protocol::{Bytes32, DeviceId, SessionId};
+use protocol::{Bytes32, DeviceId, Generation, SessionId};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
@@ -136,6 +136,7 @@ impl Office {
         let session = SessionId::from_uuid(Uuid::from_u128(number));
         let grant = Grant {
             session,
+            generation: Generation::new(1),
             device: DeviceId::from_uuid(Uuid::from_u128(number)),
             device_certificate_sha256: Bytes32(certificate),
             wireguard_public_key: Bytes32(*secret_key.public_key().as_bytes()),
@@ -193,7 +194,11 @@ impl Office {
     }
 
     async fn end(&self, session: SessionId, reason: EndCode) {
-        let command = Command::End { session, reason };
+        let command = Command::End {
+            session,
+            through: Generation::LAST,
+            reason,
+        };
         self.commands.send(command).await.unwrap();
     }
 

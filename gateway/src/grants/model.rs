@@ -14,7 +14,7 @@ use access::{Moment, SESSION_LIMIT};
 use proptest::prelude::*;
 use protocol::agent_api::EndCode;
 use protocol::control::Grant;
-use protocol::{Bytes32, DeviceId, SessionId};
+use protocol::{Bytes32, DeviceId, Generation, SessionId};
 use time::OffsetDateTime;
 use time::macros::datetime;
 use uuid::Uuid;
@@ -30,6 +30,10 @@ const CASES: u32 = 400;
 enum Step {
     /// The portal opens a session for a device, for so many seconds.
     Grant { device: u8, left_s: i64 },
+    /// A session goes on with its device's next grant: it was elsewhere, or comes back.
+    Move { pick: u8 },
+    /// The portal says that a grant went on elsewhere, now or a while ago.
+    Leave { pick: u8 },
     /// A grant that was sent before arrives once more.
     Repeat { pick: u8 },
     /// Staff edit the calendar: a live session ends sooner (or, wrongly, later).
@@ -55,6 +59,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..DEVICES, -60i64..8000).prop_map(|(device, left_s)| Step::Grant { device, left_s }),
+        2 => any::<u8>().prop_map(|pick| Step::Move { pick }),
+        1 => any::<u8>().prop_map(|pick| Step::Leave { pick }),
         2 => any::<u8>().prop_map(|pick| Step::Repeat { pick }),
         2 => (any::<u8>(), -60i64..8000).prop_map(|(pick, left_s)| Step::Edit { pick, left_s }),
         1 => any::<u8>().prop_map(|pick| Step::Revoke { pick }),
@@ -71,59 +77,118 @@ fn step() -> impl Strategy<Value = Step> {
 /// The reference: what each session was ever allowed, and who is out for good.
 #[derive(Default)]
 struct Model {
-    /// For each session let in: its device and all limits set since, on both clocks.
-    limits: BTreeMap<SessionId, (DeviceId, Vec<(OffsetDateTime, Instant)>)>,
-    out: BTreeSet<SessionId>,
+    /// For each session let in: its latest permission.
+    given: BTreeMap<SessionId, Permission>,
+    /// What is out, up to which grant.
+    out: BTreeMap<SessionId, Generation>,
+}
+
+/// A grant with all limits set since, on both clocks.
+struct Permission {
+    device: DeviceId,
+    generation: Generation,
+    limits: Vec<(OffsetDateTime, Instant)>,
 }
 
 impl Model {
-    fn admits(&self, session: SessionId, now: Moment) -> bool {
-        !self.out.contains(&session)
-            && self.limits.get(&session).is_some_and(|(_, limits)| {
-                let ahead = |(wall, mono): &(_, _)| now.wall < *wall && now.mono < *mono;
-                limits.iter().all(ahead)
-            })
+    fn is_out(&self, session: SessionId, generation: Generation) -> bool {
+        self.out
+            .get(&session)
+            .is_some_and(|through| generation <= *through)
     }
 
+    fn put_out(&mut self, session: SessionId, through: Generation) {
+        let known = self.out.entry(session).or_insert(through);
+        *known = through.max(*known);
+    }
+
+    /// The permission that holds, if one does.
+    fn live(&self, session: SessionId, now: Moment) -> Option<&Permission> {
+        self.given.get(&session).filter(|given| {
+            let ahead = |(wall, mono): &(_, _)| now.wall < *wall && now.mono < *mono;
+            !self.is_out(session, given.generation) && given.limits.iter().all(ahead)
+        })
+    }
+
+    fn admits(&self, session: SessionId, now: Moment) -> bool {
+        self.live(session, now).is_some()
+    }
+
+    /// Whose time is over is out for good.
     fn tick(&mut self, now: Moment) {
-        let over: Vec<_> = self.limits.keys().copied().collect();
+        let over: Vec<_> = self
+            .given
+            .iter()
+            .filter(|(session, given)| {
+                !self.is_out(**session, given.generation) && !self.admits(**session, now)
+            })
+            .map(|(session, _)| *session)
+            .collect();
         for session in over {
-            if !self.admits(session, now) {
-                self.out.insert(session);
-            }
+            self.put_out(session, Generation::LAST);
         }
     }
 
     fn grant(&mut self, grant: &Grant, server_time: OffsetDateTime, now: Moment) {
         self.tick(now);
-        let end = from_unix_ms(grant.deadline_ms).unwrap();
-        let left = Duration::try_from(end - server_time).unwrap_or_default();
-        let known = self.limits.contains_key(&grant.session);
-        if self.out.contains(&grant.session) || (!known && (left.is_zero() || end <= now.wall)) {
+        let (session, generation) = (grant.session, grant.generation);
+        if self.is_out(session, generation) {
             return;
         }
-        if !known {
-            for (session, (device, _)) in &self.limits {
-                if *device == grant.device {
-                    self.out.insert(*session);
-                }
+        let end = from_unix_ms(grant.deadline_ms).unwrap();
+        let left = Duration::try_from(end - server_time).unwrap_or_default();
+        let held = self.live(session, now).map(|given| given.generation);
+        if held != Some(generation) {
+            let devices_newest = self
+                .given
+                .iter()
+                .filter(|(other, given)| given.device == grant.device && self.admits(**other, now))
+                .map(|(_, given)| given.generation)
+                .max();
+            if devices_newest > Some(generation) || left.is_zero() || end <= now.wall {
+                return;
+            }
+            let others: Vec<_> = self
+                .given
+                .iter()
+                .filter(|(other, given)| given.device == grant.device && **other != session)
+                .map(|(other, _)| *other)
+                .filter(|other| self.admits(*other, now))
+                .collect();
+            for other in others {
+                self.put_out(other, Generation::LAST);
             }
         }
-        let (_, limits) = self
-            .limits
-            .entry(grant.session)
-            .or_insert((grant.device, vec![]));
+        let before = self.given.remove(&session);
+        let mut limits = match (before, held) {
+            (Some(before), Some(_)) => before.limits,
+            (Some(_) | None, _) => Vec::new(),
+        };
+        if let Some(held) = held.filter(|held| *held < generation) {
+            self.put_out(session, held);
+        }
         limits.push((end, now.mono + left));
         limits.push((now.wall + SESSION_LIMIT, now.mono + SESSION_LIMIT));
+        let given = Permission {
+            device: grant.device,
+            generation,
+            limits,
+        };
+        self.given.insert(session, given);
         self.tick(now);
     }
 
     fn snapshot(&mut self, grants: &[Grant], server_time: OffsetDateTime, now: Moment) {
         self.tick(now);
-        for session in self.limits.keys() {
-            if !grants.iter().any(|grant| grant.session == *session) {
-                self.out.insert(*session);
-            }
+        let missing: Vec<_> = self
+            .given
+            .iter()
+            .filter(|(session, _)| self.admits(**session, now))
+            .filter(|(session, _)| !grants.iter().any(|grant| grant.session == **session))
+            .map(|(session, given)| (*session, given.generation))
+            .collect();
+        for (session, through) in missing {
+            self.put_out(session, through);
         }
         for grant in grants {
             self.grant(grant, server_time, now);
@@ -171,6 +236,18 @@ impl World {
                 self.made.push(grant.clone());
                 self.deliver(grant);
             }
+            Step::Move { pick } => {
+                if let Some(moved) = self.moved(pick) {
+                    self.made.push(moved.clone());
+                    self.deliver(moved);
+                }
+            }
+            Step::Leave { pick } => {
+                if let Some(grant) = self.pick(pick) {
+                    let (session, through) = (grant.session, grant.generation);
+                    self.end(session, through, EndCode::Moved);
+                }
+            }
             Step::Repeat { pick } => {
                 if let Some(grant) = self.pick(pick).cloned() {
                     self.deliver(grant);
@@ -186,9 +263,7 @@ impl World {
             }
             Step::Revoke { pick } => {
                 if let Some(session) = self.pick(pick).map(|grant| grant.session) {
-                    self.grants.handle_end(session, EndCode::Revoked, self.now);
-                    self.model.tick(self.now);
-                    self.model.out.insert(session);
+                    self.end(session, Generation::LAST, EndCode::Revoked);
                 }
             }
             Step::Packet => {}
@@ -226,6 +301,7 @@ impl World {
         key[..16].copy_from_slice(&serial.to_le_bytes());
         Grant {
             session: SessionId::from_uuid(Uuid::from_u128(serial)),
+            generation: self.next_generation(),
             device: DeviceId::from_uuid(Uuid::from_u128(device.into())),
             device_certificate_sha256: Bytes32([device; 32]),
             wireguard_public_key: Bytes32(key),
@@ -235,6 +311,29 @@ impl World {
             deadline_reason: EndCode::TimeLimit,
             proxy_key: Bytes32(key),
         }
+    }
+
+    /// Numbered through all devices, which is stricter than the portal's own count.
+    fn next_generation(&self) -> Generation {
+        Generation::new(1 + u32::try_from(self.made.len()).unwrap())
+    }
+
+    /// The next grant for a session that was granted before.
+    fn moved(&mut self, pick: u8) -> Option<Grant> {
+        let before = self.pick(pick)?.clone();
+        let fresh = self.new_grant(0, 0);
+        Some(Grant {
+            generation: fresh.generation,
+            wireguard_public_key: fresh.wireguard_public_key,
+            inner_address: fresh.inner_address,
+            ..before
+        })
+    }
+
+    fn end(&mut self, session: SessionId, through: Generation, reason: EndCode) {
+        self.grants.handle_end(session, through, reason, self.now);
+        self.model.tick(self.now);
+        self.model.put_out(session, through);
     }
 
     /// The most recent sessions are the interesting ones.
@@ -313,7 +412,8 @@ impl World {
             let session = grant.session;
             let admitted = self.grants.is_admitted(session, self.now);
             assert_eq!(admitted, self.model.admits(session, self.now), "{session}");
-            if admitted {
+            let held = self.grants.grant(session).map(|held| held.generation);
+            if admitted && held == Some(grant.generation) {
                 assert!(self.live.contains(&session), "admitted but never installed");
                 assert!(devices.insert(grant.device), "two sessions of one device");
                 let over = self.truth >= from_unix_ms(grant.deadline_ms).unwrap();

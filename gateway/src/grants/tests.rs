@@ -28,6 +28,7 @@ fn minutes(n: u64) -> Duration {
 fn grant(n: u8, ends: OffsetDateTime) -> Grant {
     Grant {
         session: SessionId::from_uuid(Uuid::from_u128(u128::from(n))),
+        generation: Generation::new(1),
         device: DeviceId::from_uuid(Uuid::from_u128(1000 + u128::from(n))),
         device_certificate_sha256: Bytes32([n; 32]),
         wireguard_public_key: Bytes32([n; 32]),
@@ -44,8 +45,11 @@ fn events(grants: &mut Grants) -> Vec<Event> {
 }
 
 fn ended(grant: &Grant, reason: EndCode) -> Event {
-    let session = grant.session;
-    Event::Ended { session, reason }
+    Event::Ended {
+        session: grant.session,
+        generation: grant.generation,
+        reason,
+    }
 }
 
 #[test]
@@ -126,6 +130,7 @@ fn a_device_has_one_session() {
     let old = grant(1, OPEN + minutes(30));
     let new = Grant {
         device: old.device,
+        generation: Generation::new(2),
         ..grant(2, OPEN + minutes(40))
     };
     grants.handle_grant(old.clone(), OPEN, now).unwrap();
@@ -161,8 +166,96 @@ fn who_is_missing_from_the_snapshot_is_out_at_once() {
 fn a_revocation_that_overtakes_its_grant_still_holds() {
     let (mut grants, now) = (Grants::new(), start());
     let ann = grant(1, OPEN + minutes(30));
-    grants.handle_end(ann.session, EndCode::Revoked, now);
+    grants.handle_end(ann.session, Generation::LAST, EndCode::Revoked, now);
+    let moved = moved(&ann, 2);
     assert_eq!(grants.handle_grant(ann, OPEN, now), Err(Refused::Ended));
+    assert_eq!(grants.handle_grant(moved, OPEN, now), Err(Refused::Ended));
+}
+
+/// The same session with its device's `n`th grant: another key, another address.
+fn moved(grant: &Grant, n: u8) -> Grant {
+    Grant {
+        generation: Generation::new(n.into()),
+        wireguard_public_key: Bytes32([100 + n; 32]),
+        inner_address: Ipv6Addr::from(0xfd72_u128 << 112 | (2000 + u128::from(n))),
+        ..grant.clone()
+    }
+}
+
+#[test]
+fn a_late_grant_of_an_older_session_does_not_replace_the_newer_one() {
+    let (mut grants, now) = (Grants::new(), start());
+    let old = grant(1, OPEN + minutes(30));
+    let new = Grant {
+        device: old.device,
+        generation: Generation::new(2),
+        ..grant(2, OPEN + minutes(40))
+    };
+    grants.handle_grant(new.clone(), OPEN, now).unwrap();
+    let late = grants.handle_grant(old.clone(), OPEN, now);
+    assert_eq!(late, Err(Refused::Superseded));
+    assert!(grants.is_admitted(new.session, now));
+    assert!(!grants.is_admitted(old.session, now));
+}
+
+#[test]
+fn a_session_that_went_on_elsewhere_is_out_here_and_may_come_back() {
+    let (mut grants, now) = (Grants::new(), start());
+    let ann = grant(1, OPEN + minutes(30));
+    let (second, third) = (Generation::new(2), moved(&ann, 3));
+    grants.handle_grant(ann.clone(), OPEN, now).unwrap();
+    grants.handle_end(ann.session, ann.generation, EndCode::Moved, now);
+    assert!(!grants.is_admitted(ann.session, now));
+    let repeated = grants.handle_grant(ann.clone(), OPEN, now);
+    assert_eq!(repeated, Err(Refused::Ended));
+    grants.handle_grant(third.clone(), OPEN, now).unwrap();
+    // The word that it left the gateway in between comes late.
+    grants.handle_end(ann.session, second, EndCode::Moved, now);
+    assert!(grants.is_admitted(ann.session, now));
+    assert_eq!(
+        events(&mut grants),
+        [
+            Event::Installed(Box::new(ann.clone())),
+            ended(&ann, EndCode::Moved),
+            Event::Installed(Box::new(third))
+        ]
+    );
+}
+
+#[test]
+fn a_newer_grant_of_a_live_session_takes_its_place_and_lengthens_nothing() {
+    let (mut grants, now) = (Grants::new(), start());
+    let ann = grant(1, OPEN + minutes(30));
+    let longer = Grant {
+        deadline_ms: ann.deadline_ms + 60_000,
+        ..moved(&ann, 2)
+    };
+    grants.handle_grant(ann.clone(), OPEN, now).unwrap();
+    grants.handle_grant(longer.clone(), OPEN, now).unwrap();
+    let held = grants.grant(ann.session).unwrap();
+    assert_eq!(held.wireguard_public_key, longer.wireguard_public_key);
+    assert_eq!(held.deadline_ms, ann.deadline_ms);
+    assert!(!grants.is_admitted(ann.session, later(now, minutes(30))));
+    let again = grants.handle_grant(ann.clone(), OPEN, now);
+    assert_eq!(again, Err(Refused::Ended), "the older one never comes back");
+    let other_device = Grant {
+        device: grant(9, OPEN).device,
+        ..moved(&ann, 3)
+    };
+    let stolen = grants.handle_grant(other_device, OPEN, now);
+    assert_eq!(stolen, Err(Refused::Changed));
+    assert!(grants.is_admitted(ann.session, now));
+}
+
+#[test]
+fn a_session_that_went_on_elsewhere_and_ended_there_is_over_here_too() {
+    let (mut grants, now) = (Grants::new(), start());
+    let ann = grant(1, OPEN + minutes(30));
+    grants.handle_grant(ann.clone(), OPEN, now).unwrap();
+    grants.handle_end(ann.session, ann.generation, EndCode::Moved, now);
+    grants.handle_end(ann.session, Generation::LAST, EndCode::Revoked, now);
+    let back = grants.handle_grant(moved(&ann, 3), OPEN, now);
+    assert_eq!(back, Err(Refused::Ended));
 }
 
 #[test]
@@ -219,7 +312,12 @@ fn ten_thousand_sessions_fit_and_one_more_does_not() {
     let more = numbered(SESSIONS_LIMIT as u128);
     let refused = grants.handle_grant(more.clone(), OPEN, now);
     assert_eq!(refused, Err(Refused::Full));
-    grants.handle_end(numbered(0).session, EndCode::Disconnected, now);
+    grants.handle_end(
+        numbered(0).session,
+        Generation::LAST,
+        EndCode::Disconnected,
+        now,
+    );
     grants.handle_grant(more, OPEN, now).unwrap();
 }
 
@@ -227,7 +325,8 @@ fn ten_thousand_sessions_fit_and_one_more_does_not() {
 fn ended_ids_are_bounded_and_make_room_only_when_no_grant_of_theirs_can_run() {
     let (mut grants, now) = (Grants::new(), start());
     for n in 0..ENDED_LIMIT as u128 + 10 {
-        grants.handle_end(numbered(n).session, EndCode::Revoked, now);
+        let session = numbered(n).session;
+        grants.handle_end(session, Generation::LAST, EndCode::Revoked, now);
     }
     assert_eq!(grants.ended.len(), ENDED_LIMIT);
     let newcomer = numbered(ENDED_LIMIT as u128 + 100);

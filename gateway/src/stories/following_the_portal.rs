@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use protocol::Generation;
 use protocol::agent_api::EndCode;
 use protocol::control::FeedLine;
 
@@ -32,6 +33,7 @@ async fn grants_and_ends_arrive_by_the_feed() {
     edge.data_path.admits_in_time(session(1), true).await;
     portal.feed(&FeedLine::Ended {
         session: session(1),
+        through: Generation::LAST,
         reason: EndCode::Revoked,
     });
     edge.data_path.admits_in_time(session(1), false).await;
@@ -120,6 +122,7 @@ async fn reports_wait_for_a_portal_that_is_away() {
     portal.feed(&granted(1, &fund.device()));
     portal.feed(&FeedLine::Ended {
         session: session(1),
+        through: Generation::LAST,
         reason: EndCode::Replaced,
     });
     edge.data_path.admits_in_time(session(1), false).await;

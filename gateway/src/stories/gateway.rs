@@ -9,7 +9,7 @@ use access::Moment;
 use bytes::Bytes;
 use protocol::agent_api::{AgentGrant, EndCode};
 use protocol::control::{GatewayHello, Grant, SessionOpened};
-use protocol::{Bytes32, DeviceId, GatewayName, SessionId};
+use protocol::{Bytes32, DeviceId, GatewayName, Generation, SessionId};
 use reqwest::StatusCode;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -232,7 +232,11 @@ impl DataPath {
             } => {
                 grants.handle_snapshot(list, server_time, now);
             }
-            Command::End { session, reason } => grants.handle_end(session, reason, now),
+            Command::End {
+                session,
+                through,
+                reason,
+            } => grants.handle_end(session, through, reason, now),
             Command::Shutdown { done } => {
                 grants.handle_stop(now);
                 let _ = done.send(());
@@ -240,9 +244,15 @@ impl DataPath {
         }
         let mut out = Vec::new();
         while let Some(event) = grants.poll_event() {
-            if let Event::Ended { session, reason } = event {
+            if let Event::Ended {
+                session,
+                generation,
+                reason,
+            } = event
+            {
                 out.push(Ended {
                     session,
+                    generation,
                     reason,
                     bytes_in: 1,
                     bytes_out: 2,
@@ -284,6 +294,7 @@ pub fn hello() -> GatewayHello {
 pub fn grant(n: u8, device: &Leaf) -> Grant {
     Grant {
         session: session(n),
+        generation: Generation::new(1),
         device: DeviceId::from_uuid(Uuid::from_u128(1000 + u128::from(n))),
         device_certificate_sha256: fingerprint(&device.certificate),
         wireguard_public_key: Bytes32([n; 32]),
@@ -313,6 +324,7 @@ pub fn opened(grant: Grant) -> SessionOpened {
         server_time_ms: unix_ms(clock::now().wall),
         portal_url: "https://portal.example/".to_owned(),
         code_mailed_to: Some("t***@example.jp".to_owned()),
+        gateways: Vec::new(),
     };
     SessionOpened { grant, agent }
 }

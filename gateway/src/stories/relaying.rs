@@ -1,7 +1,9 @@
 //! What reaches the portal, and what comes back.
 
 use hyper::Method;
-use protocol::agent_api::{AgentGrant, DEVICE_CERTIFICATE_HEADER, Refusal, RefusalCode};
+use protocol::Generation;
+use protocol::agent_api::{AgentGrant, DEVICE_CERTIFICATE_HEADER, EndCode, Refusal, RefusalCode};
+use protocol::control::{FeedLine, Grant};
 use reqwest::StatusCode;
 
 use super::authorities::Fund;
@@ -98,8 +100,67 @@ async fn a_session_is_in_before_the_agent_hears_of_it() {
     assert_eq!(client.post(&end, "").await.status, StatusCode::NO_CONTENT);
     edge.data_path.admits_in_time(grant.session, false).await;
     let report = portal.was_asked(&ended_line(1), 1).await;
-    let expected = br#"{"reason":"disconnected","bytes_in":1,"bytes_out":2}"#;
+    let expected = br#"{"generation":1,"reason":"disconnected","bytes_in":1,"bytes_out":2}"#;
     assert_eq!(&report.body[..], expected);
+}
+
+#[tokio::test]
+async fn a_session_from_another_gateway_is_in_before_the_agent_hears_of_it() {
+    let fund = Fund::new();
+    let portal = RehearsedPortal::start(&fund).await;
+    let edge = Edge::start(&fund, &portal).await;
+    let device = fund.device();
+    let moved = Grant {
+        generation: Generation::new(7),
+        ..grant(1, &device)
+    };
+    let path = format!("/v1/sessions/{}/move", moved.session);
+    let body = serde_json::to_vec(&opened(moved.clone())).unwrap();
+    portal.answers(&format!("POST {path}"), 200, body);
+    let client = edge.client(fund.client(Some(&device)));
+    let got = client.post(&path, "{}").await;
+    assert_eq!(got.status, StatusCode::OK);
+    assert!(edge.data_path.admits(moved.session));
+    // It went on elsewhere in between; what the portal says of that comes late.
+    portal.feed(&FeedLine::Ended {
+        session: moved.session,
+        through: Generation::new(6),
+        reason: EndCode::Moved,
+    });
+    portal.feed(&FeedLine::Ended {
+        session: session(2),
+        through: Generation::LAST,
+        reason: EndCode::Revoked,
+    });
+    let stranger = edge.client(fund.client(None));
+    assert_eq!(
+        stranger.post(&path, "{}").await.status,
+        StatusCode::NOT_FOUND
+    );
+    assert!(edge.data_path.admits(moved.session));
+    portal.feed(&FeedLine::Ended {
+        session: moved.session,
+        through: Generation::new(7),
+        reason: EndCode::Moved,
+    });
+    edge.data_path.admits_in_time(moved.session, false).await;
+    let report = portal.was_asked(&ended_line(1), 1).await;
+    let expected = br#"{"generation":7,"reason":"moved","bytes_in":1,"bytes_out":2}"#;
+    assert_eq!(&report.body[..], expected);
+}
+
+#[tokio::test]
+async fn a_move_that_is_answered_with_another_session_lets_nobody_in() {
+    let fund = Fund::new();
+    let portal = RehearsedPortal::start(&fund).await;
+    let edge = Edge::start(&fund, &portal).await;
+    let device = fund.device();
+    let path = format!("/v1/sessions/{}/move", session(2));
+    let body = serde_json::to_vec(&opened(grant(1, &device))).unwrap();
+    portal.answers(&format!("POST {path}"), 200, body);
+    let client = edge.client(fund.client(Some(&device)));
+    is_unavailable(&client.post(&path, "{}").await);
+    assert!(!edge.data_path.admits(session(1)) && !edge.data_path.admits(session(2)));
 }
 
 #[tokio::test]

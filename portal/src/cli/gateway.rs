@@ -1,4 +1,4 @@
-//! `portal gateway add`
+//! `portal gateway add | list | renew | retire`
 
 use std::path::Path;
 
@@ -6,21 +6,79 @@ use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use portal::app::App;
+use portal::authority::Identity;
 use portal::gateways;
 
-use super::GatewayAdd;
 use super::keys::write_secret;
+use super::{GatewayAdd, GatewayCommand};
 
 /// Characters in a line of PEM (RFC 7468).
 const PEM_LINE: usize = 64;
 
+pub(super) async fn run(app: &App, command: GatewayCommand) -> anyhow::Result<()> {
+    match command {
+        GatewayCommand::Add(add_it) => add(app, &add_it).await,
+        GatewayCommand::List { json } => list(app, json).await,
+        GatewayCommand::Renew { name, hosts, out } => {
+            make_folder(&out).with_context(|| format!("cannot use {}", out.display()))?;
+            let identity = gateways::renew(app, &name, &hosts, app.clock.now()).await?;
+            write_identity(app, &identity, &out)?;
+            println!(
+                "gateway {name}: its next identity is in {}; put it in place of the old one and \
+                 restart the gateway",
+                out.display()
+            );
+            Ok(())
+        }
+        GatewayCommand::Retire { name } => {
+            let sessions = gateways::retire(app, &name, app.clock.now()).await?;
+            println!("gateway {name} retired; it had {sessions} sessions");
+            Ok(())
+        }
+    }
+}
+
+async fn list(app: &App, json: bool) -> anyhow::Result<()> {
+    let gateways = gateways::list(app).await?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&gateways)?);
+        return Ok(());
+    }
+    for gateway in gateways {
+        let endpoints: Vec<String> = gateway.endpoints.iter().map(ToString::to_string).collect();
+        let state = match (gateway.retired, gateway.seen) {
+            (Some(retired), _) => format!("retired {retired}"),
+            (None, Some(seen)) => format!("registered {seen}"),
+            (None, None) => "never came up".to_owned(),
+        };
+        println!(
+            "{}\t{}\t{}\t{} sessions\t{state}",
+            gateway.name,
+            gateway.url,
+            endpoints.join(" "),
+            gateway.live_sessions
+        );
+    }
+    Ok(())
+}
+
 /// Adds the gateway and writes what it needs to know.
-pub(super) async fn add(app: &App, add: &GatewayAdd) -> anyhow::Result<()> {
+async fn add(app: &App, add: &GatewayAdd) -> anyhow::Result<()> {
     let out = &add.out;
     // Before anything is written to the database: the folder can be used.
     make_folder(out).with_context(|| format!("cannot use {}", out.display()))?;
     let now = app.clock.now();
     let identity = gateways::add(app, &add.name, &add.url, &add.hosts, now).await?;
+    write_identity(app, &identity, out)?;
+    println!(
+        "gateway {} added: its identity is in {}",
+        add.name,
+        out.display()
+    );
+    Ok(())
+}
+
+fn write_identity(app: &App, identity: &Identity, out: &Path) -> anyhow::Result<()> {
     let authorities = &app.authorities;
     for (file, label, der) in [
         ("key.pem", "PRIVATE KEY", identity.key.secret_der()),
@@ -38,11 +96,6 @@ pub(super) async fn add(app: &App, add: &GatewayAdd) -> anyhow::Result<()> {
     ] {
         write_secret(&out.join(file), pem(label, der).as_bytes())?;
     }
-    println!(
-        "gateway {} added: its identity is in {}",
-        add.name,
-        out.display()
-    );
     Ok(())
 }
 

@@ -23,6 +23,8 @@ fn every_refusal_has_a_sentence_and_hides_what_is_inside() {
         Refused::NoDevice,
         Refused::BadRequest("secret detail"),
         Refused::NotFound,
+        Refused::SessionOver(EndCode::Revoked),
+        Refused::TooManyMoves,
         Refused::GatewayUnknown,
         Refused::Store(StoreError::Unreadable {
             what: "secret detail",

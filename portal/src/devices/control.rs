@@ -1,15 +1,19 @@
-//! `/v1/enrolments`: how a PC asks to be registered and hears what became of it.
+//! `/v1/enrolments`: how a PC asks to be registered and hears what became of it;
+//! `/v1/device/certificate`: how it gets a certificate that lasts longer.
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
-use protocol::agent_api::{Enrolled, EnrolmentOpened, EnrolmentRequest, EnrolmentState};
+use protocol::agent_api::{
+    CertificateRenewed, CertificateRequest, Enrolled, EnrolmentOpened, EnrolmentRequest,
+    EnrolmentState,
+};
 use protocol::{Der, EnrolmentId};
 
 use super::store::{self, Outcome};
 use crate::app::App;
 use crate::clock::unix_ms;
-use crate::control_api::{AUTHORIZATION, Asked, Refused, RefusedAt, bearer};
+use crate::control_api::{AUTHORIZATION, Asked, DeviceCertificate, Refused, RefusedAt, bearer};
 use crate::gateways;
 use crate::keys::Purpose;
 
@@ -31,6 +35,19 @@ pub async fn enrol(
         poll_token: opened.poll_token,
         server_time_ms: unix_ms(now),
     }))
+}
+
+/// `POST /v1/device/certificate`
+pub async fn renew(
+    DeviceCertificate(certificate): DeviceCertificate,
+    State(app): State<App>,
+    Asked(asked): Asked<CertificateRequest>,
+) -> Result<Json<CertificateRenewed>, RefusedAt> {
+    let now = app.clock.now();
+    super::renew_certificate(&app, &certificate, &asked.certificate_request.0, now)
+        .await
+        .map(Json)
+        .map_err(|refused| refused.at(now))
 }
 
 /// `GET /v1/enrolments/{id}`

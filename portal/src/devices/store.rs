@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use protocol::{Bytes32, DeviceId, EnrolmentId, EstablishmentNumber};
+use protocol::{Bytes32, DeviceId, EnrolmentId, EstablishmentNumber, Generation};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 use time::OffsetDateTime;
@@ -56,8 +56,6 @@ pub(super) struct Decided {
 pub(super) struct NewDevice<'a> {
     pub(super) id: DeviceId,
     pub(super) enrolment: &'a Decided,
-    pub(super) certificate: String,
-    pub(super) certificate_sha256: Bytes32,
     pub(super) public_key: String,
     pub(super) approved_by: String,
 }
@@ -146,6 +144,16 @@ pub struct Caller {
     pub public_key: Vec<u8>,
     /// Whether it may use the service.
     pub standing: Standing,
+    /// When the certificate that it showed expires, Unix milliseconds.
+    pub certificate_expires_ms: i64,
+}
+
+/// One of a device's certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Issued {
+    /// DER.
+    pub(super) certificate: Vec<u8>,
+    pub(super) expires_ms: i64,
 }
 
 /// Whether a device may use the service.
@@ -327,17 +335,15 @@ pub(super) async fn add_device(
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO devices (id, establishment_id, user_id, name, os, certificate,
-                              certificate_sha256, public_key, approved_ms, approved_by)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "INSERT INTO devices (id, establishment_id, user_id, name, os, public_key,
+                              grants_given, approved_ms, approved_by)
+         VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8)",
     )
     .bind(new.id.to_string())
     .bind(new.enrolment.establishment.to_string())
     .bind(new.enrolment.user.to_string())
     .bind(new.enrolment.device_name.as_str())
     .bind(new.enrolment.os.as_str())
-    .bind(new.certificate.as_str())
-    .bind(new.certificate_sha256.to_string())
     .bind(new.public_key.as_str())
     .bind(unix_ms(now))
     .bind(new.approved_by.as_str())
@@ -345,6 +351,52 @@ pub(super) async fn add_device(
     .await
     .map(drop)
     .map_err(StoreError::doing("write device"))
+}
+
+pub(super) async fn add_certificate(
+    tx: &mut Tx,
+    device: DeviceId,
+    sha256: &Bytes32,
+    issued: &Issued,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO device_certificates (sha256, device_id, certificate, issued_ms, expires_ms)
+         VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(sha256.to_string())
+    .bind(device.to_string())
+    .bind(STANDARD.encode(&issued.certificate))
+    .bind(unix_ms(now))
+    .bind(issued.expires_ms)
+    .execute(&mut **tx)
+    .await
+    .map(drop)
+    .map_err(StoreError::doing("write device certificate"))
+}
+
+/// The certificate of a device that lasts longest.
+pub(super) async fn newest_certificate(
+    tx: &mut Tx,
+    device: DeviceId,
+) -> Result<Option<Issued>, StoreError> {
+    let row = sqlx::query(
+        "SELECT certificate, expires_ms FROM device_certificates
+          WHERE device_id = $1 ORDER BY expires_ms DESC LIMIT 1",
+    )
+    .bind(device.to_string())
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(StoreError::doing("find device certificate"))?;
+    row.map(|row| {
+        Ok(Issued {
+            certificate: bytes(&row, "certificate")?,
+            expires_ms: row
+                .try_get("expires_ms")
+                .map_err(StoreError::doing("read device certificate"))?,
+        })
+    })
+    .transpose()
 }
 
 /// Revokes a device, if nobody has yet.
@@ -372,11 +424,11 @@ pub(super) async fn revoke(
 pub(super) async fn poll(db: &Db, enrolment: EnrolmentId) -> Result<Option<Polled>, StoreError> {
     let row = sqlx::query(
         "SELECT enrolments.poll_token_hash, enrolments.decision, enrolments.device_id,
-                devices.certificate, establishments.number, establishments.name
+                device_certificates.certificate, establishments.number, establishments.name
            FROM enrolments
            JOIN establishments ON establishments.id = enrolments.establishment_id
-           LEFT JOIN devices ON devices.id = enrolments.device_id
-          WHERE enrolments.id = $1",
+           LEFT JOIN device_certificates ON device_certificates.device_id = enrolments.device_id
+          WHERE enrolments.id = $1 ORDER BY device_certificates.expires_ms DESC LIMIT 1",
     )
     .bind(enrolment.to_string())
     .fetch_optional(db.pool())
@@ -490,16 +542,18 @@ pub async fn find_by_certificate(
 ) -> Result<Option<Caller>, StoreError> {
     let row = sqlx::query(
         "SELECT devices.id, devices.establishment_id, devices.user_id, devices.public_key,
+                device_certificates.expires_ms,
                 CASE WHEN devices.revoked_ms IS NULL AND users.disabled_ms IS NULL
                       AND establishments.suspended_ms IS NULL AND memberships.id IS NOT NULL
                      THEN 'in_use' ELSE 'out_of_use' END AS standing
-           FROM devices
+           FROM device_certificates
+           JOIN devices ON devices.id = device_certificates.device_id
            JOIN users ON users.id = devices.user_id
            JOIN establishments ON establishments.id = devices.establishment_id
            LEFT JOIN memberships ON memberships.user_id = devices.user_id
                 AND memberships.establishment_id = devices.establishment_id
                 AND memberships.ended_ms IS NULL
-          WHERE devices.certificate_sha256 = $1",
+          WHERE device_certificates.sha256 = $1",
     )
     .bind(certificate_sha256.to_string())
     .fetch_optional(tx)
@@ -515,21 +569,52 @@ pub async fn find_by_certificate(
                 "in_use" => Standing::InUse,
                 _ => Standing::OutOfUse,
             },
+            certificate_expires_ms: row
+                .try_get("expires_ms")
+                .map_err(StoreError::doing("read enrolment or device row"))?,
         })
     })
     .transpose()
 }
 
-/// Makes openings and revocations of one device take turns, and notes that it was seen.
-/// Says whether the device is still registered.
-pub async fn lock(tx: &mut Tx, device: DeviceId, now: OffsetDateTime) -> Result<bool, StoreError> {
-    sqlx::query("UPDATE devices SET seen_ms = $1 WHERE id = $2 AND revoked_ms IS NULL")
-        .bind(unix_ms(now))
-        .bind(device.to_string())
-        .execute(&mut **tx)
-        .await
-        .map(|done| done.rows_affected() == 1)
-        .map_err(StoreError::doing("lock device"))
+/// Makes grants and revocations of one device take turns, notes that it was seen, and counts
+/// the grant that it is about to get. `None` if the device is not registered any more.
+pub async fn lock_for_grant(
+    tx: &mut Tx,
+    device: DeviceId,
+    now: OffsetDateTime,
+) -> Result<Option<Generation>, StoreError> {
+    let row = sqlx::query(
+        "UPDATE devices SET seen_ms = $1, grants_given = grants_given + 1
+          WHERE id = $2 AND revoked_ms IS NULL
+         RETURNING grants_given",
+    )
+    .bind(unix_ms(now))
+    .bind(device.to_string())
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(StoreError::doing("lock device"))?;
+    let Some(row) = row else { return Ok(None) };
+    let count: i64 = row
+        .try_get("grants_given")
+        .map_err(StoreError::doing("read device row"))?;
+    u32::try_from(count)
+        .map(|count| Some(Generation::new(count)))
+        .map_err(|_| StoreError::Unreadable {
+            what: "count of grants",
+        })
+}
+
+/// Makes requests of one device take turns. Says whether it is still registered.
+pub(super) async fn lock(tx: &mut Tx, device: DeviceId) -> Result<bool, StoreError> {
+    sqlx::query(
+        "UPDATE devices SET grants_given = grants_given WHERE id = $1 AND revoked_ms IS NULL",
+    )
+    .bind(device.to_string())
+    .execute(&mut **tx)
+    .await
+    .map(|done| done.rows_affected() == 1)
+    .map_err(StoreError::doing("lock device"))
 }
 
 fn text(row: &AnyRow, column: &'static str) -> Result<String, StoreError> {

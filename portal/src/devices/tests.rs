@@ -8,7 +8,7 @@ use crate::gateways::Gateway;
 use crate::ids::{EstablishmentId, UserId};
 use crate::testing::{NOW, app, databases};
 
-use protocol::agent_api::{RefusalCode, SessionRequest, session_message};
+use protocol::agent_api::{RefusalCode, SessionRequest, move_message, session_message};
 use protocol::control::{GatewayHello, SessionOpened};
 use protocol::{Bytes32, Der};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
@@ -153,6 +153,52 @@ impl Fund {
         Ok(ended)
     }
 
+    /// One more gateway that has registered.
+    pub(crate) async fn further_gateway(&self, name: &str) -> Gateway {
+        let name: protocol::GatewayName = name.parse().unwrap();
+        let (app, now) = (&self.app, self.app.clock.now());
+        let url = format!("https://{name}.example.jp");
+        let hosts = ["127.0.0.1".to_owned()];
+        crate::gateways::add(app, &name, &url, &hosts, now)
+            .await
+            .unwrap();
+        let hello = GatewayHello {
+            wireguard_public_key: Bytes32([10; 32]),
+            endpoints: vec!["192.0.2.2:51820".parse().unwrap()],
+            url,
+            version: "0.1.0".to_owned(),
+        };
+        let mut tx = app.db.begin().await.unwrap();
+        crate::gateways::store::register(&mut tx, &name, &hello, now)
+            .await
+            .unwrap();
+        Db::commit(tx).await.unwrap();
+        Gateway { name }
+    }
+
+    /// Takes a session to a gateway with a new WireGuard key.
+    pub(crate) async fn move_to(
+        &self,
+        gateway: &Gateway,
+        pc: &Pc,
+        session: SessionId,
+    ) -> Result<SessionOpened, Refused> {
+        let request = pc.move_request(session, Bytes32(crate::keys::random_bytes()));
+        self.move_with(gateway, pc, session, &request).await
+    }
+
+    pub(crate) async fn move_with(
+        &self,
+        gateway: &Gateway,
+        pc: &Pc,
+        session: SessionId,
+        request: &SessionRequest,
+    ) -> Result<SessionOpened, Refused> {
+        let certificate = fingerprint(&pc.certificate);
+        let (app, now) = (&self.app, self.app.clock.now());
+        tunnel_sessions::moves::move_here(app, gateway, &certificate, session, request, now).await
+    }
+
     /// Opens a session with a new WireGuard key.
     pub(crate) async fn connect(&self, pc: &Pc) -> Result<SessionOpened, Refused> {
         self.connect_with(pc, &pc.request(Bytes32(crate::keys::random_bytes())))
@@ -172,6 +218,20 @@ impl Fund {
 
 impl Pc {
     pub(crate) fn request(&self, wireguard_public_key: Bytes32) -> SessionRequest {
+        let message = session_message(&self.id, &wireguard_public_key);
+        self.signed(wireguard_public_key, &message)
+    }
+
+    pub(crate) fn move_request(
+        &self,
+        session: SessionId,
+        wireguard_public_key: Bytes32,
+    ) -> SessionRequest {
+        let message = move_message(&self.id, &session, &wireguard_public_key);
+        self.signed(wireguard_public_key, &message)
+    }
+
+    fn signed(&self, wireguard_public_key: Bytes32, message: &[u8]) -> SessionRequest {
         let rng = SystemRandom::new();
         let key = EcdsaKeyPair::from_pkcs8(
             &ECDSA_P256_SHA256_ASN1_SIGNING,
@@ -179,10 +239,9 @@ impl Pc {
             &rng,
         )
         .unwrap();
-        let message = session_message(&self.id, &wireguard_public_key);
         SessionRequest {
             wireguard_public_key,
-            signature: Der(key.sign(&rng, &message).unwrap().as_ref().to_vec()),
+            signature: Der(key.sign(&rng, message).unwrap().as_ref().to_vec()),
         }
     }
 }
@@ -401,5 +460,53 @@ async fn a_revoked_device_loses_its_session_and_gets_no_other() {
             Err(DecideError::NotRegistered(_))
         ));
         audit::verify(&db, &fund.app.keys).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_for_the_same_key_and_only_when_it_ends_soon() {
+    for db in databases().await {
+        let fund = Fund::new(&db).await;
+        let pc = fund.device("PC-1").await;
+        let request = CertificateParams::default()
+            .serialize_request(&pc.key)
+            .unwrap();
+        let own = fingerprint(&pc.certificate);
+        let early = renew_certificate(&fund.app, &own, request.der(), NOW).await;
+        let early = early.unwrap();
+        assert_eq!(early.certificate.0, pc.certificate, "long enough as it is");
+        assert_eq!(early.expires_ms, unix_ms(NOW + DEVICE_VALIDITY));
+
+        let soon = NOW + DEVICE_VALIDITY - time::Duration::days(60);
+        fund.app.clock.set(soon);
+        let renewed = renew_certificate(&fund.app, &own, request.der(), soon).await;
+        let renewed = renewed.unwrap();
+        assert_ne!(renewed.certificate.0, pc.certificate);
+        assert_eq!(renewed.expires_ms, unix_ms(soon + DEVICE_VALIDITY));
+        let again = renew_certificate(&fund.app, &own, request.der(), soon).await;
+        assert_eq!(again.unwrap().certificate.0, renewed.certificate.0);
+
+        // Both open sessions; the old one until it expires.
+        fund.connect(&pc).await.unwrap();
+        let key = KeyPair::try_from(pc.key.serialized_der()).unwrap();
+        let later = Pc {
+            id: pc.id,
+            key,
+            certificate: renewed.certificate.0,
+        };
+        let opened = fund.connect(&later).await.unwrap();
+        let shown = fingerprint(&later.certificate);
+        assert_eq!(opened.grant.device_certificate_sha256, shown);
+
+        let other = CertificateParams::default()
+            .serialize_request(&new_key())
+            .unwrap();
+        let refused = renew_certificate(&fund.app, &own, other.der(), soon).await;
+        assert_eq!(refused.unwrap_err().code(), RefusalCode::BadRequest);
+        fund.revoke(pc.id).await.unwrap();
+        for certificate in [own, shown] {
+            let refused = renew_certificate(&fund.app, &certificate, request.der(), soon).await;
+            assert_eq!(refused.unwrap_err().code(), RefusalCode::Revoked);
+        }
     }
 }

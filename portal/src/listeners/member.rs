@@ -41,7 +41,7 @@ impl super::Door for Door {
         let reading = stream.read_exact(&mut header);
         in_time("the PROXY header", HEADER_TIMEOUT, reading).await??;
         let claim = Claim::parse(&header)?;
-        let key = proxy_key(&self.app.keys, claim.session());
+        let key = proxy_key(&self.app.keys, claim.session(), claim.inner_address());
         let verified = claim.verify(&key)?;
         let mut stay = self.admit(verified).await?;
 

@@ -231,7 +231,8 @@ async fn nobody_reaches_the_member_pages_without_a_gateway_s_word() {
     let opened = portal.connect(&pc).await;
     let grant = &opened.grant;
     let nobody = SessionId::from_uuid(uuid::Uuid::now_v7());
-    let nobodys_key = crate::tunnel_sessions::proxy_key(&portal.fund.app.keys, nobody);
+    let nobodys_key =
+        crate::tunnel_sessions::proxy_key(&portal.fund.app.keys, nobody, grant.inner_address);
     let elsewhere = Ipv6Addr::LOCALHOST;
     for (why, first) in [
         ("no header at all", Vec::new()),

@@ -99,9 +99,9 @@ pub async fn place(app: &App, number: &str, login: &str) -> Place {
 pub async fn device(app: &App, establishment: EstablishmentId, user: UserId) -> DeviceId {
     let id = DeviceId::from_uuid(Uuid::now_v7());
     sqlx::query(
-        "INSERT INTO devices (id, establishment_id, user_id, name, os, certificate,
-                              certificate_sha256, public_key, approved_ms, approved_by)
-         VALUES ($1, $2, $3, 'PC-01', 'Windows 11', '', $1, '', $4, 'staff')",
+        "INSERT INTO devices (id, establishment_id, user_id, name, os, public_key,
+                              grants_given, approved_ms, approved_by)
+         VALUES ($1, $2, $3, 'PC-01', 'Windows 11', '', 0, $4, 'staff')",
     )
     .bind(id.to_string())
     .bind(establishment.to_string())
@@ -122,8 +122,8 @@ pub async fn session(
 ) -> SessionId {
     let id = SessionId::from_uuid(Uuid::now_v7());
     sqlx::query(
-        "INSERT INTO gateways (name, certificate_sha256, url, endpoints, added_ms)
-         VALUES ('g1', 'g1', 'https://g1.example.jp/', '[]', 0) ON CONFLICT DO NOTHING",
+        "INSERT INTO gateways (name, certificate_sha256, hosts, url, endpoints, added_ms)
+         VALUES ('g1', 'g1', '[]', 'https://g1.example.jp/', '[]', 0) ON CONFLICT DO NOTHING",
     )
     .execute(app.db.pool())
     .await
@@ -135,10 +135,11 @@ pub async fn session(
         .await
         .expect("ends");
     sqlx::query(
-        "INSERT INTO tunnel_sessions (id, device_id, establishment_id, gateway,
-                                      wireguard_public_key, inner_address, opened_ms, deadline_ms,
-                                      deadline_reason, bytes_in, bytes_out, changed_ms)
-         VALUES ($1, $2, $3, 'g1', $1, $1, $4, $5, 'time_limit', 0, 0, $4)",
+        "INSERT INTO tunnel_sessions (id, device_id, establishment_id, gateway, generation,
+                                      device_certificate_sha256, wireguard_public_key,
+                                      inner_address, opened_ms, deadline_ms, deadline_reason,
+                                      bytes_in, bytes_out, changed_ms)
+         VALUES ($1, $2, $3, 'g1', 1, '', $1, $1, $4, $5, 'time_limit', 0, 0, $4)",
     )
     .bind(id.to_string())
     .bind(device.to_string())

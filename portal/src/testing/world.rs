@@ -107,8 +107,8 @@ impl World {
         let mut tx = app.db.begin().await.expect("begins");
         run(
             &mut tx,
-            "INSERT INTO gateways (name, certificate_sha256, url, endpoints, added_ms)
-             VALUES ('g1', 'x', 'https://g1', '[]', 0)",
+            "INSERT INTO gateways (name, certificate_sha256, hosts, url, endpoints, added_ms)
+             VALUES ('g1', 'x', '[]', 'https://g1', '[]', 0)",
             &[],
         )
         .await;
@@ -457,17 +457,18 @@ async fn user(
     .await;
     run(
         tx,
-        "INSERT INTO devices (id, establishment_id, user_id, name, os, certificate,
-                              certificate_sha256, public_key, approved_ms, approved_by)
-         VALUES ($1, $2, $3, '総務のパソコン', 'Windows 11', '', $1, '', 0, '')",
+        "INSERT INTO devices (id, establishment_id, user_id, name, os, public_key,
+                              grants_given, approved_ms, approved_by)
+         VALUES ($1, $2, $3, '総務のパソコン', 'Windows 11', '', 0, 0, '')",
         &[&device.to_string(), &place, &user],
     )
     .await;
     let inner_address = Ipv6Addr::from(0xfd72_656e_6b65_6900_0000_0000_0000_0000 + address);
     sqlx::query(
-        "INSERT INTO tunnel_sessions (id, device_id, establishment_id, gateway, wireguard_public_key,
-                inner_address, opened_ms, deadline_ms, deadline_reason, bytes_in, bytes_out, changed_ms)
-         VALUES ($1, $2, $3, 'g1', $1, $4, $5, $6, 'time_limit', 0, 0, $5)",
+        "INSERT INTO tunnel_sessions (id, device_id, establishment_id, gateway, generation,
+                device_certificate_sha256, wireguard_public_key, inner_address, opened_ms,
+                deadline_ms, deadline_reason, bytes_in, bytes_out, changed_ms)
+         VALUES ($1, $2, $3, 'g1', 1, '', $1, $4, $5, $6, 'time_limit', 0, 0, $5)",
     )
     .bind(session.to_string())
     .bind(device.to_string())

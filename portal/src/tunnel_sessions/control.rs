@@ -11,7 +11,7 @@ use protocol::control::{GatewayHello, SessionEnded, SessionOpened};
 
 use access::Opening;
 
-use super::feed;
+use super::{feed, moves};
 use crate::app::App;
 use crate::clock::unix_ms;
 use crate::control_api::{Asked, DeviceCertificate, Refused, RefusedAt};
@@ -27,6 +27,22 @@ pub async fn open(
 ) -> Result<Json<SessionOpened>, RefusedAt> {
     let now = app.clock.now();
     super::open(&app, &gateway, &certificate, &request, now)
+        .await
+        .map(Json)
+        .map_err(|refused| refused.at(now))
+}
+
+/// `POST /v1/sessions/{id}/move`
+pub async fn move_here(
+    gateway: Gateway,
+    DeviceCertificate(certificate): DeviceCertificate,
+    State(app): State<App>,
+    Path(session): Path<String>,
+    Asked(request): Asked<SessionRequest>,
+) -> Result<Json<SessionOpened>, RefusedAt> {
+    let now = app.clock.now();
+    let session = id(&session).map_err(|refused| refused.at(now))?;
+    moves::move_here(&app, &gateway, &certificate, session, &request, now)
         .await
         .map(Json)
         .map_err(|refused| refused.at(now))
@@ -53,10 +69,11 @@ pub async fn status(
 ) -> Result<Json<ServiceStatus>, RefusedAt> {
     let now = app.clock.now();
     let answer = async {
-        super::check_standing(&app, &certificate).await?;
-        Ok(super::opening(&app, now).await?)
+        let caller = super::check_standing(&app, &certificate).await?;
+        let gateways = gateways::store::urls(&app.db).await?;
+        Ok((caller, gateways, super::opening(&app, now).await?))
     };
-    let opening = answer.await.map_err(|refused: Refused| refused.at(now))?;
+    let (caller, gateways, opening) = answer.await.map_err(|refused: Refused| refused.at(now))?;
     let closed = match opening {
         Opening::Open { .. } => None,
         Opening::Closed(closed) => Some(closed),
@@ -67,6 +84,8 @@ pub async fn status(
         sentence: closed.as_ref().map(access::Closed::page_text),
         next_opening_ms: closed.and_then(|closed| closed.opens_next).map(unix_ms),
         rehearsal: app.config.rehearsal,
+        gateways,
+        certificate_expires_ms: Some(caller.certificate_expires_ms),
     }))
 }
 

@@ -14,12 +14,13 @@ use std::time::Duration;
 use access::SESSION_LIMIT;
 use bytes::Bytes;
 use futures_util::Stream;
+use protocol::agent_api::EndCode;
 use protocol::control::{FEED_HEARTBEAT_S, FeedLine};
-use protocol::{GatewayName, SessionId};
+use protocol::{GatewayName, Generation, SessionId};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
-use super::store::{self, Session};
+use super::store::{self, Left, Session};
 use crate::app::App;
 use crate::clock::unix_ms;
 use crate::db::StoreError;
@@ -48,9 +49,13 @@ pub struct Told(HashMap<SessionId, Word>);
 
 /// The last that was said of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Word {
-    Granted { deadline_ms: i64 },
-    Ended { deadline_ms: i64 },
+struct Word {
+    /// The last grant that was given, with its deadline.
+    granted: Option<(Generation, i64)>,
+    /// Grants up to this one are over.
+    over: Option<Generation>,
+    /// When the session is over at the latest, Unix milliseconds.
+    until_ms: i64,
 }
 
 impl Told {
@@ -61,12 +66,14 @@ impl Told {
         keys: &MasterKey,
         now: OffsetDateTime,
     ) -> FeedLine {
+        let granted = |session: &Session| Word {
+            granted: Some((session.generation, session.deadline_ms)),
+            over: None,
+            until_ms: session.deadline_ms,
+        };
         self.0 = live
             .iter()
-            .map(|session| {
-                let deadline_ms = session.deadline_ms;
-                (session.id, Word::Granted { deadline_ms })
-            })
+            .map(|session| (session.id, granted(session)))
             .collect();
         FeedLine::Snapshot {
             server_time_ms: unix_ms(now),
@@ -74,51 +81,90 @@ impl Told {
         }
     }
 
-    /// What is new in `changed`, which may hold what was said before.
+    /// What is new in what sessions left and in `changed`, which may hold what was said before.
     pub fn news(
         &mut self,
+        left: &[Left],
         changed: &[Session],
         keys: &MasterKey,
         now: OffsetDateTime,
     ) -> Vec<FeedLine> {
         let now_ms = unix_ms(now);
         let mut lines = Vec::new();
+        for left in left {
+            lines.extend(self.end(left.session, left.generation, EndCode::Moved, now_ms));
+        }
         for session in changed {
-            let said = self.0.get(&session.id).copied();
-            let deadline_ms = session.deadline_ms;
-            match (session.ended, said) {
-                (_, Some(Word::Ended { .. })) => {}
-                (Some(reason), Some(Word::Granted { .. }) | None) => {
-                    lines.push(FeedLine::Ended {
-                        session: session.id,
-                        reason,
-                    });
-                    self.0.insert(session.id, Word::Ended { deadline_ms });
-                }
-                (None, Some(Word::Granted { deadline_ms: said })) if said <= deadline_ms => {}
-                (None, None) if deadline_ms <= now_ms => {}
-                (None, Some(Word::Granted { .. }) | None) => {
-                    lines.push(FeedLine::Granted {
-                        server_time_ms: now_ms,
-                        grant: Box::new(session.grant(keys)),
-                    });
-                    self.0.insert(session.id, Word::Granted { deadline_ms });
-                }
-            }
+            lines.extend(match session.ended {
+                Some(reason) => self.end(session.id, Generation::LAST, reason, now_ms),
+                None => self.grant(session, keys, now_ms),
+            });
         }
         self.forget(now_ms);
         lines
     }
 
+    fn end(
+        &mut self,
+        session: SessionId,
+        through: Generation,
+        reason: EndCode,
+        now_ms: i64,
+    ) -> Option<FeedLine> {
+        let word = self.word(session, now_ms);
+        if word.over >= Some(through) {
+            return None;
+        }
+        word.over = Some(through);
+        Some(FeedLine::Ended {
+            session,
+            through,
+            reason,
+        })
+    }
+
+    fn grant(&mut self, session: &Session, keys: &MasterKey, now_ms: i64) -> Option<FeedLine> {
+        let Session {
+            generation,
+            deadline_ms,
+            ..
+        } = *session;
+        let word = self.word(session.id, now_ms);
+        let is_news = match word.granted {
+            Some((said, _)) if said != generation => said < generation,
+            Some((_, said_ms)) => deadline_ms < said_ms,
+            None => deadline_ms > now_ms,
+        };
+        if !is_news || word.over >= Some(generation) {
+            return None;
+        }
+        word.granted = Some((generation, deadline_ms));
+        word.until_ms = deadline_ms;
+        Some(FeedLine::Granted {
+            server_time_ms: now_ms,
+            grant: Box::new(session.grant(keys)),
+        })
+    }
+
+    fn word(&mut self, session: SessionId, now_ms: i64) -> &mut Word {
+        let fresh = Word {
+            granted: None,
+            over: None,
+            until_ms: now_ms.saturating_add(life_ms()),
+        };
+        self.0.entry(session).or_insert(fresh)
+    }
+
     /// Forgets sessions so long past that no look reaches back to them.
     fn forget(&mut self, now_ms: i64) {
-        let life = i64::try_from(full_lookback().whole_milliseconds()).unwrap_or(i64::MAX);
-        self.0.retain(|_, word| match word {
-            Word::Granted { deadline_ms } | Word::Ended { deadline_ms } => {
-                now_ms.saturating_sub(*deadline_ms) < 2 * life
-            }
-        });
+        self.0
+            .retain(|_, word| now_ms.saturating_sub(word.until_ms) < 2 * life_ms());
     }
+}
+
+/// How far the longest look reaches back, in milliseconds.
+fn life_ms() -> i64 {
+    i64::try_from(full_lookback().whole_milliseconds()).unwrap_or(i64::MAX / 4)
 }
 
 fn full_lookback() -> time::Duration {
@@ -184,13 +230,16 @@ async fn run(
             _ => LOOKBACK,
         };
         let changed = store::changed_of_gateway(&app.db, gateway, now - back).await?;
-        for line in told.news(&changed, &app.keys, now) {
+        let left = store::left_of_gateway(&app.db, gateway, now - back).await?;
+        for line in told.news(&left, &changed, &app.keys, now) {
             if !send(lines, &line).await {
                 return Ok(End::Gone);
             }
         }
         if looks.is_multiple_of(LOOKS_PER_HEARTBEAT) {
             if !gateways::store::is_in_use(&app.db, gateway).await? {
+                // The last word: nobody is live there. Whoever is in learns that it stops.
+                send(lines, &told.snapshot(&[], &app.keys, now)).await;
                 return Ok(End::Retired);
             }
             let server_time_ms = unix_ms(now);

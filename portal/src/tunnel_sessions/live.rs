@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use protocol::SessionId;
+use protocol::{Generation, SessionId};
 use tokio::sync::watch;
 
 use super::store::{self, Liveness};
@@ -25,7 +25,10 @@ pub const CONNECTIONS_PER_SESSION: usize = 64;
 
 /// The sessions with open connections.
 #[derive(Debug, Clone, Default)]
-pub struct LiveSessions(Arc<Mutex<HashMap<SessionId, Entry>>>);
+pub struct LiveSessions(Arc<Mutex<HashMap<Key, Entry>>>);
+
+/// A session, and the grant of it that the connections came by.
+type Key = (SessionId, Generation);
 
 #[derive(Debug)]
 struct Entry {
@@ -38,7 +41,7 @@ struct Entry {
 #[derive(Debug)]
 pub struct Stay {
     sessions: LiveSessions,
-    session: SessionId,
+    key: Key,
     ended: watch::Receiver<bool>,
 }
 
@@ -46,7 +49,8 @@ impl LiveSessions {
     /// Counts a connection in. `None` if the session has as many as it may.
     pub fn enter(&self, liveness: Liveness) -> Option<Stay> {
         let mut entries = self.lock();
-        let entry = entries.entry(liveness.id).or_insert_with(|| Entry {
+        let key = (liveness.id, liveness.generation);
+        let entry = entries.entry(key).or_insert_with(|| Entry {
             liveness,
             connections: 0,
             ended: watch::Sender::new(false),
@@ -57,20 +61,25 @@ impl LiveSessions {
         entry.connections += 1;
         Some(Stay {
             sessions: self.clone(),
-            session: liveness.id,
+            key,
             ended: entry.ended.subscribe(),
         })
     }
 
     /// Takes over what the database says, and ends what is not live at `now_ms`.
     pub fn update(&self, changed: &[Liveness], now_ms: i64) {
+        let changed: HashMap<SessionId, &Liveness> = changed
+            .iter()
+            .map(|liveness| (liveness.id, liveness))
+            .collect();
         let mut entries = self.lock();
-        for liveness in changed {
-            if let Some(entry) = entries.get_mut(&liveness.id) {
-                entry.liveness = *liveness;
+        for ((session, generation), entry) in entries.iter_mut() {
+            match changed.get(session) {
+                Some(found) if found.generation == *generation => entry.liveness = **found,
+                // The session goes on through another gateway.
+                Some(found) if found.generation > *generation => entry.liveness.has_ended = true,
+                Some(_) | None => {}
             }
-        }
-        for entry in entries.values() {
             if !entry.liveness.is_live(now_ms) {
                 entry.ended.send_replace(true);
             }
@@ -109,7 +118,7 @@ impl LiveSessions {
         self.lock().is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -125,10 +134,10 @@ impl Stay {
 impl Drop for Stay {
     fn drop(&mut self) {
         let mut entries = self.sessions.lock();
-        if let Some(entry) = entries.get_mut(&self.session) {
+        if let Some(entry) = entries.get_mut(&self.key) {
             entry.connections -= 1;
             if entry.connections == 0 {
-                entries.remove(&self.session);
+                entries.remove(&self.key);
             }
         }
     }
@@ -142,6 +151,7 @@ mod tests {
     fn liveness() -> Liveness {
         Liveness {
             id: SessionId::from_uuid(uuid::Uuid::from_u128(1)),
+            generation: Generation::new(1),
             inner_address: Ipv6Addr::LOCALHOST,
             deadline_ms: 1_000,
             has_ended: false,
@@ -178,6 +188,25 @@ mod tests {
             sessions.update(&[changed], 500);
             assert!(stays.iter().all(has_ended));
         }
+    }
+
+    #[test]
+    fn connections_by_the_gateway_that_was_left_end_and_those_by_the_new_one_stay() {
+        let sessions = LiveSessions::default();
+        let moved = Liveness {
+            generation: Generation::new(2),
+            inner_address: Ipv6Addr::UNSPECIFIED,
+            ..liveness()
+        };
+        let (old, new) = (
+            sessions.enter(liveness()).unwrap(),
+            sessions.enter(moved).unwrap(),
+        );
+        // What was read before the move counts for nothing.
+        sessions.update(&[liveness()], 0);
+        assert!(!has_ended(&old) && !has_ended(&new));
+        sessions.update(&[moved], 0);
+        assert!(has_ended(&old) && !has_ended(&new));
     }
 
     #[test]

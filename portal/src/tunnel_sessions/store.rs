@@ -7,9 +7,9 @@ use std::net::Ipv6Addr;
 
 use protocol::agent_api::EndCode;
 use protocol::control::{Grant, SessionEnded};
-use protocol::{Bytes32, DeviceId, GatewayName, SessionId};
-use sqlx::Row as _;
+use protocol::{Bytes32, DeviceId, GatewayName, Generation, SessionId};
 use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, Row as _};
 use time::OffsetDateTime;
 
 use super::{preshared_key, proxy_key};
@@ -21,14 +21,22 @@ use crate::keys::MasterKey;
 /// Live sessions of one gateway at most; the feed's first line holds as many.
 const LIVE_LIMIT: i64 = 10_000;
 
+/// The columns that [`read`] reads.
+const COLUMNS: &str = "id, gateway, generation, device_id, device_certificate_sha256,
+    wireguard_public_key, inner_address, deadline_ms, deadline_reason, end_reason";
+
 /// A session as gateways need to know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
     /// Names it.
     pub id: SessionId,
+    /// The gateway that it goes through now.
+    pub gateway: GatewayName,
+    /// Which of the device's grants is in force.
+    pub generation: Generation,
     /// Whose it is.
     pub device: DeviceId,
-    /// SHA-256 of the device's certificate.
+    /// SHA-256 of the certificate that the device showed when it asked for the grant.
     pub device_certificate_sha256: Bytes32,
     /// The agent's WireGuard key.
     pub wireguard_public_key: Bytes32,
@@ -42,16 +50,27 @@ pub struct Session {
     pub ended: Option<EndCode>,
 }
 
+/// A grant that its session left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// The session.
+    pub session: SessionId,
+    /// The grant.
+    pub generation: Generation,
+}
+
 /// What the member listener needs to know of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Liveness {
     /// Names it.
     pub id: SessionId,
+    /// Which of the device's grants is in force.
+    pub generation: Generation,
     /// The one address its connections come from.
     pub inner_address: Ipv6Addr,
     /// When it ends, Unix milliseconds.
     pub deadline_ms: i64,
-    /// Whether it has ended before that.
+    /// Whether it has ended before that, or its gateway was taken out of use.
     pub has_ended: bool,
 }
 
@@ -60,15 +79,22 @@ impl Session {
     pub fn grant(&self, keys: &MasterKey) -> Grant {
         Grant {
             session: self.id,
+            generation: self.generation,
             device: self.device,
             device_certificate_sha256: self.device_certificate_sha256,
             wireguard_public_key: self.wireguard_public_key,
-            preshared_key: preshared_key(keys, self.id),
+            preshared_key: preshared_key(keys, self.id, self.inner_address),
             inner_address: self.inner_address,
             deadline_ms: self.deadline_ms,
             deadline_reason: self.deadline_reason,
-            proxy_key: proxy_key(keys, self.id),
+            proxy_key: proxy_key(keys, self.id, self.inner_address),
         }
+    }
+
+    /// Why it is over at `now_ms`, if it is.
+    pub(super) fn over(&self, now_ms: i64) -> Option<EndCode> {
+        self.ended
+            .or((self.deadline_ms <= now_ms).then_some(self.deadline_reason))
     }
 }
 
@@ -81,61 +107,112 @@ impl Liveness {
 
 /// Says whether a WireGuard key was ever used.
 pub(super) async fn is_key_known(tx: &mut Tx, key: &Bytes32) -> Result<bool, StoreError> {
-    sqlx::query("SELECT 1 AS found FROM tunnel_sessions WHERE wireguard_public_key = $1")
-        .bind(key.to_string())
-        .fetch_optional(&mut **tx)
-        .await
-        .map(|row| row.is_some())
-        .map_err(StoreError::doing("find WireGuard key"))
+    sqlx::query(
+        "SELECT 1 AS found FROM tunnel_sessions WHERE wireguard_public_key = $1
+          UNION ALL
+         SELECT 1 AS found FROM session_moves WHERE wireguard_public_key = $1",
+    )
+    .bind(key.to_string())
+    .fetch_optional(&mut **tx)
+    .await
+    .map(|row| row.is_some())
+    .map_err(StoreError::doing("find WireGuard key"))
 }
 
 pub(super) async fn add(
     tx: &mut Tx,
     session: &Session,
     establishment: EstablishmentId,
-    gateway: &GatewayName,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO tunnel_sessions (id, device_id, establishment_id, gateway,
-                                      wireguard_public_key, inner_address, opened_ms,
-                                      deadline_ms, deadline_reason, bytes_in, bytes_out,
-                                      changed_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, $10)",
+        "INSERT INTO tunnel_sessions (id, device_id, establishment_id, gateway, generation,
+                                      device_certificate_sha256, wireguard_public_key,
+                                      inner_address, opened_ms, deadline_ms, deadline_reason,
+                                      bytes_in, bytes_out, changed_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, $9)",
     )
     .bind(session.id.to_string())
     .bind(session.device.to_string())
     .bind(establishment.to_string())
-    .bind(gateway.as_str())
+    .bind(session.gateway.as_str())
+    .bind(i64::from(session.generation.as_u32()))
+    .bind(session.device_certificate_sha256.to_string())
     .bind(session.wireguard_public_key.to_string())
     .bind(session.inner_address.to_string())
     .bind(unix_ms(now))
     .bind(session.deadline_ms)
     .bind(session.deadline_reason.as_str())
-    .bind(unix_ms(now))
     .execute(&mut **tx)
     .await
     .map(drop)
     .map_err(StoreError::doing("write session"))
 }
 
-/// Whose session it is; with a gateway, only if it is that gateway's.
+/// Finds a session, over or not.
+pub(super) async fn find(tx: &mut Tx, session: SessionId) -> Result<Option<Session>, StoreError> {
+    sqlx::query(AssertSqlSafe(format!(
+        "SELECT {COLUMNS} FROM tunnel_sessions WHERE id = $1"
+    )))
+    .bind(session.to_string())
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(StoreError::doing("find session"))?
+    .as_ref()
+    .map(read)
+    .transpose()
+}
+
+/// Whose session it is.
 pub(super) async fn device_of(
     tx: &mut Tx,
     session: SessionId,
-    gateway: Option<&GatewayName>,
 ) -> Result<Option<DeviceId>, StoreError> {
-    let row = sqlx::query("SELECT device_id, gateway FROM tunnel_sessions WHERE id = $1")
-        .bind(session.to_string())
-        .fetch_optional(&mut **tx)
-        .await
-        .map_err(StoreError::doing("find session"))?;
+    let found = find(tx, session).await?;
+    Ok(found.map(|found| found.device))
+}
+
+/// Puts `moved` in the place of `left`, which is kept as left behind. Returns the session as
+/// it is then, with the deadline that it has; `None` if it is not live, or went on otherwise.
+pub(super) async fn go_on(
+    tx: &mut Tx,
+    left: &Session,
+    moved: Session,
+    now: OffsetDateTime,
+) -> Result<Option<Session>, StoreError> {
+    let row = sqlx::query(AssertSqlSafe(format!(
+        "UPDATE tunnel_sessions
+            SET gateway = $1, generation = $2, device_certificate_sha256 = $3,
+                wireguard_public_key = $4, inner_address = $5, changed_ms = $6
+          WHERE id = $7 AND generation = $8 AND ended_ms IS NULL AND deadline_ms > $6
+         RETURNING {COLUMNS}"
+    )))
+    .bind(moved.gateway.as_str())
+    .bind(i64::from(moved.generation.as_u32()))
+    .bind(moved.device_certificate_sha256.to_string())
+    .bind(moved.wireguard_public_key.to_string())
+    .bind(moved.inner_address.to_string())
+    .bind(unix_ms(now))
+    .bind(moved.id.to_string())
+    .bind(i64::from(left.generation.as_u32()))
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(StoreError::doing("move session"))?;
     let Some(row) = row else { return Ok(None) };
-    let own = text(&row, "gateway")?;
-    if gateway.is_some_and(|gateway| gateway.as_str() != own) {
-        return Ok(None);
-    }
-    parsed(&row, "device_id").map(Some)
+    sqlx::query(
+        "INSERT INTO session_moves (wireguard_public_key, session_id, generation, gateway,
+                                    moved_ms, bytes_in, bytes_out)
+         VALUES ($1, $2, $3, $4, $5, 0, 0)",
+    )
+    .bind(left.wireguard_public_key.to_string())
+    .bind(left.id.to_string())
+    .bind(i64::from(left.generation.as_u32()))
+    .bind(left.gateway.as_str())
+    .bind(unix_ms(now))
+    .execute(&mut **tx)
+    .await
+    .map_err(StoreError::doing("write what the session left"))?;
+    read(&row).map(Some)
 }
 
 /// Ends a session that has not ended. A session past its deadline ended then, and for the
@@ -278,18 +355,49 @@ pub(super) async fn note_bytes(
     .map_err(StoreError::doing("note the session's bytes"))
 }
 
+/// How often a session went on through another gateway.
+pub(super) async fn count_moves(tx: &mut Tx, session: SessionId) -> Result<i64, StoreError> {
+    sqlx::query("SELECT COUNT(*) AS n FROM session_moves WHERE session_id = $1")
+        .bind(session.to_string())
+        .fetch_one(&mut **tx)
+        .await
+        .and_then(|row| row.try_get("n"))
+        .map_err(StoreError::doing("count moves"))
+}
+
+/// Adds the byte counts of a grant that its session left behind. Says whether there is one.
+pub(super) async fn note_bytes_of_move(
+    tx: &mut Tx,
+    session: SessionId,
+    gateway: &GatewayName,
+    report: &SessionEnded,
+) -> Result<bool, StoreError> {
+    let count = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    sqlx::query(
+        "UPDATE session_moves SET bytes_in = $1, bytes_out = $2
+          WHERE session_id = $3 AND generation = $4 AND gateway = $5",
+    )
+    .bind(count(report.bytes_in))
+    .bind(count(report.bytes_out))
+    .bind(session.to_string())
+    .bind(i64::from(report.generation.as_u32()))
+    .bind(gateway.as_str())
+    .execute(&mut **tx)
+    .await
+    .map(|done| done.rows_affected() == 1)
+    .map_err(StoreError::doing("note the bytes of a grant left behind"))
+}
+
 /// All live sessions of a gateway.
 pub async fn live_of_gateway(
     db: &Db,
     gateway: &GatewayName,
     now: OffsetDateTime,
 ) -> Result<Vec<Session>, StoreError> {
-    sqlx::query(
-        "SELECT s.id, s.device_id, d.certificate_sha256, s.wireguard_public_key, s.inner_address,
-                s.deadline_ms, s.deadline_reason, s.end_reason
-           FROM tunnel_sessions s JOIN devices d ON d.id = s.device_id
-          WHERE s.gateway = $1 AND s.ended_ms IS NULL AND s.deadline_ms > $2 LIMIT $3",
-    )
+    sqlx::query(AssertSqlSafe(format!(
+        "SELECT {COLUMNS} FROM tunnel_sessions
+          WHERE gateway = $1 AND ended_ms IS NULL AND deadline_ms > $2 LIMIT $3"
+    )))
     .bind(gateway.as_str())
     .bind(unix_ms(now))
     .bind(LIVE_LIMIT)
@@ -307,12 +415,10 @@ pub async fn changed_of_gateway(
     gateway: &GatewayName,
     since: OffsetDateTime,
 ) -> Result<Vec<Session>, StoreError> {
-    sqlx::query(
-        "SELECT s.id, s.device_id, d.certificate_sha256, s.wireguard_public_key, s.inner_address,
-                s.deadline_ms, s.deadline_reason, s.end_reason
-           FROM tunnel_sessions s JOIN devices d ON d.id = s.device_id
-          WHERE s.gateway = $1 AND s.changed_ms >= $2 ORDER BY s.changed_ms LIMIT $3",
-    )
+    sqlx::query(AssertSqlSafe(format!(
+        "SELECT {COLUMNS} FROM tunnel_sessions
+          WHERE gateway = $1 AND changed_ms >= $2 ORDER BY changed_ms LIMIT $3"
+    )))
     .bind(gateway.as_str())
     .bind(unix_ms(since))
     .bind(2 * LIVE_LIMIT)
@@ -324,24 +430,70 @@ pub async fn changed_of_gateway(
     .collect()
 }
 
+/// The grants of a gateway that were left behind at `since` or later, the oldest first.
+pub async fn left_of_gateway(
+    db: &Db,
+    gateway: &GatewayName,
+    since: OffsetDateTime,
+) -> Result<Vec<Left>, StoreError> {
+    sqlx::query(
+        "SELECT session_id, generation FROM session_moves
+          WHERE gateway = $1 AND moved_ms >= $2 ORDER BY moved_ms LIMIT $3",
+    )
+    .bind(gateway.as_str())
+    .bind(unix_ms(since))
+    .bind(2 * LIVE_LIMIT)
+    .fetch_all(db.pool())
+    .await
+    .map_err(StoreError::doing("read what sessions left"))?
+    .iter()
+    .map(|row| {
+        Ok(Left {
+            session: parsed(row, "session_id")?,
+            generation: generation(row)?,
+        })
+    })
+    .collect()
+}
+
+/// Makes every reader look at the live sessions of a gateway again. Returns how many.
+pub async fn touch_of_gateway(
+    tx: &mut Tx,
+    gateway: &GatewayName,
+    now: OffsetDateTime,
+) -> Result<u64, StoreError> {
+    sqlx::query(
+        "UPDATE tunnel_sessions SET changed_ms = $1
+          WHERE gateway = $2 AND ended_ms IS NULL AND deadline_ms > $1",
+    )
+    .bind(unix_ms(now))
+    .bind(gateway.as_str())
+    .execute(&mut **tx)
+    .await
+    .map(|done| done.rows_affected())
+    .map_err(StoreError::doing("mark a gateway's sessions"))
+}
+
+/// The columns that [`read_liveness`] reads: a gateway out of use has no live session.
+const LIVENESS: &str = "SELECT s.id, s.generation, s.inner_address, s.deadline_ms, s.end_reason,
+        g.retired_ms
+   FROM tunnel_sessions s JOIN gateways g ON g.name = s.gateway";
+
 /// What the member listener asks about one session.
 pub async fn liveness(db: &Db, session: SessionId) -> Result<Option<Liveness>, StoreError> {
-    let row = sqlx::query(
-        "SELECT id, inner_address, deadline_ms, end_reason FROM tunnel_sessions WHERE id = $1",
-    )
-    .bind(session.to_string())
-    .fetch_optional(db.pool())
-    .await
-    .map_err(StoreError::doing("find session"))?;
+    let row = sqlx::query(AssertSqlSafe(format!("{LIVENESS} WHERE s.id = $1")))
+        .bind(session.to_string())
+        .fetch_optional(db.pool())
+        .await
+        .map_err(StoreError::doing("find session"))?;
     row.as_ref().map(read_liveness).transpose()
 }
 
 /// Every session that changed at `since` or later, on any gateway.
 pub async fn changed(db: &Db, since: OffsetDateTime) -> Result<Vec<Liveness>, StoreError> {
-    sqlx::query(
-        "SELECT id, inner_address, deadline_ms, end_reason FROM tunnel_sessions
-          WHERE changed_ms >= $1 ORDER BY changed_ms LIMIT $2",
-    )
+    sqlx::query(AssertSqlSafe(format!(
+        "{LIVENESS} WHERE s.changed_ms >= $1 ORDER BY s.changed_ms LIMIT $2"
+    )))
     .bind(unix_ms(since))
     .bind(2 * LIVE_LIMIT)
     .fetch_all(db.pool())
@@ -355,8 +507,10 @@ pub async fn changed(db: &Db, since: OffsetDateTime) -> Result<Vec<Liveness>, St
 fn read(row: &AnyRow) -> Result<Session, StoreError> {
     Ok(Session {
         id: parsed(row, "id")?,
+        gateway: parsed(row, "gateway")?,
+        generation: generation(row)?,
         device: parsed(row, "device_id")?,
-        device_certificate_sha256: bytes(row, "certificate_sha256")?,
+        device_certificate_sha256: bytes(row, "device_certificate_sha256")?,
         wireguard_public_key: bytes(row, "wireguard_public_key")?,
         inner_address: parsed(row, "inner_address")?,
         deadline_ms: row
@@ -371,14 +525,27 @@ fn read(row: &AnyRow) -> Result<Session, StoreError> {
 }
 
 fn read_liveness(row: &AnyRow) -> Result<Liveness, StoreError> {
+    let retired: Option<i64> = row
+        .try_get("retired_ms")
+        .map_err(StoreError::doing("read session row"))?;
     Ok(Liveness {
         id: parsed(row, "id")?,
+        generation: generation(row)?,
         inner_address: parsed(row, "inner_address")?,
         deadline_ms: row
             .try_get("deadline_ms")
             .map_err(StoreError::doing("read session row"))?,
-        has_ended: ended(row)?.is_some(),
+        has_ended: ended(row)?.is_some() || retired.is_some(),
     })
+}
+
+fn generation(row: &AnyRow) -> Result<Generation, StoreError> {
+    let count: i64 = row
+        .try_get("generation")
+        .map_err(StoreError::doing("read session row"))?;
+    u32::try_from(count)
+        .map(Generation::new)
+        .map_err(|_| StoreError::Unreadable { what: "generation" })
 }
 
 fn ended(row: &AnyRow) -> Result<Option<String>, StoreError> {

@@ -204,9 +204,11 @@ async fn a_late_report_adds_bytes_and_keeps_the_reason() {
     for db in databases().await {
         let fund = Fund::new(&db).await;
         let pc = fund.device("PC-1").await;
-        let session = fund.connect(&pc).await.unwrap().grant.session;
+        let granted = fund.connect(&pc).await.unwrap().grant;
+        let session = granted.session;
         fund.revoke(pc.id).await.unwrap();
         let report = SessionEnded {
+            generation: granted.generation,
             reason: EndCode::GatewayStopped,
             bytes_in: 10,
             bytes_out: 20,

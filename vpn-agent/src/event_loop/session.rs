@@ -12,7 +12,7 @@ use super::{EventLoop, Outcome};
 use crate::agent::Route;
 use crate::clock::{Clock, from_unix_ms};
 use crate::device_key::DeviceKey;
-use crate::gateway_client::{ApiError, GatewayClient};
+use crate::gateway_client::{Answered, ApiError, GatewayClient};
 use crate::link::paths::{Outlook, Via};
 use crate::link::{Link, LinkConfig, LinkEnd, LinkError};
 use crate::network::{Change, Network, Reading, Surroundings};
@@ -23,6 +23,9 @@ use crate::urls::GatewayUrl;
 
 /// Endpoints of a gateway that are tried.
 const MAX_ENDPOINTS: usize = 8;
+
+/// A session whose tunnel never stood is given up after so many gateways.
+const GATEWAYS_TO_BEGIN: u32 = 3;
 
 /// Pause between tries to make a lost tunnel anew.
 const REBUILD_PAUSE: Duration = Duration::from_secs(2);
@@ -37,15 +40,51 @@ pub(super) struct Active {
     outlook: Outlook,
     surroundings: Surroundings,
     next_build: Instant,
+    /// Whether the link was lost, and none has been tried since.
+    is_lost: bool,
+    /// Grants of this session over which no tunnel came to stand, one after the other.
+    in_vain: u32,
+    /// When another gateway may be sought: not before the own one was tried again, after no
+    /// other could help.
+    seek_at: Instant,
     /// Whether the portal is to be told of the end: not if the word came from there.
     tell_portal: bool,
 }
 
 /// What the portal granted, with what the agent made for it.
 pub(super) struct Granted {
-    grant: AgentGrant,
+    pub(super) grant: AgentGrant,
     secret_key: SecretKey,
-    gateway: GatewayUrl,
+    pub(super) gateway: GatewayUrl,
+}
+
+impl Granted {
+    /// An answer, with the key that the last try was made with.
+    pub(super) fn of(
+        answered: Answered<AgentGrant>,
+        last_key: Option<SecretKey>,
+    ) -> Result<Self, ApiError> {
+        Ok(Self {
+            grant: answered.answer,
+            secret_key: last_key.ok_or(ApiError::NoGateway)?,
+            gateway: answered.gateway,
+        })
+    }
+
+    /// The session as the state knows it. `None` if its dates are none.
+    pub(super) fn session(&self, now: Instant) -> Option<Session> {
+        let grant = &self.grant;
+        let deadline = from_unix_ms(grant.deadline_ms)?;
+        let server_time = from_unix_ms(grant.server_time_ms)?;
+        Some(Session {
+            id: grant.session,
+            ends_at: Session::ends(deadline, server_time, now),
+            ends_at_wall: deadline,
+            will_end: grant.deadline_reason.into(),
+            portal_url: grant.portal_url.clone(),
+            code_mailed_to: grant.code_mailed_to.clone(),
+        })
+    }
 }
 
 impl Active {
@@ -57,6 +96,54 @@ impl Active {
     /// How the link was last seen to stand.
     pub(super) fn outlook(&self) -> Outlook {
         self.outlook
+    }
+
+    /// The gateway that the session goes through.
+    pub(super) fn gateway(&self) -> &GatewayUrl {
+        &self.gateway
+    }
+
+    /// Which session.
+    pub(super) fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Whether another gateway should be sought now: the link is gone, or no way leads to its
+    /// gateway any more.
+    pub(super) fn wants_another(&self, now: Instant) -> bool {
+        let is_lost = match &self.link {
+            Some(link) => link.outlook() == Outlook::Dead,
+            None => self.is_lost,
+        };
+        is_lost && now >= self.seek_at
+    }
+
+    /// No gateway could help: the own one is tried again first.
+    pub(super) fn stay(&mut self, until: Instant) {
+        self.is_lost = false;
+        self.seek_at = until;
+    }
+
+    /// The link is gone, or did not come about.
+    fn lose(&mut self, now: Instant) {
+        self.link = None;
+        self.is_lost = true;
+        self.next_build = self.next_build.max(now);
+    }
+
+    /// The portal knows of the end already.
+    pub(super) fn portal_knows(&mut self) {
+        self.tell_portal = false;
+    }
+
+    /// Goes on counting where the grant before this one stopped.
+    pub(super) fn follows(&mut self, before: &Self) {
+        self.in_vain = before.in_vain;
+    }
+
+    /// Takes the link out, to be put away.
+    pub(super) fn take_link(&mut self) -> Option<Link> {
+        self.link.take()
     }
 
     /// Writes down what works in this network.
@@ -86,7 +173,7 @@ impl EventLoop {
             return;
         };
         // A copy, for the job outlives this call.
-        let key = match DeviceKey::from_pkcs8(&enrolment.key.to_pkcs8()) {
+        let key = match enrolment.key.copy() {
             Ok(key) => key,
             Err(error) => {
                 self.state
@@ -135,41 +222,32 @@ impl EventLoop {
 
     /// Takes a grant up. False if it cannot be used or nobody wants it.
     fn take_grant(&mut self, granted: Granted, now: Instant) -> bool {
-        let Some(fund) = &self.fund else {
+        let Some(session) = granted.session(now) else {
+            self.state
+                .handle_connect_failed(ApiError::BadAnswer(String::new()).page_text());
             return false;
         };
+        if self.fund.is_none() || !self.state.handle_granted(session, now) {
+            return false;
+        }
+        self.learn_gateways(&granted.grant.gateways);
+        self.active = self.activate(granted, now);
+        self.active.is_some()
+    }
+
+    /// What the tunnel of a grant is made from.
+    pub(super) fn activate(&self, granted: Granted, now: Instant) -> Option<Active> {
+        let fund = self.fund.as_ref()?;
         let Granted {
             grant,
             secret_key,
             gateway,
         } = granted;
-        let times = (
-            from_unix_ms(grant.deadline_ms),
-            from_unix_ms(grant.server_time_ms),
-        );
-        let (Some(deadline), Some(server_time)) = times else {
-            self.state
-                .handle_connect_failed(ApiError::BadAnswer(String::new()).page_text());
-            return false;
-        };
-        let session = Session {
-            id: grant.session,
-            ends_at: Session::ends(deadline, server_time, now),
-            ends_at_wall: deadline,
-            will_end: grant.deadline_reason.into(),
-            portal_url: grant.portal_url.clone(),
-            code_mailed_to: grant.code_mailed_to.clone(),
-        };
-        if !self.state.handle_granted(session, now) {
-            return false;
-        }
         let (session, mut endpoints) = (grant.session, grant.endpoints.clone());
         endpoints.truncate(MAX_ENDPOINTS);
         let mut surroundings = Surroundings::default();
         surroundings.look(reading(&self.clock, &endpoints));
-        let identity = fund.approval.identity.clone();
-        let authority = fund.approval.service_authority.clone();
-        self.active = Some(Active {
+        Some(Active {
             config: Arc::new(LinkConfig {
                 secret_key,
                 grant,
@@ -177,8 +255,8 @@ impl EventLoop {
                 gateway: gateway.clone(),
                 dialer: self.dialer.clone(),
                 tls: fund.client.tls(),
-                identity,
-                authority,
+                identity: fund.approval.identity.clone(),
+                authority: fund.approval.service_authority.clone(),
                 clock: self.clock.clone(),
                 pulse: self.pulse,
             }),
@@ -188,9 +266,11 @@ impl EventLoop {
             outlook: Outlook::Searching,
             surroundings,
             next_build: now,
+            is_lost: false,
+            in_vain: 0,
+            seek_at: now,
             tell_portal: true,
-        });
-        true
+        })
     }
 
     /// Starts to make the tunnel, if it is time and nobody does already.
@@ -199,7 +279,9 @@ impl EventLoop {
         let Some(active) = &self.active else {
             return;
         };
-        if self.busy.linking || active.link.is_some() || now < active.next_build {
+        // While a gateway is sought, the grant may be superseded at any moment.
+        let busy = self.busy.linking || self.busy.seeking;
+        if busy || active.link.is_some() || now < active.next_build {
             return;
         }
         self.busy.linking = true;
@@ -221,6 +303,7 @@ impl EventLoop {
             (Ok(link), Some(active)) if current => {
                 tracing::info!("connected");
                 active.link = Some(link.clone());
+                active.in_vain = 0;
                 self.state.handle_linked(now);
                 if let Some(fund) = &self.fund {
                     self.route.send_replace(Some(Route {
@@ -235,10 +318,16 @@ impl EventLoop {
                 active.next_build = now + REBUILD_PAUSE;
                 match error {
                     LinkError::Ended(end) => self.handle_link_end(end),
-                    LinkError::NoAnswer { .. } | LinkError::Setup(_) => {
-                        // While reconnecting, the next try follows until the deadline.
-                        self.state.handle_connect_failed(error.page_text());
+                    // Another gateway is asked; if none helps, the next try follows until the
+                    // deadline, or a session that never stood is given up.
+                    LinkError::NoAnswer { .. } => {
+                        active.lose(now);
+                        active.in_vain += 1;
+                        if active.in_vain >= GATEWAYS_TO_BEGIN {
+                            self.state.handle_connect_failed(error.page_text());
+                        }
                     }
+                    LinkError::Setup(_) => self.state.handle_connect_failed(error.page_text()),
                 }
             }
             (Err(_), _) => {}
@@ -255,15 +344,21 @@ impl EventLoop {
         };
         active.link = None;
         match end {
+            // The session itself goes on: through another gateway, or the same one later.
+            LinkEnd::Told(EndCode::GatewayStopped | EndCode::Moved) => {
+                active.lose(now);
+                self.state.handle_link_lost();
+            }
+            // The gateway is there and has forgotten the connection; it has its grants back.
+            LinkEnd::Lost => {
+                active.next_build = active.next_build.max(now);
+                self.state.handle_link_lost();
+            }
             LinkEnd::Told(code) => {
                 active.tell_portal = false;
                 self.state.handle_ended(code.into());
             }
             LinkEnd::Ours => {}
-            LinkEnd::Lost => {
-                active.next_build = now;
-                self.state.handle_link_lost();
-            }
             LinkEnd::Failed => self
                 .state
                 .handle_broken(LinkError::Ended(LinkEnd::Failed).page_text()),
@@ -279,7 +374,9 @@ impl EventLoop {
         }
         match outlook {
             Outlook::Standing(_) => self.state.handle_linked(now),
-            Outlook::Searching | Outlook::Dead => {}
+            Outlook::Searching => {}
+            // Every way was tried: another gateway may be the better choice.
+            Outlook::Dead => self.state.handle_link_lost(),
         }
     }
 
@@ -321,6 +418,7 @@ impl EventLoop {
         };
         self.attempt += 1;
         self.busy.linking = false;
+        self.busy.seeking = false;
         self.route.send_replace(None);
         if let Some(link) = &active.link {
             link.close(EndCode::Disconnected);
@@ -330,7 +428,7 @@ impl EventLoop {
         }
     }
 
-    fn tell_end(&mut self, gateway: GatewayUrl, session: SessionId) {
+    pub(super) fn tell_end(&mut self, gateway: GatewayUrl, session: SessionId) {
         let Some(fund) = &self.fund else {
             return;
         };
@@ -364,22 +462,24 @@ async fn ask(
     let mut last_key = None;
     let answered = client
         .open_session(|| {
-            let secret_key =
-                SecretKey::generate().map_err(|error| ApiError::Trust(error.to_string()))?;
-            let wireguard_public_key = Bytes32(*secret_key.public_key().as_bytes());
-            let message = session_message(device, &wireguard_public_key);
-            let signature = key.sign(&message)?;
-            last_key = Some(secret_key);
-            Ok(SessionRequest {
-                wireguard_public_key,
-                signature,
-            })
+            fresh_request(key, &mut last_key, |public| session_message(device, public))
         })
         .await?;
-    let secret_key = last_key.ok_or(ApiError::NoGateway)?;
-    Ok(Granted {
-        grant: answered.answer,
-        secret_key,
-        gateway: answered.gateway,
+    Granted::of(answered, last_key)
+}
+
+/// Makes a key pair for one try, and the request for it; `message` is what the device signs.
+pub(super) fn fresh_request(
+    key: &DeviceKey,
+    last_key: &mut Option<SecretKey>,
+    message: impl FnOnce(&Bytes32) -> Vec<u8>,
+) -> Result<SessionRequest, ApiError> {
+    let secret_key = SecretKey::generate().map_err(|error| ApiError::Trust(error.to_string()))?;
+    let wireguard_public_key = Bytes32(*secret_key.public_key().as_bytes());
+    let signature = key.sign(&message(&wireguard_public_key))?;
+    *last_key = Some(secret_key);
+    Ok(SessionRequest {
+        wireguard_public_key,
+        signature,
     })
 }

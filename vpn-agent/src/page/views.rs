@@ -334,7 +334,8 @@ fn connected(shown: &Shown<'_>, session: &Session) -> String {
             EndReason::Revoked
             | EndReason::Replaced
             | EndReason::Disconnected
-            | EndReason::GatewayStopped => None,
+            | EndReason::GatewayStopped
+            | EndReason::Moved => None,
         },
         way: shown.view.way.map(way_text),
         code_mailed_to: session.code_mailed_to.as_deref(),

@@ -287,3 +287,48 @@ fn the_gateway_can_bring_the_end_nearer_and_never_put_it_off() {
         }
     );
 }
+
+#[test]
+fn another_gateway_gives_a_session_no_more_time_and_no_new_warning() {
+    let mut desk = Desk::connected(9);
+    desk.core.handle_link_lost();
+    let longer = session(desk.now + minutes(90));
+    assert!(desk.core.handle_moved(&longer, desk.now));
+    desk.core.handle_linked(desk.now);
+    desk.look();
+    assert_eq!(desk.shown, [Notice::TenMinutes]);
+    desk.pass(minutes(9));
+    assert!(matches!(desk.core.state(), State::Ended { .. }));
+}
+
+#[test]
+fn another_gateway_may_bring_the_end_nearer_and_say_why() {
+    let mut desk = Desk::connected(90);
+    let nearer = Session {
+        ends_at: desk.now + minutes(20),
+        ends_at_wall: datetime!(2026-11-20 10:20 +9),
+        will_end: EndReason::ClosingTime,
+        ..session(desk.now)
+    };
+    assert!(desk.core.handle_moved(&nearer, desk.now));
+    assert!(!desk.is_connected(), "the tunnel to it is still to be made");
+    desk.core.handle_linked(desk.now);
+    desk.pass(minutes(20));
+    let sentence = EndReason::ClosingTime.page_text().into();
+    assert_eq!(*desk.core.state(), State::Ended { sentence });
+}
+
+#[test]
+fn a_move_that_comes_after_the_end_or_for_another_session_changes_nothing() {
+    let mut desk = Desk::connected(90);
+    let other = Session {
+        id: SessionId::from_uuid(Uuid::from_u128(2)),
+        ..session(desk.now + minutes(1))
+    };
+    assert!(!desk.core.handle_moved(&other, desk.now));
+    assert!(desk.is_connected());
+    desk.core.disconnect();
+    let own = session(desk.now + minutes(90));
+    assert!(!desk.core.handle_moved(&own, desk.now));
+    assert!(matches!(desk.core.state(), State::Ended { .. }));
+}

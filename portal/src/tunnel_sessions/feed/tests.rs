@@ -56,7 +56,9 @@ async fn a_feed_begins_with_what_is_live_and_goes_on_with_what_changes() {
         }
         fund.revoke(first.id).await.unwrap();
         match next(&mut lines).await {
-            FeedLine::Ended { session, reason } => {
+            FeedLine::Ended {
+                session, reason, ..
+            } => {
                 assert_eq!((session, reason), (opened.grant.session, EndCode::Revoked));
             }
             line => panic!("{line:?}"),
@@ -115,6 +117,9 @@ async fn a_retired_gateway_s_feed_ends() {
         .await
         .unwrap();
     let limit = Duration::from_secs(FEED_HEARTBEAT_S + 2);
+    let last = snapshot(&mut lines);
+    let last = tokio::time::timeout(limit, last).await.unwrap();
+    assert_eq!(last, [], "whoever is in there is out");
     tokio::time::timeout(limit, lines.count()).await.unwrap();
 }
 
@@ -130,15 +135,91 @@ async fn nothing_is_said_twice_and_no_deadline_is_lengthened() {
         .unwrap();
     let mut told = Told::default();
     told.snapshot(&sessions, keys, now);
-    assert_eq!(told.news(&sessions, keys, now).len(), 0);
+    assert_eq!(told.news(&[], &sessions, keys, now).len(), 0);
     sessions[0].deadline_ms += 1;
-    assert_eq!(told.news(&sessions, keys, now).len(), 0);
+    assert_eq!(told.news(&[], &sessions, keys, now).len(), 0);
     sessions[0].deadline_ms -= 2;
-    assert_eq!(told.news(&sessions, keys, now).len(), 1);
-    assert_eq!(told.news(&sessions, keys, now).len(), 0);
+    assert_eq!(told.news(&[], &sessions, keys, now).len(), 1);
+    assert_eq!(told.news(&[], &sessions, keys, now).len(), 0);
     sessions[0].ended = Some(EndCode::Revoked);
-    assert_eq!(told.news(&sessions, keys, now).len(), 1);
-    assert_eq!(told.news(&sessions, keys, now).len(), 0);
+    assert_eq!(told.news(&[], &sessions, keys, now).len(), 1);
+    assert_eq!(told.news(&[], &sessions, keys, now).len(), 0);
     sessions[0].ended = None;
-    assert_eq!(told.news(&sessions, keys, now).len(), 0, "an end is final");
+    assert_eq!(
+        told.news(&[], &sessions, keys, now).len(),
+        0,
+        "an end is final"
+    );
+}
+
+#[tokio::test]
+async fn both_gateways_hear_of_a_move_and_of_the_way_back() {
+    for db in databases().await {
+        let fund = Fund::new(&db).await;
+        let other = fund.further_gateway("osaka-1").await;
+        let pc = fund.device("PC-1").await;
+        let first = fund.connect(&pc).await.unwrap().grant;
+        let mut here = feed(&fund);
+        let mut there: Lines = Box::pin(follow(fund.app.clone(), other.name.clone()));
+        assert_eq!(snapshot(&mut here).await, std::slice::from_ref(&first));
+        assert_eq!(snapshot(&mut there).await, []);
+
+        let second = fund.move_to(&other, &pc, first.session).await.unwrap();
+        match next(&mut there).await {
+            FeedLine::Granted { grant, .. } => assert_eq!(*grant, second.grant),
+            line => panic!("{line:?}"),
+        }
+        match next(&mut here).await {
+            FeedLine::Ended {
+                session,
+                through,
+                reason,
+            } => {
+                assert_eq!((session, reason), (first.session, EndCode::Moved));
+                assert_eq!(through, first.generation);
+            }
+            line => panic!("{line:?}"),
+        }
+        let back = fund.move_to(&fund.gateway, &pc, first.session);
+        let third = back.await.unwrap().grant;
+        match next(&mut here).await {
+            FeedLine::Granted { grant, .. } => assert_eq!(*grant, third),
+            line => panic!("{line:?}"),
+        }
+        fund.revoke(pc.id).await.unwrap();
+        match next(&mut here).await {
+            FeedLine::Ended {
+                through, reason, ..
+            } => {
+                assert_eq!((through, reason), (Generation::LAST, EndCode::Revoked));
+            }
+            line => panic!("{line:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_looks_late_hears_of_every_grant_that_was_left() {
+    let db = sqlite().await;
+    let fund = Fund::new(&db).await;
+    let pc = fund.device("PC-1").await;
+    let gateways = [
+        fund.further_gateway("osaka-1").await,
+        fund.further_gateway("osaka-2").await,
+    ];
+    let first = fund.connect(&pc).await.unwrap().grant;
+    let (keys, now) = (&fund.app.keys, fund.app.clock.now());
+    let mut told = Told::default();
+    let live = store::live_of_gateway(&db, &fund.gateway.name, now).await;
+    told.snapshot(&live.unwrap(), keys, now);
+    for gateway in &gateways {
+        fund.move_to(gateway, &pc, first.session).await.unwrap();
+    }
+    let left = store::left_of_gateway(&db, &fund.gateway.name, now).await;
+    let changed = store::changed_of_gateway(&db, &fund.gateway.name, now).await;
+    let lines = told.news(&left.unwrap(), &changed.unwrap(), keys, now);
+    assert!(
+        matches!(&lines[..], [FeedLine::Ended { through, .. }] if *through == first.generation),
+        "{lines:?}"
+    );
 }
