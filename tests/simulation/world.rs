@@ -304,7 +304,10 @@ impl World {
             }
             Happening::EndBackAtGateway(gateway, life, session) => {
                 if self.gateways[gateway].life == life {
-                    self.at_gateway(gateway, Input::End(session, Generation::LAST, EndCode::Disconnected));
+                    self.at_gateway(
+                        gateway,
+                        Input::End(session, Generation::LAST, EndCode::Disconnected),
+                    );
                 }
             }
             Happening::FeedAtPortal(gateway, connection) => {
