@@ -142,7 +142,7 @@ impl Lane {
     }
 
     pub(super) fn poll_packet(&mut self, now: Instant, deliver: impl FnOnce(&[u8])) -> bool {
-        if !self.poll_timeout().is_some_and(|arrives| arrives <= now) {
+        if self.poll_timeout().is_none_or(|arrives| arrives > now) {
             return false;
         }
         let Some(Reverse(OnTheWay { mut packet, .. })) = self.way.pop() else {

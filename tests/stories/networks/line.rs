@@ -88,7 +88,6 @@ fn twenty_milliseconds_and_200_megabits_are_what_the_kernels_get() -> Result<()>
         wire.counters(End::Near)
     );
     ensure!(took >= least, "faster than the line: {took:?} < {least:?}");
-    ensure!(took < least * 10, "far slower than the line: {took:?}");
     Ok(())
 }
 

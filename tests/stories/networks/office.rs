@@ -8,7 +8,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use renkei_tests::job::{ADMIN_EMAIL, Letter};
@@ -55,10 +56,13 @@ pub struct Town {
     desk: OfficePages,
     letter: Letter,
     first_code: Mutex<Option<String>>,
-    /// Dropped last.
     fund: Place,
     network: Mutex<Network>,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// Towns stand one after the other: their stories measure seconds, on a machine with few cores.
+static ONE_TOWN: Mutex<()> = Mutex::new(());
 
 /// An office: a PC behind a firewall.
 pub struct Office {
@@ -67,12 +71,15 @@ pub struct Office {
     pub edge: Place,
     /// What every agent of the office was enrolled with.
     enrolled: Agent,
+    /// How many agents were installed after it.
+    agents: AtomicU32,
     _squid: Squid,
 }
 
 impl Town {
     /// Starts the fund.
     pub fn new() -> Result<Self> {
+        let alone = ONE_TOWN.lock().unwrap_or_else(PoisonError::into_inner);
         let mut network = Network::new()?;
         let fund = network.place("fund")?;
         let options = StageOptions {
@@ -93,6 +100,7 @@ impl Town {
             letter,
             fund,
             network: Mutex::new(network),
+            _alone: alone,
         })
     }
 
@@ -139,6 +147,7 @@ impl Town {
             pc,
             edge,
             enrolled,
+            agents: AtomicU32::new(0),
             _squid: squid,
         })
     }
@@ -252,7 +261,8 @@ impl Office {
 
     /// The office's PC with an agent that remembers nothing but its enrolment.
     pub fn agent(&self, stage: &Stage, name: &str, proxy: &str) -> Result<Agent> {
-        let mut agent = stage.agent(&format!("{:?}-{name}", self.family))?;
+        let number = self.agents.fetch_add(1, Ordering::Relaxed);
+        let mut agent = stage.agent(&format!("{:?}-{number}-{name}", self.family))?;
         agent.move_to(&self.pc);
         agent.configure(&format!("proxy = {proxy:?}"))?;
         agent.take_over(&self.enrolled)?;
