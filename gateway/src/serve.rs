@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tracing::instrument::WithSubscriber as _;
 use tracing::{info, warn};
 
 use crate::agent_api::AgentApi;
@@ -238,7 +239,7 @@ impl Gateway {
         let running = self
             .data_path
             .run(self.to_data_path, self.carried, self.ended);
-        let mut data_path = self.data_thread.spawn(running);
+        let mut data_path = self.data_thread.spawn(running.with_current_subscriber());
         let mut api = tokio::spawn(self.api.serve(self.api_listener, self.api_tls));
         let mut feed = tokio::spawn(self.feed.run());
         let mut reports = tokio::spawn(reports::run(self.portal, self.reports));

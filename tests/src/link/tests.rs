@@ -1,3 +1,5 @@
+//! The simulated line keeps its rate, its delay, its share of loss and its order.
+
 use std::time::{Duration, Instant};
 
 use super::*;
