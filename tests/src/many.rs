@@ -195,8 +195,14 @@ pub async fn run(options: &Options, tell: impl Fn(&str)) -> Result<Vec<Row>> {
 
     let mut rows = Vec::new();
     let links = open_all(options, &stage, &database, agents, &mut rows, &tell).await?;
+    // Told as they are found: a later part may fail on a machine that is busy.
+    rows.iter().for_each(|row| tell(&row.to_string()));
+    let told = rows.len();
     at_rest(options, &stage, &links, &mut rows, &tell).await?;
+    rows[told..].iter().for_each(|row| tell(&row.to_string()));
+    let told = rows.len();
     under_flood(options, &stage, &links, &sink, &mut rows, &tell).await?;
+    rows[told..].iter().for_each(|row| tell(&row.to_string()));
     at_work(&stage, &links, &sink, &mut rows, &tell).await?;
     stage.gateway.check_running()?;
     stage.portal.check_running()?;
