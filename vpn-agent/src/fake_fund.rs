@@ -318,15 +318,17 @@ impl Api {
             return no(refusal(RefusalCode::NoDevice, "登録されていません。"));
         };
         if path == "/v1/status" {
+            let decisions = self.decisions.lock().unwrap();
             let status = ServiceStatus {
                 server_time_ms,
                 open: true,
                 sentence: None,
                 next_opening_ms: None,
                 rehearsal: true,
-                gateways: self.decisions.lock().unwrap().listed_gateways.clone(),
-                certificate_expires_ms: self.decisions.lock().unwrap().certificate_expires_ms,
+                gateways: decisions.listed_gateways.clone(),
+                certificate_expires_ms: decisions.certificate_expires_ms,
             };
+            drop(decisions);
             return (StatusCode::OK, json(&status));
         }
         if path == "/v1/device/certificate" {
