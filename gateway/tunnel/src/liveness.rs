@@ -110,8 +110,9 @@ impl Liveness {
         if self.silent {
             return true;
         }
+        let repeats = self.repeats_at(connection);
         self.ran_in_vain = Some(now);
-        match self.repeats_at(connection) {
+        match repeats {
             Some(at) if at <= now => {
                 self.unacknowledged_since = Some(now);
                 repeat(connection, now);
@@ -145,7 +146,12 @@ impl Liveness {
         self.unanswered_since
     }
 
+    /// Nothing is repeated while what was last due could not be sent: QUIC would gather what
+    /// it owes and send it all in one burst.
     fn repeats_at(&self, connection: &Connection) -> Option<Instant> {
+        if self.ran_in_vain.is_some() {
+            return None;
+        }
         let wait = REPEAT.max(connection.rtt() * REPEAT_ROUND_TRIPS);
         self.unacknowledged_since.map(|since| since + wait)
     }
