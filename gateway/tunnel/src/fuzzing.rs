@@ -89,7 +89,7 @@ pub fn gateway_tunnel(data: &[u8]) {
     world.connect(data.first().is_none_or(|first| first & 1 == 0));
     for (step, bytes) in steps(data) {
         match step % 8 {
-            0 => world.to_gateway(stranger(), bytes),
+            0 => world.hand_to_gateway(stranger(), bytes),
             1 => world.replayed_to_gateway(stranger(), bytes),
             2 => world.changed_to_gateway(bytes),
             3 => world.sealed_to_gateway(bytes),
@@ -288,7 +288,7 @@ impl World {
     }
 
     /// Hands a datagram to the gateway. No stranger ever gets an answer.
-    fn to_gateway(&mut self, from: SocketAddr, datagram: &[u8]) {
+    fn hand_to_gateway(&mut self, from: SocketAddr, datagram: &[u8]) {
         let admitted = self.admitted;
         self.gateway
             .handle_datagram(self.now, from.into(), datagram, |_| admitted);
@@ -296,14 +296,14 @@ impl World {
 
     fn replayed_to_gateway(&mut self, from: SocketAddr, mask: &[u8]) {
         let datagram = masked(&self.last_to_gateway, mask);
-        self.to_gateway(from, &datagram);
+        self.hand_to_gateway(from, &datagram);
     }
 
     fn changed_to_gateway(&mut self, mask: &[u8]) {
         self.collect();
         if !self.to_gateway.is_empty() {
             let datagram = masked(&self.to_gateway.remove(0), mask);
-            self.to_gateway(pc_address(), &datagram);
+            self.hand_to_gateway(pc_address(), &datagram);
         }
     }
 
@@ -311,7 +311,7 @@ impl World {
     fn sealed_to_gateway(&mut self, packet: &[u8]) {
         let mut datagram = Vec::new();
         if seal(self.pc.noise_for_fuzzing(), packet, &mut datagram) {
-            self.to_gateway(pc_address(), &datagram);
+            self.hand_to_gateway(pc_address(), &datagram);
         }
     }
 
@@ -451,7 +451,7 @@ impl World {
                 return;
             }
             for datagram in std::mem::take(&mut self.to_gateway) {
-                self.to_gateway(pc_address(), &datagram);
+                self.hand_to_gateway(pc_address(), &datagram);
                 self.last_to_gateway = datagram;
             }
             for datagram in std::mem::take(&mut self.to_pc) {
