@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[tokio::test]
-    #[ignore = "known defect: the refusal is not reported when datagrams are received in batches"]
+    #[ignore = "known defect: a refusal makes the socket fail, not readable, and only the latter wakes recv"]
     async fn a_connected_socket_hears_of_a_refusal_and_nothing_of_others() {
         let closed = {
             let gone = Socket::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();

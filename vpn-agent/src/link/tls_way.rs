@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use protocol::agent_api::{TUNNEL_PATH, TUNNEL_UPGRADE};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, mpsc};
 use tunnel::frames::{self, Decoder, Frames, NotAFrame};
@@ -17,9 +18,6 @@ use tunnel::frames::{self, Decoder, Frames, NotAFrame};
 use crate::dial::head::{self, Head, HeadError};
 use crate::dial::{Connection, DialError};
 use crate::urls::GatewayUrl;
-
-/// What the request asks to change to.
-const PROTOCOL: &str = "renkei-wireguard";
 
 /// A burst is taken while less than this waits, in bytes: 5 ms at 200 Mbit/s, so that the
 /// connection does not run dry while the next one is made; 50 ms at 20 Mbit/s, by which a page
@@ -184,7 +182,7 @@ async fn read(
 fn request(gateway: &GatewayUrl) -> String {
     let (host, port) = gateway.authority();
     format!(
-        "GET /v1/tunnel HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n"
+        "GET {TUNNEL_PATH} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: Upgrade\r\nUpgrade: {TUNNEL_UPGRADE}\r\n\r\n"
     )
 }
 
@@ -194,7 +192,7 @@ async fn read_head(reader: &mut (impl AsyncRead + Unpin)) -> Result<Head, TlsWay
         error @ HeadError::Garbage => TlsWayError::Garbage(error),
     })?;
     let upgrade = head.upgrade.as_deref();
-    let upgraded = upgrade.is_some_and(|name| name.eq_ignore_ascii_case(PROTOCOL));
+    let upgraded = upgrade.is_some_and(|name| name.eq_ignore_ascii_case(TUNNEL_UPGRADE));
     if head.status == 101 && upgraded {
         Ok(head)
     } else {
