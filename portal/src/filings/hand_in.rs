@@ -17,7 +17,6 @@ use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use super::archive::{ArchiveError, Password};
 use super::check::{self, CheckedFile, ChosenName, Fault, IsDocument, Problem, Rule, Warning};
 use super::store::{self, FileWarning, NewFiling, NewSubmission, ReceivedFile, SameContent};
 use super::{FilingName, StepError};
@@ -28,6 +27,7 @@ use crate::db::{Db, StoreError, next_number};
 use crate::ids::{FilingId, SubmissionId, UploadId};
 use crate::uploads::{self, ContentError, Upload};
 use crate::web::principals::Member;
+use archive::{ArchiveError, Password};
 
 /// How many files can be handed in at one time.
 pub const FILES_LIMIT: usize = 20;
