@@ -41,11 +41,14 @@ pub enum Command {
     },
     /// Connect, and stay in the foreground until the session ends.
     Connect,
-    /// Open the agent's window.
+    /// Open the agent's window, or a password zip in it.
     Open {
         /// Print the window's address instead of opening a browser.
         #[arg(long)]
         no_browser: bool,
+        /// Show the documents in this password zip.
+        #[arg(value_name = "ZIP")]
+        file: Option<PathBuf>,
     },
     /// Say how things stand.
     Status {
@@ -55,6 +58,10 @@ pub enum Command {
     },
     /// End the session of the running agent.
     Disconnect,
-    /// Check everything that connecting needs, step by step.
-    Diagnose,
+    /// Check everything that connecting needs; takes ten seconds at most.
+    Diagnose {
+        /// Write the result to a new zip too, without names, addresses and secrets.
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
+    },
 }

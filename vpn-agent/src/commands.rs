@@ -4,6 +4,7 @@
 //! that agent itself. Standard output carries what was asked for, standard error the rest.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,10 +86,12 @@ pub async fn run(command: cli::Command, config: &Config) -> Result<(), CommandEr
             no_wait,
         } => enrol(config, store, gateway, establishment, code, no_wait).await,
         cli::Command::Connect => connect(config, store).await,
-        cli::Command::Open { no_browser } => window::open(config, store, no_browser).await,
+        cli::Command::Open { no_browser, file } => {
+            window::open(config, store, no_browser, file).await
+        }
         cli::Command::Status { json } => status(config, store, json).await,
         cli::Command::Disconnect => disconnect(store).await,
-        cli::Command::Diagnose => diagnose(config, store).await,
+        cli::Command::Diagnose { bundle } => diagnose(config, store, bundle).await,
     }
 }
 
@@ -125,6 +128,8 @@ impl Running {
             .tell(Command::ProxyListens(proxy.address()))
             .await;
         tokio::spawn(proxy.serve(self.agent.clone(), page.clone()));
+        let (tidied, agent) = (page.clone(), self.agent.clone());
+        tokio::spawn(async move { tidied.tidy(&agent).await });
         Ok(page)
     }
 
@@ -397,7 +402,11 @@ async fn disconnect(store: Store) -> Result<(), CommandError> {
     Ok(())
 }
 
-async fn diagnose(config: &Config, store: Store) -> Result<(), CommandError> {
+async fn diagnose(
+    config: &Config,
+    store: Store,
+    bundle: Option<PathBuf>,
+) -> Result<(), CommandError> {
     let running = match claim(&store)? {
         Claim::Theirs(client) => Some(expect_status(ask(&client, &Request::Status).await?)?),
         Claim::Ours(_) => None,
@@ -407,6 +416,14 @@ async fn diagnose(config: &Config, store: Store) -> Result<(), CommandError> {
     for finding in &findings {
         say(&finding.to_string());
         well &= !finding.is_bad();
+    }
+    if let Some(path) = bundle {
+        let bytes = diagnose::bundle::bundle(&findings, config, &store, running.as_ref())
+            .map_err(|error| CommandError::Told(error.to_string()))?;
+        os::create_private_file(&path)
+            .and_then(|mut file| file.write_all(&bytes))
+            .map_err(system("診断結果のファイルを作れませんでした（同じ名前のファイルがないことをご確認ください）"))?;
+        eprintln!("診断結果を {} に保存しました。", path.display());
     }
     if well {
         Ok(())

@@ -13,7 +13,7 @@ use std::time::Duration;
 use protocol::EstablishmentNumber;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::agent::{Agent, Command};
 use crate::enrolment::Application;
@@ -58,6 +58,9 @@ pub enum Request {
     Open {
         /// Only tell its address.
         no_browser: bool,
+        /// Show the documents in this zip, which this user may read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<PathBuf>,
     },
     /// Ask the fund to register this PC.
     Enrol {
@@ -88,11 +91,16 @@ pub enum Reply {
     },
 }
 
-/// A wish to bring the window up, answered with its address.
-pub type WindowRequest = (
-    /* no_browser */ bool,
-    tokio::sync::oneshot::Sender<Option<String>>,
-);
+/// A wish to bring the window up.
+#[derive(Debug)]
+pub struct WindowRequest {
+    /// Only its address is wanted.
+    pub no_browser: bool,
+    /// What to show there.
+    pub file: Option<PathBuf>,
+    /// Takes the address, or the sentence why there is none.
+    pub reply: oneshot::Sender<Result<String, String>>,
+}
 
 /// This run is the one that holds the data folder.
 #[derive(Debug)]
@@ -242,12 +250,18 @@ async fn answer(request: Request, agent: &Agent, windows: &mpsc::Sender<WindowRe
                 .await;
             status()
         }
-        Request::Open { no_browser } => {
-            let (sender, receiver) = tokio::sync::oneshot::channel();
-            let asked = windows.send((no_browser, sender)).await.is_ok();
-            match receiver.await {
-                Ok(Some(url)) if asked => Reply::Window { url },
-                Ok(_) | Err(_) => failed("実行中の連携には画面がありません。"),
+        Request::Open { no_browser, file } => {
+            let (reply, answer) = oneshot::channel();
+            let request = WindowRequest {
+                no_browser,
+                file,
+                reply,
+            };
+            let _ = windows.send(request).await;
+            match answer.await {
+                Ok(Ok(url)) => Reply::Window { url },
+                Ok(Err(sentence)) => failed(&sentence),
+                Err(_) => failed("実行中の連携には画面がありません。"),
             }
         }
         Request::Enrol {

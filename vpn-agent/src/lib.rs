@@ -17,6 +17,7 @@ pub mod control;
 pub mod device_key;
 pub mod diagnose;
 pub mod dial;
+pub mod documents;
 pub mod enrolment;
 pub mod event_loop;
 #[cfg(any(test, feature = "fuzzing"))]

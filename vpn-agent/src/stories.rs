@@ -23,6 +23,7 @@ use crate::session_state::{Refused, State};
 use crate::status::{StateName, View};
 use crate::store::Store;
 
+mod care;
 mod gateways;
 mod ways;
 
@@ -431,11 +432,14 @@ async fn another_run_steers_the_one_that_holds_the_folder() {
         reply => panic!("{reply:?}"),
     }
     tokio::spawn(async move {
-        let (_, reply): WindowRequest = windows.recv().await.unwrap();
-        reply.send(Some("http://window/".into())).unwrap();
+        let request: WindowRequest = windows.recv().await.unwrap();
+        request.reply.send(Ok("http://window/".into())).unwrap();
     });
     match other
-        .ask(&Request::Open { no_browser: true })
+        .ask(&Request::Open {
+            no_browser: true,
+            file: None,
+        })
         .await
         .unwrap()
     {

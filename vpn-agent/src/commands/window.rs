@@ -1,5 +1,6 @@
 //! `open`: the agent with its window. Closing the window ends the session and the agent.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::{Claim, CommandError, Running, ask, claim_to_stay, say, system};
 use crate::agent::{Agent, Command};
 use crate::browser::{self, Window};
 use crate::config::Config;
-use crate::control::{Client, Reply, Request};
+use crate::control::{Client, Reply, Request, WindowRequest};
 use crate::os;
 use crate::page::Page;
 use crate::store::Store;
@@ -25,20 +26,31 @@ pub(super) async fn open(
     config: &Config,
     store: Store,
     no_browser: bool,
+    file: Option<PathBuf>,
 ) -> Result<(), CommandError> {
+    // The running agent has another current folder.
+    let file = file
+        .map(std::path::absolute)
+        .transpose()
+        .map_err(system("ファイルの場所を確認できませんでした"))?;
     match claim_to_stay(&store).await? {
-        Claim::Theirs(client) => open_through(&client, no_browser).await,
+        Claim::Theirs(client) => open_through(&client, no_browser, file).await,
         Claim::Ours(instance) => {
             let mut running = Running::start(config, store.clone(), instance)?;
-            let result = open_here(&mut running, config, &store, no_browser).await;
+            let file = file.as_deref();
+            let result = open_here(&mut running, config, &store, no_browser, file).await;
             running.end().await;
             result
         }
     }
 }
 
-async fn open_through(client: &Client, no_browser: bool) -> Result<(), CommandError> {
-    match ask(client, &Request::Open { no_browser }).await? {
+async fn open_through(
+    client: &Client,
+    no_browser: bool,
+    file: Option<PathBuf>,
+) -> Result<(), CommandError> {
+    match ask(client, &Request::Open { no_browser, file }).await? {
         Reply::Window { url } => {
             if no_browser {
                 say(&url);
@@ -61,7 +73,7 @@ struct Opener<'a> {
 }
 
 impl Opener<'_> {
-    fn open(&self) -> Result<Child, CommandError> {
+    fn open(&self, url: String) -> Result<Child, CommandError> {
         let told = |error: browser::BrowserError| CommandError::Told(error.page_text());
         let proxy = self.agent.view().proxy.ok_or_else(|| {
             CommandError::Told("このパソコンの中の中継がまだ始まっていません。".to_owned())
@@ -73,11 +85,22 @@ impl Opener<'_> {
             program: browser::find(self.config.browser.as_deref()).map_err(told)?,
             profile,
             proxy,
-            url: self.page.url(),
+            url,
             trusted_key: self.trusted_key()?,
             more_arguments: self.config.browser_args.clone(),
         };
         window.open().map_err(told)
+    }
+
+    /// The address to show: the first page, or that of the documents in `file`.
+    async fn url(&self, file: Option<&Path>) -> Result<String, String> {
+        match file {
+            None => Ok(self.page.url()),
+            Some(file) => {
+                self.page.lay_file(file, &self.agent).await?;
+                Ok(self.page.documents_url())
+            }
+        }
     }
 
     fn trusted_key(&self) -> Result<Option<String>, CommandError> {
@@ -95,6 +118,7 @@ async fn open_here(
     config: &Config,
     store: &Store,
     no_browser: bool,
+    file: Option<&Path>,
 ) -> Result<(), CommandError> {
     let page = running.serve_proxy(config).await?;
     running.agent.tell(Command::WatchService).await;
@@ -110,13 +134,14 @@ async fn open_here(
         page,
     };
     let mut window = None;
+    let url = opener.url(file).await.map_err(CommandError::Told)?;
     if no_browser {
-        say(&opener.page.url());
+        say(&url);
         if let Some(proxy) = running.agent.view().proxy {
             say(&format!("proxy: {proxy}"));
         }
     } else {
-        window = Some(opener.open()?);
+        window = Some(opener.open(url)?);
     }
     let result = attend(running, &opener, &mut window).await;
     if let Some(window) = window {
@@ -155,7 +180,7 @@ async fn attend(
                 unaware = false;
                 if opener.trusted_key()?.is_some() && let Some(old) = window.take() {
                     close(old).await;
-                    *window = Some(opener.open()?);
+                    *window = Some(opener.open(opener.page.url())?);
                 }
             }
             status = closed(window) => {
@@ -169,11 +194,15 @@ async fn attend(
                 }
                 return Ok(());
             }
-            Some((no_browser, reply)) = running.windows.recv() => {
-                let url = opener.page.url();
-                let shown = no_browser || bring_up(opener, window);
+            Some(request) = running.windows.recv() => {
+                let WindowRequest { no_browser, file, reply } = request;
+                let answer = match opener.url(file.as_deref()).await {
+                    Ok(url) if no_browser || bring_up(opener, window, &url) => Ok(url),
+                    Ok(_) => Err("画面を開けませんでした。".to_owned()),
+                    Err(sentence) => Err(sentence),
+                };
                 // The asker may have gone.
-                let _ = reply.send(shown.then_some(url));
+                let _ = reply.send(answer);
             }
             signal = os::shutdown_signal() => {
                 return signal.map_err(system("終了の合図を待てませんでした"));
@@ -193,8 +222,8 @@ async fn approved(agent: &Agent) {
 }
 
 /// Opens the window, or another one of the same browser, which then hands over and ends.
-fn bring_up(opener: &Opener<'_>, window: &mut Option<Child>) -> bool {
-    match opener.open() {
+fn bring_up(opener: &Opener<'_>, window: &mut Option<Child>, url: &str) -> bool {
+    match opener.open(url.to_owned()) {
         Ok(child) if window.is_none() => {
             *window = Some(child);
             true

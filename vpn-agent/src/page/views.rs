@@ -84,15 +84,15 @@ impl EnrolForm {
 }
 
 /// What every page has.
-struct Frame<'a> {
-    picture: String,
-    csrf: &'a str,
-    fund_name: Option<&'a str>,
-    notice: Option<&'static str>,
-    skew: Option<String>,
-    rehearsal: bool,
-    refresh_s: Option<u32>,
-    version: &'static str,
+pub(super) struct Frame<'a> {
+    pub(super) picture: String,
+    pub(super) csrf: &'a str,
+    pub(super) fund_name: Option<&'a str>,
+    pub(super) notice: Option<&'static str>,
+    pub(super) skew: Option<String>,
+    pub(super) rehearsal: bool,
+    pub(super) refresh_s: Option<u32>,
+    pub(super) version: &'static str,
 }
 
 #[derive(Template)]
@@ -349,7 +349,7 @@ fn spell(session: &Session, now: Moment) -> String {
     format!("{}分{:02}秒", left / 60, left % 60)
 }
 
-fn frame<'a>(shown: &Shown<'a>, refresh_s: Option<u32>) -> Frame<'a> {
+pub(super) fn frame<'a>(shown: &Shown<'a>, refresh_s: Option<u32>) -> Frame<'a> {
     let view = shown.view;
     Frame {
         picture: picture_of(view),
@@ -367,7 +367,7 @@ fn frame<'a>(shown: &Shown<'a>, refresh_s: Option<u32>) -> Frame<'a> {
     }
 }
 
-fn finish(rendered: askama::Result<String>) -> String {
+pub(super) fn finish(rendered: askama::Result<String>) -> String {
     rendered.unwrap_or_else(|error| {
         tracing::error!(%error, "page not rendered");
         "<!DOCTYPE html><html lang=\"ja\"><title>連携</title><p>画面を表示できませんでした。</p></html>"
