@@ -17,3 +17,5 @@ mod misfortune;
 mod networks;
 #[path = "stories/tidy.rs"]
 mod tidy;
+#[path = "stories/windows.rs"]
+mod windows;

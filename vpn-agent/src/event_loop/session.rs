@@ -15,7 +15,7 @@ use crate::device_key::DeviceKey;
 use crate::gateway_client::{Answered, ApiError, GatewayClient};
 use crate::link::paths::{Outlook, Via};
 use crate::link::{Link, LinkConfig, LinkEnd, LinkError};
-use crate::network::{Change, Network, Reading, Surroundings};
+use crate::network::{Change, Reading, Surroundings};
 use crate::os;
 use crate::session_state::Session;
 use crate::store::Store;
@@ -450,7 +450,7 @@ fn reading(clock: &Clock, endpoints: &[SocketAddr]) -> Reading {
         running: clock.now().mono,
         awake: clock.awake(),
         sources: sources.collect(),
-        network: Network::of(&os::network_tables()),
+        network: os::network(),
     }
 }
 

@@ -15,7 +15,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
-use crate::network::Tables;
+use super::Browser;
+use crate::network::{Network, Tables};
 
 /// Names under which browsers of the Chromium family are installed, best first.
 const BROWSERS: [&str; 6] = [
@@ -68,6 +69,11 @@ pub fn tighten(path: &Path) -> io::Result<bool> {
     }
     fs::set_permissions(path, Permissions::from_mode(PRIVATE_FILE_MODE))?;
     Ok(true)
+}
+
+/// Puts `from` in the place of `to`: at any moment there is the old file or the new.
+pub fn replace_file(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
 }
 
 /// Makes renames inside a folder survive a power cut.
@@ -158,6 +164,23 @@ pub fn ask_to_end(process_id: u32) -> io::Result<()> {
     )?)
 }
 
+/// Brings the window of a program that this one started to the front. Window systems here
+/// leave that to the user: false, always.
+pub fn bring_forward(_process_id: u32) -> bool {
+    false
+}
+
+/// Lets the running agent bring its window to the front; there is nothing to let here.
+pub fn pass_on_the_front() {}
+
+/// Makes what is printed visible; here it always is.
+pub fn attach_console() {}
+
+/// Tells the user why the program cannot go on.
+pub fn tell_failure(sentence: &str) {
+    eprintln!("vpn-agent: {sentence}");
+}
+
 /// Says whether the loopback connection from `peer` to `local` was made by this user.
 /// Where the system cannot tell, the answer is no.
 #[cfg(target_os = "linux")]
@@ -199,27 +222,34 @@ fn proc_address(address: SocketAddr) -> Option<String> {
     }
 }
 
-/// The tables that tell which network the PC is in; empty where there are none.
-pub fn network_tables() -> Tables {
+/// Which network the PC is in, by the kernel's tables. None where there are none.
+pub fn network() -> Option<Network> {
     let read = |name: &str| fs::read_to_string(Path::new("/proc/net").join(name));
-    Tables {
+    Network::of(&Tables {
         routes: read("route").unwrap_or_default(),
         neighbours: read("arp").unwrap_or_default(),
         routes_v6: read("ipv6_route").unwrap_or_default(),
-    }
+    })
 }
 
-/// Finds a browser of the Chromium family in the search path.
-pub fn find_browser() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    BROWSERS.iter().find_map(|name| {
+/// The browsers of the Chromium family in the search path, best first. Their policies are not
+/// looked at: here the one who sets them is the one who uses them.
+pub fn browsers() -> Vec<Browser> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = BROWSERS.iter().filter_map(|name| {
         std::env::split_paths(&path)
             .map(|folder| folder.join(name))
             .find(|file| {
                 fs::metadata(file)
                     .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
             })
-    })
+    });
+    found
+        .map(|program| Browser {
+            program,
+            proxy_policy: None,
+        })
+        .collect()
 }
 
 /// What the PC is called; staff see it beside the matching code.
