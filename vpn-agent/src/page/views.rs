@@ -462,6 +462,10 @@ mod tests {
             rehearsal: true,
         });
         let from = Box::new(State::Unenrolled { problem: None });
+        let doubtful = |doubt| View {
+            doubt,
+            ..view(State::Reconnecting(session(now)))
+        };
         vec![
             (
                 "unenrolled",
@@ -497,14 +501,30 @@ mod tests {
                     "https://portal.example.jp/",
                     "t***@example.jp",
                     "残り10分",
+                    "<title>【残り10分】",
                     "進んで",
                     "action=\"/disconnect\"",
                 ],
             ),
             (
                 "reconnecting",
-                view(State::Reconnecting(session(now))),
+                doubtful(Doubt::Lost),
                 vec!["つなぎ直して", "9分59秒"],
+            ),
+            (
+                "silent",
+                doubtful(Doubt::Silent),
+                vec!["応答を待っています", "9分59秒"],
+            ),
+            (
+                "offline",
+                doubtful(Doubt::Offline),
+                vec!["LANケーブル", "9分59秒"],
+            ),
+            (
+                "awake again",
+                doubtful(Doubt::Woke),
+                vec!["スリープから復帰", "9分59秒"],
             ),
             (
                 "refused",
