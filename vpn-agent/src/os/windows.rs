@@ -9,6 +9,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,9 +19,11 @@ use tokio::sync::{Mutex, Notify};
 use windows_calls::networks::Adapter;
 use windows_calls::peers::Owner;
 use windows_calls::registry::{self, Root};
+use windows_calls::tray::{Event, Tray};
 use zeroize::Zeroizing;
 
-use crate::network::Network;
+use super::{Notification, Notifier, PRODUCT_NAME, PeerCheck};
+use crate::network::{Network, Seen};
 use crate::secret::random_bytes;
 
 mod browsers;
@@ -48,6 +51,9 @@ const FIRST_BUILD_OF_11: u32 = 22_000;
 
 /// Where Windows says what it is.
 const VERSION_KEY: &str = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion";
+
+/// The hidden window's class, by which installers find the running agent.
+const WINDOW_CLASS: &str = "RenkeiAgent";
 
 /// Somebody asked for the end by other ways than the console.
 static END_WANTED: Notify = Notify::const_new();
@@ -277,6 +283,46 @@ pub fn pass_on_the_front() {
     windows_calls::windows::let_others_come_forward();
 }
 
+/// Shows notifications from an icon in the notification area. The same icon's hidden window
+/// hears when the user logs off, or an installer wants the program to end.
+pub fn notifier() -> Arc<dyn Notifier> {
+    let tray = Tray::open(WINDOW_CLASS, PRODUCT_NAME, |event| match event {
+        Event::Clicked => start_again(),
+        Event::EndWanted => want_end(),
+    });
+    Arc::new(TrayNotifier {
+        tray: tray
+            .inspect_err(|error| tracing::debug!(%error, "no icon in the notification area"))
+            .ok(),
+    })
+}
+
+#[derive(Debug)]
+struct TrayNotifier {
+    tray: Option<Tray>,
+}
+
+impl Notifier for TrayNotifier {
+    fn notify(&self, notification: &Notification) {
+        match &self.tray {
+            Some(tray) => tray.notify(&notification.title, &notification.body),
+            None => tracing::debug!("no icon to show a notification at"),
+        }
+    }
+}
+
+/// Does what one more double click does: it finds this process and brings its window up.
+fn start_again() {
+    let started = std::env::current_exe().and_then(|program| {
+        std::process::Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .spawn()
+    });
+    if let Err(error) = started {
+        tracing::warn!(%error, "cannot bring the window up");
+    }
+}
+
 /// Makes what is printed visible, if the program was started from a console.
 pub fn attach_console() {
     windows_calls::console::attach();
@@ -288,45 +334,55 @@ pub fn tell_failure(sentence: &str) {
     if windows_calls::console::is_heard() {
         eprintln!("vpn-agent: {sentence}");
     } else {
-        windows_calls::console::show(super::PRODUCT_NAME, sentence);
+        windows_calls::console::show(PRODUCT_NAME, sentence);
     }
 }
 
-/// Says whether the loopback connection from `peer` to `local` was made by this user.
-/// Where the system cannot tell, the answer is no.
-pub fn is_same_user(peer: SocketAddr, local: SocketAddr) -> bool {
+/// Says whose process made the loopback connection from `peer` to `local`.
+pub fn peer_is_same_user(local: SocketAddr, peer: SocketAddr) -> PeerCheck {
     match windows_calls::peers::owner(local, peer) {
-        Ok(Owner::SameUser) => true,
-        Ok(Owner::OtherUser(_) | Owner::Nobody) => false,
+        Ok(Owner::SameUser) => PeerCheck::SameUser,
+        Ok(Owner::OtherUser(_)) => PeerCheck::OtherUser,
+        Ok(Owner::Nobody) => PeerCheck::Unknown,
         Err(error) => {
             tracing::warn!(%error, "cannot see who owns a loopback connection");
-            false
+            PeerCheck::Unknown
         }
     }
 }
 
-/// Which network the PC is in, by its best adapter with a way out.
-pub fn network() -> Option<Network> {
-    let adapters = windows_calls::networks::adapters()
-        .inspect_err(|error| tracing::debug!(%error, "cannot see the network adapters"))
-        .ok()?;
+/// Which network the PC is in, by its best adapters with a way out.
+pub fn network() -> Seen {
+    let adapters = match windows_calls::networks::adapters() {
+        Ok(adapters) => adapters,
+        Err(error) => {
+            tracing::debug!(%error, "cannot see the network adapters");
+            return Seen {
+                network: None,
+                is_cut: false,
+            };
+        }
+    };
     let v4 = best(&adapters, IpAddr::is_ipv4, |adapter| adapter.metric);
     let v6 = best(&adapters, IpAddr::is_ipv6, |adapter| adapter.metric_v6);
     let router = v4.and_then(|(adapter, gateway)| match gateway {
-        IpAddr::V4(gateway) => {
-            let address = windows_calls::networks::hardware_address(gateway, adapter.index)?;
-            Some(address.iter().map(|byte| format!("{byte:02x}")).collect())
-        }
+        IpAddr::V4(gateway) => windows_calls::networks::hardware_address(gateway, adapter.index),
         IpAddr::V6(_) => None,
     });
-    let router: Option<String> = router;
-    Network::of_places(
-        v4.map(|(adapter, gateway)| place(adapter, gateway))
-            .as_deref(),
-        v6.map(|(adapter, gateway)| place(adapter, gateway))
-            .as_deref(),
-        router.as_deref(),
-    )
+    let router: Option<String> =
+        router.map(|address| address.iter().map(|byte| format!("{byte:02x}")).collect());
+    let place = |(adapter, gateway)| place(adapter, gateway);
+    Seen {
+        network: Network::of_places(
+            v4.map(place).as_deref(),
+            v6.map(place).as_deref(),
+            router.as_deref(),
+        ),
+        is_cut: adapters.iter().all(|adapter| {
+            let mut addresses = adapter.addresses.iter();
+            addresses.all(|(address, _)| address.is_loopback())
+        }),
+    }
 }
 
 /// The adapter of one family whose routes cost least, with its gateway.

@@ -1,4 +1,4 @@
-//! The agent's icon in the notification area, with notices, and the hidden window through
+//! Notices at an icon in the notification area, and the hidden window through
 //! which Windows and installers ask it to end.
 
 use std::cell::RefCell;
@@ -78,8 +78,8 @@ thread_local! {
 }
 
 impl Tray {
-    /// Puts the icon up. `class` names the hidden window for others to find, `title` is what
-    /// the icon is called. `on_event` is called on a thread of its own and must not wait.
+    /// Makes the hidden window; the icon comes with the first notice. `class` names the window
+    /// for others to find, `title` is what the icon is called. `on_event` is called on a thread of its own and must not wait.
     ///
     /// # Errors
     /// What the system says. A missing notification area is no error.
@@ -104,9 +104,6 @@ impl Tray {
                         on_event: Box::new(on_event),
                     });
                 });
-                if let Ok(window) = made {
-                    tell_icon(NIM_ADD, window_of(window), None);
-                }
                 // The other side waits for exactly this.
                 let _ = sender.send(made);
                 if ready {
@@ -251,7 +248,7 @@ fn show_waiting(window: HWND) {
     });
     for notice in waiting.unwrap_or_default() {
         if !tell_icon(NIM_MODIFY, window, Some(&notice)) {
-            // The taskbar was not there yet, or was started again.
+            // It is the first notice, or the taskbar was started again.
             tell_icon(NIM_ADD, window, Some(&notice));
         }
     }
