@@ -19,3 +19,5 @@ mod networks;
 mod reading;
 #[path = "stories/tidy.rs"]
 mod tidy;
+#[path = "stories/windows.rs"]
+mod windows;

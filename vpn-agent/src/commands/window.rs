@@ -50,6 +50,7 @@ async fn open_through(
     no_browser: bool,
     file: Option<PathBuf>,
 ) -> Result<(), CommandError> {
+    os::pass_on_the_front();
     match ask(client, &Request::Open { no_browser, file }).await? {
         Reply::Window { url } => {
             if no_browser {

@@ -89,6 +89,8 @@ pub(super) struct Frame<'a> {
     pub(super) csrf: &'a str,
     pub(super) fund_name: Option<&'a str>,
     pub(super) notice: Option<&'static str>,
+    /// The warning in the title.
+    pub(super) warning: Option<&'static str>,
     pub(super) skew: Option<String>,
     pub(super) rehearsal: bool,
     pub(super) refresh_s: Option<u32>,
@@ -140,6 +142,7 @@ struct ReadyPage<'a> {
 #[template(path = "connecting.html")]
 struct ConnectingPage<'a> {
     frame: Frame<'a>,
+    heading: &'static str,
     again: bool,
     go: bool,
     sentence: Option<String>,
@@ -187,6 +190,7 @@ pub fn picture_of(view: &View) -> String {
         (
             &view.state,
             &view.service,
+            &view.doubt,
             &view.notice,
             &view.pc,
             &view.skew_s.map(skew_text),
@@ -315,6 +319,10 @@ fn ready(
 fn connecting(shown: &Shown<'_>, lost: Option<&Session>) -> String {
     let page = ConnectingPage {
         frame: frame(shown, Some(REFRESH_SOON_S)),
+        heading: match lost {
+            Some(_) => shown.view.doubt.heading(),
+            None => "接続しています",
+        },
         again: lost.is_some(),
         go: shown.go,
         sentence: shown.view.report(shown.now).reason,
@@ -360,6 +368,7 @@ pub(super) fn frame<'a>(shown: &Shown<'a>, refresh_s: Option<u32>) -> Frame<'a> 
             .and_then(|pc| pc.approved.as_ref())
             .map(|approved| approved.fund_name.as_str()),
         notice: view.notice.map(|notice| notice.page_text()),
+        warning: view.notice.map(|notice| notice.title()),
         skew: view.skew_s.map(skew_text),
         rehearsal: view.service.as_ref().is_some_and(|s| s.rehearsal),
         refresh_s,
@@ -379,7 +388,7 @@ pub(super) fn finish(rendered: askama::Result<String>) -> String {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::session_state::{Notice, Service};
+    use crate::session_state::{Doubt, Notice, Service};
     use crate::status::{Approved, Pc};
     use std::time::Duration;
     use time::macros::datetime;
@@ -392,6 +401,7 @@ mod tests {
         View {
             state,
             service: None,
+            doubt: Doubt::default(),
             notice: None,
             pc: Some(Pc {
                 matching_code: "1234-5678".into(),
@@ -452,6 +462,10 @@ mod tests {
             rehearsal: true,
         });
         let from = Box::new(State::Unenrolled { problem: None });
+        let doubtful = |doubt| View {
+            doubt,
+            ..view(State::Reconnecting(session(now)))
+        };
         vec![
             (
                 "unenrolled",
@@ -487,14 +501,30 @@ mod tests {
                     "https://portal.example.jp/",
                     "t***@example.jp",
                     "残り10分",
+                    "<title>【残り10分】",
                     "進んで",
                     "action=\"/disconnect\"",
                 ],
             ),
             (
                 "reconnecting",
-                view(State::Reconnecting(session(now))),
+                doubtful(Doubt::Lost),
                 vec!["つなぎ直して", "9分59秒"],
+            ),
+            (
+                "silent",
+                doubtful(Doubt::Silent),
+                vec!["応答を待っています", "9分59秒"],
+            ),
+            (
+                "offline",
+                doubtful(Doubt::Offline),
+                vec!["LANケーブル", "9分59秒"],
+            ),
+            (
+                "awake again",
+                doubtful(Doubt::Woke),
+                vec!["スリープから復帰", "9分59秒"],
             ),
             (
                 "refused",
