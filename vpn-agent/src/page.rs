@@ -19,17 +19,20 @@ use hyper::{Method, Request, Response, StatusCode};
 use zeroize::Zeroizing;
 
 use crate::agent::{Agent, Command};
+use crate::desk::Desk;
 use crate::documents::FILE_LIMIT_BYTES;
 use crate::enrolment::Application;
 use crate::os;
 use crate::proxy::PAGE_HOST;
 use crate::secret::{NoRandomness, Secret};
 use crate::status::View;
+use crate::store::profiles::ProfileId;
 use crate::urls::PortalUrl;
 
 mod checkup;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod profiles;
 mod reading;
 mod views;
 
@@ -69,21 +72,25 @@ const CSRF_HEADER: &str = "x-csrf";
 /// The name of the file that such a request brings, percent-encoded.
 const NAME_HEADER: &str = "x-name";
 
-/// The page of one launch.
+/// The page of one profile and one launch.
 #[derive(Debug)]
 pub struct Page {
     launch: Secret,
     csrf: Secret,
+    desk: Desk,
+    profile: ProfileId,
     reading: Reading,
     checkup: Checkup,
 }
 
 impl Page {
-    /// Makes the secrets of this launch.
-    pub fn new() -> Result<Self, NoRandomness> {
+    /// Makes the secrets of this launch, for the page of `profile`.
+    pub fn new(desk: Desk, profile: ProfileId) -> Result<Self, NoRandomness> {
         Ok(Self {
             launch: Secret::random()?,
             csrf: Secret::random()?,
+            desk,
+            profile,
             reading: Reading::default(),
             checkup: Checkup::default(),
         })
@@ -105,11 +112,6 @@ impl Page {
         self.reading.lay_file(path, agent.clock().now().mono).await
     }
 
-    /// The address to open the window with, at the page that opens zips.
-    pub fn documents_url(&self) -> String {
-        format!("{}&to=documents", self.url())
-    }
-
     /// The address to open the window with.
     pub fn url(&self) -> String {
         format!("http://{PAGE_HOST}/?token={}", self.launch.expose())
@@ -120,9 +122,13 @@ impl Page {
         let query = request.uri().query().unwrap_or_default().to_owned();
         let path = request.uri().path().to_owned();
         if let Some(token) = field(query.as_bytes(), "token") {
-            let to_documents = field(query.as_bytes(), "to").is_some_and(|to| to == "documents");
-            let target = if to_documents { "/documents" } else { "/" };
-            return self.enter(&path, &token, target);
+            let asked = |name| field(query.as_bytes(), name).is_some();
+            let next = match (asked("list"), asked("documents")) {
+                (true, _) => "/profiles",
+                (false, true) => "/documents",
+                (false, false) => "/",
+            };
+            return self.enter(&path, &token, next);
         }
         if !self.has_cookie(request.headers()) {
             let again = field(query.as_bytes(), "again").is_some();
@@ -140,6 +146,18 @@ impl Page {
                     EnrolForm::suggested(agent.suggested_gateway()),
                     StatusCode::OK,
                 )
+            }
+            "/profiles" => {
+                let form = EnrolForm::suggested(agent.suggested_gateway());
+                self.list(form.for_another(), None, StatusCode::OK)
+            }
+            "/profiles.json" => {
+                let known = field(query.as_bytes(), "seen");
+                self.list_json(known.as_deref()).await
+            }
+            "/profiles/remove" => {
+                let named = field(query.as_bytes(), "profile");
+                self.confirm_removal(named.as_deref())
             }
             "/status.json" => {
                 let known = field(query.as_bytes(), "seen");
@@ -166,11 +184,11 @@ impl Page {
     }
 
     /// Turns the token of the address into a cookie, so that no address holds it any longer.
-    fn enter(&self, path: &str, token: &str, target: &str) -> Response<Full<Bytes>> {
+    fn enter(&self, path: &str, token: &str, next: &str) -> Response<Full<Bytes>> {
         if path != "/" || !self.launch.is(token) {
             return html(StatusCode::FORBIDDEN, stranger(true), None);
         }
-        let mut response = see(target);
+        let mut response = see(next);
         let cookie = format!(
             "{COOKIE_NAME}={}; Path=/; HttpOnly; SameSite=Strict",
             self.launch.expose()
@@ -223,6 +241,9 @@ impl Page {
                     .await;
                 see("/")
             }
+            "/profiles/open" => self.open_profile(&body).await,
+            "/profiles/add" => self.add_profile(&body).await,
+            "/profiles/remove" => self.remove_profile(&body).await,
             "/dismiss" => {
                 agent.tell(Command::DismissNotice).await;
                 agent

@@ -12,6 +12,7 @@ use zip::{AesMode, ZipArchive, ZipWriter};
 
 use super::{LIMIT, Pc, page_request, raw, status_of};
 use crate::config::Config;
+use crate::desk::Landing;
 use crate::diagnose::{self, bundle};
 use crate::dial::settings::{ProxySettings, Source};
 use crate::dial::sign_on::{Scheme, SignOn};
@@ -22,7 +23,6 @@ use crate::fake_proxy::{FakeProxy, Manner};
 use crate::gateway_client::trust::{Dates, Roots, tls_config};
 use crate::link::paths::Via;
 use crate::proxy::PAGE_HOST;
-use crate::store::Store;
 use crate::urls::GatewayUrl;
 
 const PASSWORD: &str = "Kanari-Himitsu-77";
@@ -45,8 +45,7 @@ struct Window {
 
 impl Window {
     async fn of(pc: &Pc) -> Self {
-        let (proxy, page) = pc.serve_proxy().await;
-        let url = page.url();
+        let (proxy, url) = pc.serve_proxy().await;
         let token = url.split_once("?token=").unwrap().1;
         let cookie = format!("Cookie: renkei_launch={token}\r\n");
         let shown = raw(proxy, &page_request("GET", "/documents", &cookie, "")).await;
@@ -190,11 +189,15 @@ async fn a_file_that_is_no_zip_or_too_large_is_told_on_the_page() {
     );
     let answer = raw(window.proxy, request.as_bytes()).await;
     assert_eq!(status_of(&answer), 413, "{answer}");
-    let page = crate::page::Page::new().unwrap();
-    let missing = page
-        .lay_file(Path::new("/nonexistent/x.zip"), &pc.agent)
-        .await;
-    assert!(missing.unwrap_err().contains("x.zip"));
+    let nowhere = Some(Path::new("/nonexistent/x.zip"));
+    let missing = pc.desk.landing_with(None, nowhere).await;
+    assert!(missing.unwrap_err().page_text().contains("x.zip"));
+    let present = pc.folder.path().join("x.zip");
+    std::fs::write(&present, password_zip()).unwrap();
+    let (_, landing) = pc.desk.landing_with(None, Some(&present)).await.unwrap();
+    assert_eq!(landing, Landing::Documents);
+    let page = window.get("/documents").await;
+    assert!(page.contains("「x.zip」のパスワード"), "{page}");
 }
 
 /// Planted wherever the agent could pick them up.
@@ -250,7 +253,7 @@ async fn the_support_bundle_holds_no_secret_and_nobodys_name() {
     report.code_mailed_to = Some(mail.to_owned());
     report.notice = Some(format!("ワンタイムパスワード 482913 {password}"));
 
-    let store = Store::open(&pc.config.data_dir).unwrap();
+    let store = pc.agent.store().clone();
     let mut findings = diagnose::run(&pc.config, &store, Some(&report)).await;
     // As if a sentence of the portal's or the system's held them.
     report.establishment_name = Some(company.to_owned());
