@@ -33,6 +33,7 @@ pub mod notices;
 pub mod one_time_codes;
 pub mod page_images;
 pub mod passwords;
+pub mod registrations;
 pub mod review;
 pub mod settings;
 pub mod sign_in;
