@@ -39,9 +39,11 @@ pub mod settings;
 pub mod sign_in;
 pub mod signals;
 pub mod staff;
+pub mod text_layer;
 pub mod tunnel_sessions;
 pub mod uploads;
 pub mod vault;
+pub mod virus_scan;
 pub mod web;
 
 #[cfg(test)]
