@@ -10,6 +10,7 @@
 pub mod archive;
 pub mod check;
 pub mod hand_in;
+pub mod individual_number;
 pub mod names;
 pub mod pages;
 pub mod pdf;

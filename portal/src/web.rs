@@ -28,7 +28,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::app::App;
 use crate::sign_in::{office, pages};
-use crate::{calendar, devices, establishments, filings, notices, review, settings, uploads};
+use crate::{
+    calendar, devices, establishments, filings, notices, registrations, review, settings, uploads,
+};
 use layout::Side;
 use page_error::PageError;
 use principals::{OfficeVisitor, SESSION_COOKIE, VISIT_COOKIE, Visitor};
@@ -66,6 +68,7 @@ fn office_routes(routes: Routes) -> Routes {
         .with(assets::routes)
         .with(office::office_routes)
         .with(establishments::pages::office_routes)
+        .with(registrations::pages::office_routes)
         .with(devices::pages::office_routes)
         .with(calendar::pages::office_routes)
         .with(home::office_routes)
