@@ -17,6 +17,7 @@ use crate::enrolment::{self, Application, EnrolError};
 use crate::event_loop::{EventLoop, Settings};
 use crate::link::Link;
 use crate::link::pulse::Rates;
+use crate::os::{self, Notifier};
 use crate::status::{StatusReport, View};
 use crate::store::Store;
 use crate::urls::{GatewayUrl, PortalUrl};
@@ -33,10 +34,14 @@ pub enum Command {
     Connect,
     /// End the session.
     Disconnect,
+    /// Erase everything of this profile. The answer is the sentence why not.
+    Remove(oneshot::Sender<Result<(), String>>),
     /// Take the warning off the page.
     DismissNotice,
     /// Take note of where the proxy listens.
     ProxyListens(SocketAddr),
+    /// Somebody looks at the page.
+    Look,
     /// The window is there: keep a warm connection and the service's state at hand.
     WatchService,
     /// End everything.
@@ -66,15 +71,17 @@ impl Agent {
     /// Starts the event loop. The caller holds the instance lock of `store`.
     pub fn start(config: &Config, store: Store) -> Result<(Self, JoinHandle<()>), EnrolError> {
         let clock = Arc::new(Clock::system(store.time_floor()));
-        Self::start_with(config, store, clock, Rates::default())
+        Self::start_with(config, store, clock, Rates::default(), os::notifier())
     }
 
-    /// Starts the event loop with a clock that may be wrong and with another pulse.
+    /// Starts the event loop with a clock that may be wrong, with another pulse, and with
+    /// somebody else to say what is said beside the window.
     pub fn start_with(
         config: &Config,
         store: Store,
         clock: Arc<Clock>,
         pulse: Rates,
+        notifier: Arc<dyn Notifier>,
     ) -> Result<(Self, JoinHandle<()>), EnrolError> {
         let roots = enrolment::roots(config.gateway_ca_file.as_deref())?;
         let (command_sender, commands) = mpsc::channel(MAX_WAITING_COMMANDS);
@@ -87,6 +94,7 @@ impl Agent {
             commands,
             route: route_sender,
             pulse,
+            notifier,
         })?;
         let agent = Self {
             commands: command_sender,
@@ -96,6 +104,17 @@ impl Agent {
             suggested_gateway: config.gateway_url.clone(),
         };
         Ok((agent, tokio::spawn(event_loop.run())))
+    }
+
+    /// Tells that somebody looks at the picture now: it must be fresh.
+    pub fn look(&self) {
+        // An agent that has no time for it is busy with the picture already.
+        let _ = self.commands.try_send(Command::Look);
+    }
+
+    /// Waits until the picture is another one than `known`, at most `timeout`.
+    pub async fn wait_for_change(&self, known: impl Fn(&View) -> bool, timeout: Duration) {
+        self.wait_for(timeout, |view| !known(view)).await;
     }
 
     /// Passes a wish on. False if the agent is ending.
@@ -113,6 +132,18 @@ impl Agent {
         receiver
             .await
             .unwrap_or_else(|_| Err("終了処理中のため、登録を申請できませんでした。".to_owned()))
+    }
+
+    /// Erases everything of this profile, its key first of all; not while it has a session.
+    ///
+    /// # Errors
+    /// The sentence for the user.
+    pub async fn remove(&self) -> Result<(), String> {
+        let (sender, receiver) = oneshot::channel();
+        self.tell(Command::Remove(sender)).await;
+        receiver
+            .await
+            .unwrap_or_else(|_| Err("終了処理中のため、削除できませんでした。".to_owned()))
     }
 
     /// The picture of this moment.

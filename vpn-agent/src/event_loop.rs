@@ -24,14 +24,17 @@ use crate::gateway_client::{ApiError, GatewayClient};
 use crate::link::paths::Outlook;
 use crate::link::pulse::Rates;
 use crate::link::{Link, LinkEnd, LinkError};
-use crate::session_state::{Refused, Service, SessionState, State};
+use crate::os::Notifier;
+use crate::session_state::{Doubt, Refused, Service, SessionState, State};
 use crate::status::{Approved, Pc, View};
 use crate::store::{Enrolment, Progress, Store, damaged_text};
 
+mod announcements;
 mod failover;
 mod renewal;
 mod session;
 
+use announcements::Announcements;
 use renewal::Renewal;
 use session::{Active, Granted};
 
@@ -67,6 +70,8 @@ pub struct Settings {
     pub route: watch::Sender<Option<Route>>,
     /// How often a tunnel is asked for a sign of life.
     pub pulse: Rates,
+    /// What says something beside the window.
+    pub notifier: Arc<dyn Notifier>,
 }
 
 /// The loop with all that it holds.
@@ -78,6 +83,8 @@ pub struct EventLoop {
     commands: mpsc::Receiver<Command>,
     route: watch::Sender<Option<Route>>,
     pulse: Rates,
+    notifier: Arc<dyn Notifier>,
+    announcements: Announcements,
     view: watch::Sender<View>,
     state: SessionState,
     enrolment: Option<Enrolment>,
@@ -94,6 +101,7 @@ pub struct EventLoop {
     /// Counts the wishes for a session; an answer to an earlier one is stale.
     attempt: u64,
     busy: Busy,
+    next_tick: Instant,
     next_enrolment_poll: Instant,
     next_service_poll: Instant,
     watches_service: bool,
@@ -149,6 +157,7 @@ impl EventLoop {
         let (view, _) = watch::channel(View {
             state: State::Unenrolled { problem: None },
             service: None,
+            doubt: Doubt::default(),
             notice: None,
             pc: None,
             proxy: None,
@@ -166,6 +175,8 @@ impl EventLoop {
             commands: settings.commands,
             route: settings.route,
             pulse: settings.pulse,
+            notifier: settings.notifier,
+            announcements: Announcements::default(),
             view,
             state: SessionState::new(State::Unenrolled { problem: None }),
             enrolment: None,
@@ -178,6 +189,7 @@ impl EventLoop {
             renewal: Renewal::default(),
             attempt: 0,
             busy: Busy::default(),
+            next_tick: now + TICK,
             next_enrolment_poll: now,
             next_service_poll: now,
             watches_service: false,
@@ -211,7 +223,13 @@ impl EventLoop {
                 },
                 end = link_end(self.active.as_ref()) => self.handle_link_end(end),
                 outlook = link_outlook(self.active.as_ref()) => self.handle_outlook(outlook),
-                () = tokio::time::sleep(wake) => self.handle_tick(),
+                () = tokio::time::sleep(wake) => {}
+            }
+            // Whatever else goes on: a page that is looked at wakes this loop all the time.
+            let now = self.clock.now().mono;
+            if now >= self.next_tick {
+                self.next_tick = now + TICK;
+                self.handle_tick();
             }
         }
         self.shut_down().await;
@@ -220,7 +238,7 @@ impl EventLoop {
     /// How long to wait when nothing happens.
     fn next_wake(&self) -> Duration {
         let now = self.clock.now().mono;
-        let mut wake = now + TICK;
+        let mut wake = self.next_tick;
         if let Some(due) = self.state.poll_timeout() {
             wake = wake.min(due);
         }
@@ -235,9 +253,16 @@ impl EventLoop {
             Command::Enrol(application, applicant) => self.enrol(application, applicant),
             Command::Connect => self.connect(),
             Command::Disconnect => self.state.disconnect(),
+            Command::Remove(asker) => {
+                let removed = self.remove();
+                self.show();
+                // The asker may have gone; the picture shows it as well.
+                let _ = asker.send(removed);
+            }
             Command::DismissNotice => self.state.dismiss_notice(),
             Command::ProxyListens(address) => self.proxy = Some(address),
             Command::WatchService => self.watches_service = true,
+            Command::Look => self.look_closely(),
             Command::ShutDown => {}
         }
     }
@@ -257,6 +282,30 @@ impl EventLoop {
             let result = enrolment::apply(&store, application, roots, clock, dialer).await;
             Outcome::Applied(Box::new(result))
         });
+    }
+
+    /// Erases what this profile has, and stands as it did before it was enrolled.
+    fn remove(&mut self) -> Result<(), String> {
+        if !self.state.state().may_enrol() {
+            return Err(
+                "接続中または申請中の登録先は削除できません。切断してからお試しください。"
+                    .to_owned(),
+            );
+        }
+        if let Err(error) = self.store.erase() {
+            tracing::error!(%error, "the profile is not erased");
+            return Err(error.page_text());
+        }
+        tracing::info!("profile erased");
+        self.attempt += 1;
+        self.enrolment = None;
+        self.fund = None;
+        self.poller = None;
+        self.damage = None;
+        self.saved_gateways = Known::default();
+        self.renewal = Renewal::default();
+        self.state = SessionState::new(State::Unenrolled { problem: None });
+        Ok(())
     }
 
     fn handle_outcome(&mut self, outcome: Outcome) {
@@ -469,6 +518,7 @@ impl EventLoop {
             self.leave_session();
             self.renew_certificate(now);
         }
+        self.announce();
         self.show();
     }
 
@@ -582,6 +632,7 @@ impl EventLoop {
         let view = View {
             state: self.state.state().clone(),
             service: self.state.service().cloned(),
+            doubt: self.state.doubt(),
             notice: self.state.notice(),
             pc: self.enrolment.as_ref().map(pc),
             proxy: self.proxy,

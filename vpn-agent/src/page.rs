@@ -17,14 +17,17 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::agent::{Agent, Command};
+use crate::desk::Desk;
 use crate::enrolment::Application;
 use crate::proxy::PAGE_HOST;
 use crate::secret::{NoRandomness, Secret};
 use crate::status::View;
+use crate::store::profiles::ProfileId;
 use crate::urls::PortalUrl;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod profiles;
 mod views;
 
 pub use views::picture_of;
@@ -39,24 +42,32 @@ const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long 接続 waits for the tunnel before it shows the page that waits.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long a page that has seen everything waits for something new. With the pulse of a
+/// tunnel that is looked at, no page is older than two seconds.
+const PICTURE_PATIENCE: Duration = Duration::from_millis(800);
+
 const COOKIE_NAME: &str = "renkei_launch";
 
 const CSS: &str = include_str!("../assets/agent.css");
 const JS: &str = include_str!("../assets/agent.js");
 
-/// The page of one launch.
+/// The page of one profile and one launch.
 #[derive(Debug)]
 pub struct Page {
     launch: Secret,
     csrf: Secret,
+    desk: Desk,
+    profile: ProfileId,
 }
 
 impl Page {
-    /// Makes the secrets of this launch.
-    pub fn new() -> Result<Self, NoRandomness> {
+    /// Makes the secrets of this launch, for the page of `profile`.
+    pub fn new(desk: Desk, profile: ProfileId) -> Result<Self, NoRandomness> {
         Ok(Self {
             launch: Secret::random()?,
             csrf: Secret::random()?,
+            desk,
+            profile,
         })
     }
 
@@ -70,7 +81,8 @@ impl Page {
         let query = request.uri().query().unwrap_or_default().to_owned();
         let path = request.uri().path().to_owned();
         if let Some(token) = field(query.as_bytes(), "token") {
-            return self.enter(&path, &token);
+            let list = field(query.as_bytes(), "list").is_some();
+            return self.enter(&path, &token, if list { "/profiles" } else { "/" });
         }
         if !self.has_cookie(request.headers()) {
             let again = field(query.as_bytes(), "again").is_some();
@@ -89,7 +101,22 @@ impl Page {
                     StatusCode::OK,
                 )
             }
-            "/status.json" => status_json(agent),
+            "/profiles" => {
+                let form = EnrolForm::suggested(agent.suggested_gateway());
+                self.list(form.for_another(), None, StatusCode::OK)
+            }
+            "/profiles.json" => {
+                let known = field(query.as_bytes(), "seen");
+                self.list_json(known.as_deref()).await
+            }
+            "/profiles/remove" => {
+                let named = field(query.as_bytes(), "profile");
+                self.confirm_removal(named.as_deref())
+            }
+            "/status.json" => {
+                let known = field(query.as_bytes(), "seen");
+                status_json(agent, known.as_deref()).await
+            }
             "/assets/agent.css" => asset("text/css; charset=utf-8", CSS),
             "/assets/agent.js" => asset("text/javascript; charset=utf-8", JS),
             _ => see("/"),
@@ -97,11 +124,11 @@ impl Page {
     }
 
     /// Turns the token of the address into a cookie, so that no address holds it any longer.
-    fn enter(&self, path: &str, token: &str) -> Response<Full<Bytes>> {
+    fn enter(&self, path: &str, token: &str, next: &str) -> Response<Full<Bytes>> {
         if path != "/" || !self.launch.is(token) {
             return html(StatusCode::FORBIDDEN, stranger(true), None);
         }
-        let mut response = see("/");
+        let mut response = see(next);
         let cookie = format!(
             "{COOKIE_NAME}={}; Path=/; HttpOnly; SameSite=Strict",
             self.launch.expose()
@@ -153,6 +180,9 @@ impl Page {
                     .await;
                 see("/")
             }
+            "/profiles/open" => self.open_profile(&body).await,
+            "/profiles/add" => self.add_profile(&body).await,
+            "/profiles/remove" => self.remove_profile(&body).await,
             "/dismiss" => {
                 agent.tell(Command::DismissNotice).await;
                 agent
@@ -238,7 +268,14 @@ fn portal_of(view: &View) -> Option<PortalUrl> {
 }
 
 /// The report, with the mark by which the page knows that it shows something else.
-fn status_json(agent: &Agent) -> Response<Full<Bytes>> {
+/// Whoever has `seen` that picture already waits a moment for another one.
+async fn status_json(agent: &Agent, seen: Option<&str>) -> Response<Full<Bytes>> {
+    agent.look();
+    if let Some(seen) = seen {
+        agent
+            .wait_for_change(|view| picture_of(view) == seen, PICTURE_PATIENCE)
+            .await;
+    }
     let view = agent.view();
     let mut json =
         serde_json::to_value(view.report(agent.clock().now())).expect("a report has a JSON form");

@@ -11,7 +11,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::link::paths::{Experience, Via, Way};
-use crate::session_state::{Notice, Refused, Service, Session, State};
+use crate::session_state::{Doubt, Notice, Refused, Service, Session, State};
+use crate::store::profiles::ProfileId;
 
 /// A still picture of the agent.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +21,8 @@ pub struct View {
     pub state: State,
     /// What the portal said about the service.
     pub service: Option<Service>,
+    /// Why a session is not known to stand, while it is connected anew.
+    pub doubt: Doubt,
     /// The warning on show.
     pub notice: Option<Notice>,
     /// What this PC is enrolled as, or asks to be.
@@ -162,6 +165,9 @@ pub struct StatusReport {
     pub rehearsal: bool,
     /// Whether an agent is running.
     pub running: bool,
+    /// Which of this PC's profiles.
+    #[serde(default)]
+    pub profile: Option<ProfileId>,
 }
 
 impl View {
@@ -202,6 +208,7 @@ impl View {
                 .as_ref()
                 .is_some_and(|service| service.rehearsal),
             running: true,
+            profile: None,
         }
     }
 
@@ -213,9 +220,7 @@ impl View {
             State::Ready { problem } => problem.clone().or_else(|| self.closed_sentence()),
             State::Enrolling { .. } => Some("登録を申請しています。".to_owned()),
             State::Asking | State::Linking(_) | State::Connected(_) => None,
-            State::Reconnecting(_) => Some(
-                "通信が途切れたため、つなぎ直しています。ネットワークをご確認ください。".to_owned(),
-            ),
+            State::Reconnecting(_) => Some(self.doubt.page_text().to_owned()),
             State::Refused { sentence, .. } | State::Ended { sentence } => Some(sentence.clone()),
         }
     }
@@ -257,18 +262,25 @@ impl From<&State> for StateName {
     }
 }
 
+impl StateName {
+    /// What the user is told.
+    pub fn page_text(self) -> &'static str {
+        match self {
+            Self::Unenrolled => "未登録",
+            Self::Pending => "承認待ち",
+            Self::Ready => "接続できます",
+            Self::Connecting => "接続しています",
+            Self::Connected => "接続中",
+            Self::Refused => "利用できません",
+            Self::Ended => "切断しました",
+        }
+    }
+}
+
 impl StatusReport {
     /// A few lines for a person at the command line.
     pub fn to_text(&self) -> String {
-        let state = match self.state {
-            StateName::Unenrolled => "未登録",
-            StateName::Pending => "承認待ち",
-            StateName::Ready => "接続できます",
-            StateName::Connecting => "接続しています",
-            StateName::Connected => "接続中",
-            StateName::Refused => "利用できません",
-            StateName::Ended => "切断しました",
-        };
+        let state = self.state.page_text();
         let mut lines = vec![format!("状態: {state}")];
         let mut line = |label: &str, value: Option<String>| {
             if let Some(value) = value {
@@ -410,6 +422,7 @@ mod tests {
         View {
             state,
             service: None,
+            doubt: Doubt::default(),
             notice: None,
             pc: None,
             proxy: Some(([127, 0, 0, 1], 4000).into()),

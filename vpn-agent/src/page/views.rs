@@ -6,9 +6,10 @@ use access::{EndReason, Moment};
 use askama::Template;
 use protocol::EstablishmentNumber;
 
+use crate::desk::Profile;
 use crate::enrolment::Application;
 use crate::session_state::{Refused, Session, State};
-use crate::status::{View, clock_time, day_and_time, skew_text, way_text};
+use crate::status::{StateName, View, clock_time, day_and_time, skew_text, way_text};
 use crate::urls::GatewayUrl;
 
 /// How often a page without script asks anew, in seconds, while something is under way.
@@ -39,6 +40,8 @@ pub struct EnrolForm {
     establishment: String,
     establishment_error: Option<String>,
     code_error: Option<String>,
+    /// Whether it adds a profile instead of filling this one.
+    adds: bool,
 }
 
 impl EnrolForm {
@@ -48,6 +51,16 @@ impl EnrolForm {
             gateway: gateway.map(ToString::to_string).unwrap_or_default(),
             ..Self::default()
         }
+    }
+
+    /// The same form for one more profile.
+    pub fn for_another(self) -> Self {
+        Self { adds: true, ..self }
+    }
+
+    /// Where it is sent.
+    fn action(&self) -> &'static str {
+        if self.adds { "/profiles/add" } else { "/enrol" }
     }
 
     /// Reads what was typed; without an application, the form says why.
@@ -64,6 +77,7 @@ impl EnrolForm {
             code_error: (!has_code).then(|| "登録コードを入力してください。".to_owned()),
             gateway,
             establishment,
+            adds: false,
         };
         let application = match (url, number) {
             (Ok(gateway), Ok(establishment)) if has_code => Some(Application {
@@ -86,9 +100,13 @@ impl EnrolForm {
 /// What every page has.
 struct Frame<'a> {
     picture: String,
+    /// Where the page's script learns of another picture.
+    source: &'static str,
     csrf: &'a str,
     fund_name: Option<&'a str>,
     notice: Option<&'static str>,
+    /// The warning in the title.
+    warning: Option<&'static str>,
     skew: Option<String>,
     rehearsal: bool,
     refresh_s: Option<u32>,
@@ -140,6 +158,7 @@ struct ReadyPage<'a> {
 #[template(path = "connecting.html")]
 struct ConnectingPage<'a> {
     frame: Frame<'a>,
+    heading: &'static str,
     again: bool,
     go: bool,
     sentence: Option<String>,
@@ -187,6 +206,7 @@ pub fn picture_of(view: &View) -> String {
         (
             &view.state,
             &view.service,
+            &view.doubt,
             &view.notice,
             &view.pc,
             &view.skew_s.map(skew_text),
@@ -315,6 +335,10 @@ fn ready(
 fn connecting(shown: &Shown<'_>, lost: Option<&Session>) -> String {
     let page = ConnectingPage {
         frame: frame(shown, Some(REFRESH_SOON_S)),
+        heading: match lost {
+            Some(_) => shown.view.doubt.heading(),
+            None => "接続しています",
+        },
         again: lost.is_some(),
         go: shown.go,
         sentence: shown.view.report(shown.now).reason,
@@ -345,7 +369,10 @@ fn connected(shown: &Shown<'_>, session: &Session) -> String {
 }
 
 fn spell(session: &Session, now: Moment) -> String {
-    let left = session.remaining(now.mono).as_secs();
+    spell_seconds(session.remaining(now.mono).as_secs())
+}
+
+fn spell_seconds(left: u64) -> String {
     format!("{}分{:02}秒", left / 60, left % 60)
 }
 
@@ -353,6 +380,7 @@ fn frame<'a>(shown: &Shown<'a>, refresh_s: Option<u32>) -> Frame<'a> {
     let view = shown.view;
     Frame {
         picture: picture_of(view),
+        source: "/status.json",
         csrf: shown.csrf,
         fund_name: view
             .pc
@@ -360,10 +388,115 @@ fn frame<'a>(shown: &Shown<'a>, refresh_s: Option<u32>) -> Frame<'a> {
             .and_then(|pc| pc.approved.as_ref())
             .map(|approved| approved.fund_name.as_str()),
         notice: view.notice.map(|notice| notice.page_text()),
+        warning: view.notice.map(|notice| notice.title()),
         skew: view.skew_s.map(skew_text),
         rehearsal: view.service.as_ref().is_some_and(|s| s.rehearsal),
         refresh_s,
         version: env!("CARGO_PKG_VERSION"),
+    }
+}
+
+/// One profile in the list.
+struct Entry {
+    id: String,
+    name: String,
+    fund_name: Option<String>,
+    establishment: Option<String>,
+    state: &'static str,
+    is_connected: bool,
+    remaining: Option<String>,
+    matching_code: Option<String>,
+    sentence: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "profiles.html")]
+struct ProfilesPage<'a> {
+    frame: Frame<'a>,
+    entries: Vec<Entry>,
+    form: &'a EnrolForm,
+    problem: Option<&'a str>,
+    is_adding: bool,
+}
+
+#[derive(Template)]
+#[template(path = "remove_profile.html")]
+struct RemoveProfilePage<'a> {
+    frame: Frame<'a>,
+    entry: Entry,
+}
+
+/// The mark of a list: see [`picture_of`].
+pub fn picture_of_all(profiles: &[Profile]) -> String {
+    let mut hasher = DefaultHasher::new();
+    for profile in profiles {
+        (profile.id, picture_of(&profile.view)).hash(&mut hasher);
+    }
+    format!("{:016x}", hasher.finish())
+}
+
+/// Renders the list of all profiles.
+pub fn render_list(
+    profiles: &[Profile],
+    csrf: &str,
+    form: &EnrolForm,
+    problem: Option<&str>,
+) -> String {
+    let page = ProfilesPage {
+        frame: list_frame(profiles, csrf),
+        entries: profiles.iter().map(entry).collect(),
+        is_adding: problem.is_some() || form.has_errors(),
+        form,
+        problem,
+    };
+    finish(page.render())
+}
+
+/// Renders the question whether a profile shall be removed.
+pub fn render_removal(profile: &Profile, csrf: &str) -> String {
+    let page = RemoveProfilePage {
+        frame: Frame {
+            picture: picture_of(&profile.view),
+            // What is asked about does not change by itself.
+            source: "",
+            ..list_frame(&[], csrf)
+        },
+        entry: entry(profile),
+    };
+    finish(page.render())
+}
+
+fn list_frame<'a>(profiles: &[Profile], csrf: &'a str) -> Frame<'a> {
+    Frame {
+        picture: picture_of_all(profiles),
+        source: "/profiles.json",
+        csrf,
+        fund_name: None,
+        notice: None,
+        warning: None,
+        skew: None,
+        rehearsal: false,
+        refresh_s: Some(REFRESH_SOON_S),
+        version: env!("CARGO_PKG_VERSION"),
+    }
+}
+
+fn entry(profile: &Profile) -> Entry {
+    let report = &profile.report;
+    Entry {
+        id: profile.id.to_string(),
+        name: match (&report.establishment_name, &report.establishment) {
+            (Some(name), _) => name.clone(),
+            (None, Some(number)) => format!("事業所番号 {number}"),
+            (None, None) => "まだ登録されていません".to_owned(),
+        },
+        fund_name: report.fund_name.clone(),
+        establishment: report.establishment.clone(),
+        state: report.state.page_text(),
+        is_connected: report.state == StateName::Connected,
+        remaining: report.remaining_s.map(spell_seconds),
+        matching_code: report.matching_code.clone(),
+        sentence: report.reason.clone(),
     }
 }
 
@@ -379,7 +512,7 @@ fn finish(rendered: askama::Result<String>) -> String {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::session_state::{Notice, Service};
+    use crate::session_state::{Doubt, Notice, Service};
     use crate::status::{Approved, Pc};
     use std::time::Duration;
     use time::macros::datetime;
@@ -392,6 +525,7 @@ mod tests {
         View {
             state,
             service: None,
+            doubt: Doubt::default(),
             notice: None,
             pc: Some(Pc {
                 matching_code: "1234-5678".into(),
@@ -452,6 +586,10 @@ mod tests {
             rehearsal: true,
         });
         let from = Box::new(State::Unenrolled { problem: None });
+        let doubtful = |doubt| View {
+            doubt,
+            ..view(State::Reconnecting(session(now)))
+        };
         vec![
             (
                 "unenrolled",
@@ -487,14 +625,30 @@ mod tests {
                     "https://portal.example.jp/",
                     "t***@example.jp",
                     "残り10分",
+                    "<title>【残り10分】",
                     "進んで",
                     "action=\"/disconnect\"",
                 ],
             ),
             (
                 "reconnecting",
-                view(State::Reconnecting(session(now))),
+                doubtful(Doubt::Lost),
                 vec!["つなぎ直して", "9分59秒"],
+            ),
+            (
+                "silent",
+                doubtful(Doubt::Silent),
+                vec!["応答を待っています", "9分59秒"],
+            ),
+            (
+                "offline",
+                doubtful(Doubt::Offline),
+                vec!["LANケーブル", "9分59秒"],
+            ),
+            (
+                "awake again",
+                doubtful(Doubt::Woke),
+                vec!["スリープから復帰", "9分59秒"],
             ),
             (
                 "refused",
