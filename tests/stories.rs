@@ -17,5 +17,9 @@ mod misfortune;
 mod networks;
 #[path = "stories/profiles.rs"]
 mod profiles;
+#[path = "stories/reading.rs"]
+mod reading;
 #[path = "stories/tidy.rs"]
 mod tidy;
+#[path = "stories/windows.rs"]
+mod windows;

@@ -7,7 +7,6 @@
 //!
 //! Nothing here reads a clock, a row or a file. `filings::store` asks here before it writes.
 
-pub mod archive;
 pub mod check;
 pub mod hand_in;
 pub mod individual_number;

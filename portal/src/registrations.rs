@@ -13,10 +13,10 @@ use crate::db::{Db, StoreError};
 use crate::establishments::{
     self, AddError, CODE_VALIDITY, Establishment, NewEstablishment, NewUser, store,
 };
-use crate::filings::archive::{self, Password};
 use crate::ids::EstablishmentId;
 use crate::mail::{outbox, texts};
 use crate::passwords::{self, HashError};
+use archive::Password;
 
 mod form;
 mod letter;

@@ -44,14 +44,14 @@ const SHOWN_IN_DOCUMENTS: [&str; 13] = [
 ];
 
 /// Looks at pages as they come by and remembers what is wrong with them.
-struct Inspector {
+pub struct Inspector {
     axe: String,
     pictures: PathBuf,
     found: Mutex<Vec<String>>,
 }
 
 impl Inspector {
-    fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let axe = std::env::var_os("RENKEI_TEST_AXE").context(
             "RENKEI_TEST_AXE names no axe-core source: run scripts/test, which fetches it and sets it",
         )?;
@@ -63,7 +63,7 @@ impl Inspector {
     }
 
     /// Inspects the page that `browser` shows and keeps its pictures.
-    async fn look(&self, browser: &Browser, name: &str) -> Result<()> {
+    pub async fn look(&self, browser: &Browser, name: &str) -> Result<()> {
         let documents = std::env::var("RENKEI_TEST_PICTURES").is_ok_and(|what| what == "docs");
         for width in WIDTHS_PX {
             let picture = browser.picture(&self.pictures, name, width).await?;
@@ -87,7 +87,7 @@ impl Inspector {
         self.found.lock().expect("no panic while held").push(what);
     }
 
-    fn must_have_found_nothing(self) {
+    pub fn must_have_found_nothing(self) {
         let found = self.found.into_inner().expect("no panic while held");
         assert!(found.is_empty(), "{}", found.join("\n\n"));
     }

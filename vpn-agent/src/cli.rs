@@ -2,6 +2,7 @@
 //!
 //! Parses only; [`crate::commands`] acts. Wrong usage ends with exit code 2 (clap's own).
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -26,6 +27,21 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// What this process was started with. Wrong usage ends the process.
+    pub fn of_process() -> Self {
+        Self::parse_from(meant(std::env::args_os().collect()))
+    }
+}
+
+/// A double click passes no arguments, and means `open` where programs are started so.
+fn meant(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if cfg!(windows) && arguments.len() <= 1 {
+        arguments.push("open".into());
+    }
+    arguments
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -46,11 +62,14 @@ pub enum Command {
     },
     /// Connect, and stay in the foreground until the session ends.
     Connect,
-    /// Open the agent's window.
+    /// Open the agent's window, or a password zip in it.
     Open {
         /// Print the window's address instead of opening a browser.
         #[arg(long)]
         no_browser: bool,
+        /// Show the documents in this password zip.
+        #[arg(value_name = "ZIP")]
+        file: Option<PathBuf>,
     },
     /// List the profiles (登録先): the establishments and funds that this PC is enrolled for.
     Profiles {
@@ -72,6 +91,10 @@ pub enum Command {
     },
     /// End the session of the running agent.
     Disconnect,
-    /// Check everything that connecting needs, step by step.
-    Diagnose,
+    /// Check everything that connecting needs; takes ten seconds at most.
+    Diagnose {
+        /// Write the result to a new zip too, without names, addresses and secrets.
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
+    },
 }

@@ -33,6 +33,15 @@ pub struct Tables {
     pub routes_v6: String,
 }
 
+/// What the system knows of the network at a moment.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Its identity, where there is a way out.
+    pub network: Option<Network>,
+    /// Whether no interface is connected to anything, as far as is known.
+    pub is_cut: bool,
+}
+
 /// The identity of a network, good for comparing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
@@ -51,17 +60,25 @@ impl Network {
     pub fn of(tables: &Tables) -> Option<Self> {
         let v4 = place_v4(&tables.routes);
         let v6 = place_v6(&tables.routes_v6);
-        if v4.is_none() && v6.is_none() {
-            return None;
-        }
         let router = v4
             .as_ref()
             .and_then(|place| hardware_address(&tables.neighbours, place.gateway));
+        Self::of_places(
+            v4.as_ref().map(|place| place.text.as_str()),
+            v6.as_deref(),
+            router,
+        )
+    }
+
+    /// The identity of the network behind default routes that were found already: what is
+    /// known of the IPv4 and of the IPv6 one, in any form that is the same each time, and the
+    /// IPv4 gateway's hardware address. None without a route.
+    pub fn of_places(v4: Option<&str>, v6: Option<&str>, router: Option<&str>) -> Option<Self> {
+        if v4.is_none() && v6.is_none() {
+            return None;
+        }
         Some(Self {
-            place: hash(&[
-                &v4.map(|place| place.text).unwrap_or_default(),
-                &v6.unwrap_or_default(),
-            ]),
+            place: hash(&[v4.unwrap_or_default(), v6.unwrap_or_default()]),
             router: router.map(|router| hash(&[router])),
         })
     }

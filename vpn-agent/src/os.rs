@@ -3,32 +3,66 @@
 //! | name | duty |
 //! |---|---|
 //! | [`time_since_boot`] | a clock that nobody can set and that goes on while the PC sleeps |
-//! | [`create_private_dir`], [`create_private_file`], [`tighten`], [`sync_dir`] | files that only this user can read |
+//! | [`create_private_dir`], [`create_private_file`], [`tighten`] | files that only this user can read |
+//! | [`replace_file`], [`sync_dir`] | files that are whole at any moment |
 //! | [`protect`], [`unprotect`] | the device key at rest (DPAPI where there is such a thing) |
 //! | [`ControlListener`], [`ControlStream`], [`connect_control`] | the channel between two runs of the agent |
 //! | [`ask_to_end`], [`shutdown_signal`] | how programs end |
-//! | [`network_tables`], [`has_carrier`] | which network the PC is in, and whether its cable is |
+//! | [`network`] | which network the PC is in, and whether it is in any |
 //! | [`peer_is_same_user`] | who is at the other end of a loopback connection |
-//! | [`find_browser`], [`machine_name`], [`system_name`] | what the PC has and is called |
-//! | [`bring_forward`] | puts the window of a program before the others |
+//! | [`bring_forward`], [`pass_on_the_front`] | the one window of the one agent |
 //! | [`notifier`] | says something wherever the user works just now |
+//! | [`attach_console`], [`tell_failure`] | speaking to whoever started the program |
+//! | [`browsers`], [`machine_name`], [`system_name`] | what the PC has and is called |
+//! | [`free_bytes`], [`path_mtu`] | what `diagnose` wants to know |
+//! | [`system_proxy`], [`sign_on`] | the proxy of the system's settings, and who is told to it |
+//! | [`zip_opener`], [`set_zip_opener`] | whether zips can be opened with this program |
 //! | [`default_data_dir`], [`default_config_file`] | where things lie |
 //!
 //! A new system gets its own file with the same names. Rules do not belong here.
 
 #[cfg(unix)]
 mod unix;
+#[cfg(windows)]
+mod windows;
 
 #[cfg(unix)]
 pub use unix::{
-    ControlListener, ControlStream, ask_to_end, bring_forward, connect_control, create_private_dir,
-    create_private_file, default_config_file, default_data_dir, find_browser, has_carrier,
-    machine_name, network_tables, notifier, peer_is_same_user, protect, shutdown_signal, sync_dir,
-    system_name, tighten, time_since_boot, unprotect,
+    ControlListener, ControlStream, ask_to_end, attach_console, bring_forward, browsers,
+    connect_control, create_private_dir, create_private_file, default_config_file,
+    default_data_dir, machine_name, network, notifier, pass_on_the_front, peer_is_same_user,
+    protect, replace_file, shutdown_signal, sync_dir, system_name, tell_failure, tighten,
+    time_since_boot, unprotect,
 };
+#[cfg(windows)]
+pub use windows::{
+    ControlListener, ControlStream, ask_to_end, attach_console, bring_forward, browsers,
+    connect_control, create_private_dir, create_private_file, default_config_file,
+    default_data_dir, machine_name, network, notifier, pass_on_the_front, peer_is_same_user,
+    protect, replace_file, shutdown_signal, sync_dir, system_name, tell_failure, tighten,
+    time_since_boot, unprotect,
+};
+
+#[cfg(unix)]
+pub use unix::{free_bytes, path_mtu, set_zip_opener, sign_on, system_proxy, zip_opener};
+#[cfg(windows)]
+pub use windows::{free_bytes, path_mtu, set_zip_opener, sign_on, system_proxy, zip_opener};
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+
+/// What the program is called where its user sees it.
+pub const PRODUCT_NAME: &str = "電子連携サービス";
+
+/// A browser that the PC has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Browser {
+    /// Its program.
+    pub program: PathBuf,
+    /// The policy that makes it use another proxy than the one it is told, if there is one.
+    pub proxy_policy: Option<String>,
+}
 
 /// Who is at the other end of a loopback connection. Only [`PeerCheck::SameUser`] is let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +99,17 @@ pub enum Urgency {
 pub trait Notifier: Send + Sync + fmt::Debug {
     /// Returns at once. What cannot be shown is logged and lost: the page says it too.
     fn notify(&self, notification: &Notification);
+}
+
+/// Whether the system offers this program for opening zips.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ZipOpener {
+    /// Not on this system.
+    Unavailable,
+    /// It does not offer it.
+    Off,
+    /// It does.
+    On,
 }
 
 /// The address that the PC would send from to reach `target`; it changes when the PC moves

@@ -26,6 +26,7 @@ use crate::status::{StateName, View};
 use crate::store::Store;
 use crate::store::profiles::ProfileId;
 
+mod care;
 mod gateways;
 mod profiles;
 mod states;
@@ -501,6 +502,7 @@ async fn another_run_steers_the_one_that_holds_the_folder() {
     let open = Request::Open {
         profile: None,
         no_browser: true,
+        file: None,
     };
     match other.ask(&open).await.unwrap() {
         Reply::Window { url } => assert_eq!(url, "http://window/"),

@@ -12,12 +12,12 @@
 
 use std::fmt;
 
+use archive::{ArchiveError, Password, Protection};
 use protocol::EstablishmentNumber;
 use sha2::{Digest, Sha256};
 use time::Date;
 use unicode_normalization::UnicodeNormalization;
 
-use super::archive::{self, ArchiveError, Password, Protection};
 use super::names::{self, FilingName, NameError};
 use super::pdf::{self, PdfError};
 use crate::text_layer::worker::Searcher;
@@ -255,7 +255,7 @@ pub fn check_upload(upload: &Upload<'_>, rules: &[&dyn Rule]) -> Result<Accepted
         })?;
         let warnings = match opened.protection {
             Protection::Aes => Vec::new(),
-            Protection::ZipCrypto => vec![Warning::WeakEncryption],
+            Protection::ZipCrypto | Protection::Nothing => vec![Warning::WeakEncryption],
         };
         let found = opened.entries.into_iter().map(|entry| Found {
             entry: Some(entry.name.clone()),

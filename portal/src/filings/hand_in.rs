@@ -17,7 +17,6 @@ use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use super::archive::{ArchiveError, Password};
 use super::check::{
     self, CheckedFile, ChosenName, Fault, HasNoIndividualNumber, IsDocument, Problem, Rule, Warning,
 };
@@ -31,6 +30,7 @@ use crate::ids::{FilingId, SubmissionId, UploadId};
 use crate::uploads::{self, ContentError, Upload};
 use crate::virus_scan::IsClean;
 use crate::web::principals::Member;
+use archive::{ArchiveError, Password};
 
 /// How many files can be handed in at one time.
 pub const FILES_LIMIT: usize = 20;

@@ -13,7 +13,6 @@ use http::{Method, StatusCode};
 use super::letter::{self, Sender};
 use super::{Dropped, Letter, Outcome, Verdict};
 use crate::app::App;
-use crate::filings::archive::Password;
 use crate::gateways;
 use crate::web::forms::{FieldErrors, FormFile, VerifiedFiles};
 use crate::web::layout::{Layout, OfficePage};
@@ -21,6 +20,7 @@ use crate::web::page_error::PageError;
 use crate::web::principals::Reviewer;
 use crate::web::router::Routes;
 use crate::web::{page, page_with};
+use archive::Password;
 
 /// Pages of the office listener.
 pub fn office_routes(routes: Routes) -> Routes {

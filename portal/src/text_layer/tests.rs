@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::worker::{Searcher, serve};
 use super::*;
-use crate::filings::archive::{self, Password};
+use archive::Password;
 
 fn filing(name: &str) -> Vec<u8> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/corpus");

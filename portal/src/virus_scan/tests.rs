@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::filings::archive::{self, Password};
+use archive::Password;
 
 /// EICAR's test file in parts, so that no scanner takes this file for it; anywhere in a file.
 const SIGNATURE: [&str; 3] = [

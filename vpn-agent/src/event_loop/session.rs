@@ -15,7 +15,7 @@ use crate::device_key::DeviceKey;
 use crate::gateway_client::{Answered, ApiError, GatewayClient};
 use crate::link::paths::{Outlook, Via, Way};
 use crate::link::{Link, LinkConfig, LinkEnd, LinkError};
-use crate::network::{self, Change, Needs, Network, Reading, Surroundings};
+use crate::network::{Change, Needs, Reading, Surroundings};
 use crate::os;
 use crate::session_state::{Doubt, Session};
 use crate::store::Store;
@@ -468,13 +468,13 @@ impl EventLoop {
 /// What tells of sleep and moves at this moment. `way` is what carries the tunnel.
 fn reading(clock: &Clock, endpoints: &[SocketAddr], way: Option<Way>) -> Reading {
     let sources = endpoints.iter().copied().map(os::source_address);
-    let tables = os::network_tables();
+    let seen = os::network();
     Reading {
         running: clock.now().mono,
         awake: clock.awake(),
         sources: sources.collect(),
-        network: Network::of(&tables),
-        is_cut: network::is_cut(&tables, os::has_carrier),
+        network: seen.network,
+        is_cut: seen.is_cut,
         needs: match way {
             Some(Way::Udp(_)) => Needs::Route,
             Some(Way::Tls(_)) | None => Needs::AnyNetwork,

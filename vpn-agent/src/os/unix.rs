@@ -17,8 +17,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
-use super::{Notification, Notifier, PeerCheck, Urgency};
-use crate::network::Tables;
+mod surroundings;
+pub use surroundings::{free_bytes, path_mtu, set_zip_opener, sign_on, system_proxy, zip_opener};
+
+use super::{Browser, Notification, Notifier, PeerCheck, Urgency};
+use crate::network::{self, Network, Seen, Tables};
 
 /// Names under which browsers of the Chromium family are installed, best first.
 const BROWSERS: [&str; 6] = [
@@ -71,6 +74,11 @@ pub fn tighten(path: &Path) -> io::Result<bool> {
     }
     fs::set_permissions(path, Permissions::from_mode(PRIVATE_FILE_MODE))?;
     Ok(true)
+}
+
+/// Puts `from` in the place of `to`: at any moment there is the old file or the new.
+pub fn replace_file(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
 }
 
 /// Makes renames inside a folder survive a power cut.
@@ -161,6 +169,23 @@ pub fn ask_to_end(process_id: u32) -> io::Result<()> {
     )?)
 }
 
+/// Brings the window of a program that this one started to the front. Window systems here
+/// leave that to the user: false, always, and the caller opens one more window.
+pub fn bring_forward(_process_id: u32) -> bool {
+    false
+}
+
+/// Lets the running agent bring its window to the front; there is nothing to let here.
+pub fn pass_on_the_front() {}
+
+/// Makes what is printed visible; here it always is.
+pub fn attach_console() {}
+
+/// Tells the user why the program cannot go on.
+pub fn tell_failure(sentence: &str) {
+    eprintln!("vpn-agent: {sentence}");
+}
+
 /// Says whose process made the loopback connection from `peer` to `local`. A dual-stack
 /// socket stands in the table of IPv6 even when it speaks IPv4.
 #[cfg(target_os = "linux")]
@@ -228,18 +253,22 @@ fn proc_address(text: &str) -> Option<SocketAddr> {
     Some(canonical(SocketAddr::new(ip, port)))
 }
 
-/// The tables that tell which network the PC is in; empty where there are none.
-pub fn network_tables() -> Tables {
+/// Which network the PC is in, by the kernel's tables.
+pub fn network() -> Seen {
     let read = |name: &str| fs::read_to_string(Path::new("/proc/net").join(name));
-    Tables {
+    let tables = Tables {
         routes: read("route").unwrap_or_default(),
         neighbours: read("arp").unwrap_or_default(),
         routes_v6: read("ipv6_route").unwrap_or_default(),
+    };
+    Seen {
+        network: Network::of(&tables),
+        is_cut: network::is_cut(&tables, has_carrier),
     }
 }
 
 /// Whether a cable, or what takes its place, is in an interface. None if that is not known.
-pub fn has_carrier(interface: &str) -> Option<bool> {
+fn has_carrier(interface: &str) -> Option<bool> {
     if interface.contains('/') || interface.starts_with('.') {
         return None;
     }
@@ -251,9 +280,16 @@ pub fn has_carrier(interface: &str) -> Option<bool> {
     }
 }
 
-/// Finds a browser of the Chromium family in the search path.
-pub fn find_browser() -> Option<PathBuf> {
-    BROWSERS.iter().find_map(|name| find_program(name))
+/// The browsers of the Chromium family in the search path, best first. Their policies are not
+/// looked at: here the one who sets them is the one who uses them.
+pub fn browsers() -> Vec<Browser> {
+    let found = BROWSERS.iter().filter_map(|name| find_program(name));
+    found
+        .map(|program| Browser {
+            program,
+            proxy_policy: None,
+        })
+        .collect()
 }
 
 fn find_program(name: &str) -> Option<PathBuf> {
@@ -264,12 +300,6 @@ fn find_program(name: &str) -> Option<PathBuf> {
             fs::metadata(file)
                 .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
         })
-}
-
-/// Puts the windows of a program that this one started before the others. False where that
-/// cannot be done from here, as on every desktop of this kind: the caller opens one more window.
-pub fn bring_forward(_process_id: u32) -> bool {
-    false
 }
 
 /// Shows notifications with the desktop's own `notify-send`, where that is installed.
