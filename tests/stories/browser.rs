@@ -27,9 +27,13 @@ const MISNAMED: &str = "R060524_0123_資格取得届.pdf";
 /// A desk's screen and the narrowest that must do: 1280 pixels at 300 percent and more.
 const WIDTHS_PX: [u32; 2] = [400, 1280];
 /// The pictures that the documents show.
-const SHOWN_IN_DOCUMENTS: [&str; 9] = [
+const SHOWN_IN_DOCUMENTS: [&str; 13] = [
+    "agent-unenrolled",
+    "agent-pending",
     "agent-ready",
     "agent-connected",
+    "member-sign-in",
+    "member-first-password",
     "member-home",
     "member-submit",
     "member-receipt",

@@ -216,3 +216,27 @@ fn every_fuzz_target_has_a_corpus_that_the_tests_replay() {
         .sum();
     assert!(bytes < 2_000_000, "{bytes} bytes of corpora");
 }
+
+#[test]
+fn each_manual_has_its_pictures_and_its_pdf() {
+    let folder = root().join("docs/manual");
+    let mut manuals = 0;
+    for file in std::fs::read_dir(&folder).expect("the manuals") {
+        let page = file.expect("a file").path();
+        if page.extension().is_none_or(|ending| ending != "html") {
+            continue;
+        }
+        manuals += 1;
+        let text = std::fs::read_to_string(&page).expect("a page");
+        for attribute in ["src=\"", "href=\""] {
+            for rest in text.split(attribute).skip(1) {
+                let named = rest.split('"').next().unwrap_or_default();
+                let there = folder.join(named).is_file();
+                assert!(there, "{} wants {named}", page.display());
+            }
+        }
+        let pdf = page.with_extension("pdf");
+        assert!(pdf.is_file(), "run scripts/manual: no {}", pdf.display());
+    }
+    assert!(manuals >= 2, "{manuals} manuals");
+}

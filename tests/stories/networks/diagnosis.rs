@@ -10,7 +10,7 @@ use super::office::{Family, GATEWAY_HOST, Town};
 /// no browser is part of the story.
 fn diagnosis(agent: &Agent) -> Result<String> {
     let done = agent.command(&["diagnose"]).output()?;
-    let text = String::from_utf8(done.stdout)?;
+    let text = String::from_utf8(done.stdout.clone())?;
     ensure!(text.contains("保存場所"), "{text}{done:?}");
     Ok(text)
 }
