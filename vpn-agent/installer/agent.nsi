@@ -206,8 +206,6 @@ FunctionEnd
 Section "Uninstall"
   !insertmacro EndAgent
   ${If} $Keep == "no"
-    nsExec::Exec '"$INSTDIR\vpn-agent.exe" erase'
-    Pop $0
     RMDir /r "$LOCALAPPDATA\Renkei"
   ${EndIf}
   Delete "$SMPROGRAMS\${NAME}.lnk"

@@ -9,6 +9,7 @@ use protocol::EstablishmentNumber;
 use crate::enrolment::Application;
 use crate::session_state::{Refused, Session, State};
 use crate::status::{View, clock_time, day_and_time, skew_text, way_text};
+use crate::update::{Note, running_version_text};
 use crate::urls::GatewayUrl;
 
 /// How often a page without script asks anew, in seconds, while something is under way.
@@ -90,6 +91,8 @@ struct Frame<'a> {
     fund_name: Option<&'a str>,
     notice: Option<&'static str>,
     skew: Option<String>,
+    update: Option<String>,
+    update_refused: bool,
     rehearsal: bool,
     refresh_s: Option<u32>,
     version: &'static str,
@@ -191,6 +194,7 @@ pub fn picture_of(view: &View) -> String {
             &view.pc,
             &view.skew_s.map(skew_text),
             &view.damage,
+            &view.update,
         )
     )
     .hash(&mut hasher);
@@ -361,9 +365,11 @@ fn frame<'a>(shown: &Shown<'a>, refresh_s: Option<u32>) -> Frame<'a> {
             .map(|approved| approved.fund_name.as_str()),
         notice: view.notice.map(|notice| notice.page_text()),
         skew: view.skew_s.map(skew_text),
+        update: view.update.as_ref().map(Note::page_text),
+        update_refused: view.update.as_ref().is_some_and(Note::is_refusal),
         rehearsal: view.service.as_ref().is_some_and(|s| s.rehearsal),
         refresh_s,
-        version: env!("CARGO_PKG_VERSION"),
+        version: running_version_text(),
     }
 }
 
@@ -390,6 +396,7 @@ mod tests {
 
     fn view(state: State) -> View {
         View {
+            update: None,
             state,
             service: None,
             notice: None,
