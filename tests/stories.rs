@@ -17,3 +17,7 @@ mod misfortune;
 mod networks;
 #[path = "stories/tidy.rs"]
 mod tidy;
+#[path = "stories/updates.rs"]
+mod updates;
+#[path = "stories/windows_package.rs"]
+mod windows_package;

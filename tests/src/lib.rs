@@ -17,6 +17,7 @@ pub mod pages;
 pub mod postgres;
 pub mod process;
 pub mod stage;
+pub mod wine;
 
 pub use mailbox::Mailbox;
 pub use pages::{MemberPages, OfficePages};

@@ -54,6 +54,10 @@ impl Pace {
         self.moved_bytes = seen.moved_bytes;
         let since = |kept: Option<Instant>, is_so: bool| is_so.then(|| kept.unwrap_or(now));
         self.connected_since = since(self.connected_since, seen.connected);
+        if !seen.connected {
+            // Each session asks anew.
+            self.next_check = None;
+        }
         self.quiet_since = since(self.quiet_since, moved <= QUIET_BYTES);
         self.resting_since = since(self.resting_since, seen.resting);
     }
@@ -151,6 +155,11 @@ mod tests {
         assert!(!day.pace.may_check(day.now));
         day.pass(60, 0);
         assert!(day.pace.may_check(day.now));
+        day.pace.checks(day.now);
+        day.disconnect();
+        day.connect();
+        day.pass(5, 0);
+        assert!(day.pace.may_check(day.now), "another session asks anew");
     }
 
     #[test]

@@ -1,0 +1,211 @@
+//! Wine, in place of a Windows PC: a fresh prefix for each story, and what the agent's program
+//! needs in it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::process::{Process, free_port, output, wait_for};
+
+/// Debian's Wine without its wrapper, which looks for one of 32 bits.
+const WINE: &str = "/usr/lib/wine/wine64";
+/// The server of each prefix.
+const WINE_SERVER: &str = "/usr/lib/wine/wineserver64";
+/// Debian's compiler for Windows.
+const COMPILER: &str = "x86_64-w64-mingw32-gcc-win32";
+/// How long the programs in a prefix may take to listen, in seconds.
+const START_PATIENCE_S: u64 = 60;
+
+/// A Windows of its own in a folder. Everything in it ends when this is dropped.
+#[derive(Debug)]
+pub struct Prefix {
+    folder: PathBuf,
+}
+
+impl Prefix {
+    /// Sets up a prefix in `folder`, which is made.
+    ///
+    /// # Errors
+    /// If Wine is not installed or does not start.
+    pub fn new(folder: &Path) -> Result<Self> {
+        ensure!(
+            Path::new(WINE).exists(),
+            "no Wine: run scripts/install-packages test"
+        );
+        let prefix = Self {
+            folder: folder.to_owned(),
+        };
+        std::fs::create_dir_all(prefix.home())?;
+        output(prefix.wine().args(["wineboot", "--init"])).context("set up a Wine prefix")?;
+        // The settings are written a moment after the command that made them.
+        output(prefix.server().arg("--wait"))?;
+        Ok(prefix)
+    }
+
+    /// `wine64`, for a program and its arguments. Nothing is drawn: there is no display.
+    pub fn wine(&self) -> Command {
+        let mut command = Command::new(WINE);
+        self.set_environment(&mut command);
+        command
+    }
+
+    fn server(&self) -> Command {
+        let mut command = Command::new(WINE_SERVER);
+        self.set_environment(&mut command);
+        command
+    }
+
+    fn set_environment(&self, command: &mut Command) {
+        command
+            .env("WINEPREFIX", &self.folder)
+            .env("WINEARCH", "win64")
+            // Wine's desktop, documents and downloads are this user's, so not the tester's.
+            .env("HOME", self.home())
+            .env("WINEDEBUG", "-all")
+            // No .NET, no Internet Explorer, no entries in the desktop's menus.
+            .env("WINEDLLOVERRIDES", "mscoree,mshtml=;winemenubuilder.exe=d")
+            .env("LANG", "C.UTF-8")
+            .env_remove("DISPLAY")
+            .env_remove("WAYLAND_DISPLAY");
+    }
+
+    /// The C: drive.
+    pub fn drive_c(&self) -> PathBuf {
+        self.folder.join("drive_c")
+    }
+
+    /// `%LOCALAPPDATA%` of the one user.
+    ///
+    /// # Errors
+    /// If the prefix has no user.
+    pub fn local_app_data(&self) -> Result<PathBuf> {
+        let users = self.drive_c().join("users");
+        let mut found = std::fs::read_dir(&users)?
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .filter(|path| !path.ends_with("Public"));
+        let user = found.next().context("a user in the prefix")?;
+        Ok(user.join("AppData/Local"))
+    }
+
+    /// Where desktop, documents and downloads lie.
+    pub fn home(&self) -> PathBuf {
+        self.folder.join("home")
+    }
+
+    /// Waits until every program in the prefix has ended and the registry is written down.
+    ///
+    /// # Errors
+    /// If the server cannot be asked.
+    pub fn settle(&self) -> Result<()> {
+        output(self.server().arg("--wait")).map(drop)
+    }
+
+    /// Ends every program in the prefix.
+    pub fn stop(&self) {
+        let _ = self.server().arg("--kill").status();
+    }
+
+    /// Puts the agent's program into a folder of the C: drive, with the DLL that Wine lacks
+    /// beside it, and returns the program.
+    ///
+    /// # Errors
+    /// If the program was not built.
+    pub fn install_agent(&self) -> Result<PathBuf> {
+        let folder = self.drive_c().join("renkei");
+        std::fs::create_dir_all(&folder)?;
+        let program = folder.join("vpn-agent.exe");
+        std::fs::copy(agent_program()?, &program)?;
+        supply_missing_dll(&folder)?;
+        Ok(program)
+    }
+
+    /// Starts a program in the prefix that passes connections from a port of its own on to
+    /// `port`, and returns its port.
+    ///
+    /// # Errors
+    /// If it does not listen in time.
+    pub async fn start_relay(&self, logs: &Path, port: u16) -> Result<(Process, u16)> {
+        let folder = self.drive_c().join("tests");
+        std::fs::create_dir_all(&folder)?;
+        let program = folder.join("relay.exe");
+        compile(&["-o"], &program, "relay.c", &["-lws2_32"])?;
+        let listens = free_port()?;
+        let mut command = self.wine();
+        command
+            .arg(&program)
+            .args([listens.to_string(), port.to_string()]);
+        let mut relay = Process::start("relay", logs, &mut command)?;
+        wait_for("the relay", START_PATIENCE_S, async || {
+            relay.check_running()?;
+            Ok(std::net::TcpStream::connect(("127.0.0.1", listens))
+                .is_ok()
+                .then_some(()))
+        })
+        .await?;
+        Ok((relay, listens))
+    }
+}
+
+impl Drop for Prefix {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A path as programs under Wine write it.
+pub fn windows_path(path: &Path) -> String {
+    format!("Z:{}", path.display()).replace('/', "\\")
+}
+
+/// The agent for Windows, as `scripts/build-windows` leaves it.
+///
+/// # Errors
+/// If it was not built.
+pub fn agent_program() -> Result<PathBuf> {
+    let built = match std::env::var_os("RENKEI_TEST_WINDOWS_AGENT") {
+        Some(named) => PathBuf::from(named),
+        None => Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../target/x86_64-pc-windows-gnu/release/vpn-agent.exe"),
+    };
+    ensure!(
+        built.is_file(),
+        "no {}: run scripts/build-windows first",
+        built.display()
+    );
+    Ok(built)
+}
+
+/// Makes the one DLL that Wine 8 does not have, in `folder`.
+///
+/// # Errors
+/// If the compiler is not installed.
+pub fn supply_missing_dll(folder: &Path) -> Result<()> {
+    let dll = folder.join("bcryptprimitives.dll");
+    compile(
+        &["-shared", "-o"],
+        &dll,
+        "bcryptprimitives.c",
+        &["-ladvapi32"],
+    )
+}
+
+/// Compiles a program of `tests/wine` for Windows: `before`, the program's path, `after`.
+///
+/// # Errors
+/// If the compiler is not installed, or does not like the source.
+pub fn compile(before: &[&str], target: &Path, source: &str, after: &[&str]) -> Result<()> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("wine")
+        .join(source);
+    output(
+        Command::new(COMPILER)
+            .args(before)
+            .arg(target)
+            .args(["-Os", "-Wall", "-Werror", "-static", "-s"])
+            .arg(source)
+            .args(after),
+    )
+    .map(drop)
+}
