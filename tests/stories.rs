@@ -19,5 +19,7 @@ mod networks;
 mod tidy;
 #[path = "stories/updates.rs"]
 mod updates;
+#[path = "stories/windows.rs"]
+mod windows;
 #[path = "stories/windows_package.rs"]
 mod windows_package;

@@ -372,12 +372,8 @@ pub struct OfficePages {
 impl MemberPages {
     /// The pages as the connected `agent` reaches them.
     pub fn through(stage: &Stage, agent: &Agent) -> Result<Self> {
-        let proxy = agent.status()?["proxy"]
-            .as_str()
-            .context("the agent has a proxy")?
-            .to_owned();
         Ok(Self {
-            site: Site::new(&stage.member_url(), &stage.ca_file(), Some(&proxy))?,
+            site: Site::new(&stage.member_url(), &stage.ca_file(), Some(&agent.proxy()?))?,
         })
     }
 }

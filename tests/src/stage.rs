@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use crate::mailbox::Mailbox;
 use crate::network::{Place, command_in};
 use crate::process::{Process, free_port, output, wait_for};
+use crate::wine::{self, Prefix};
 
 mod fleet;
 
@@ -364,9 +366,53 @@ impl Stage {
             gateway_url: gateway_url.to_owned(),
             clock: None,
             place: None,
+            windows: None,
             running: None,
         })
     }
+
+    /// Makes one more PC, called `name`, with Windows on it: the agent's program for Windows
+    /// in the Wine prefix `prefix`. Its data lie where the program puts them by itself.
+    pub async fn windows_agent(&self, name: &str, prefix: &Arc<Prefix>) -> Result<Agent> {
+        let folder = self.folder.join(name);
+        std::fs::create_dir_all(&folder)?;
+        let config = folder.join("agent.toml");
+        let port = free_port()?;
+        std::fs::write(
+            &config,
+            format!(
+                "# Test data. One PC of the establishment, under Wine.\ngateway_url = {:?}\ngateway_ca_file = {:?}\nproxy_port = {port}\n",
+                self.gateway_url(),
+                wine::windows_path(&self.ca_file()),
+            ),
+        )?;
+        let (relay, listens) = prefix.start_relay(&self.logs(), port).await?;
+        Ok(Agent {
+            program: prefix.install_agent()?,
+            config,
+            name: name.to_owned(),
+            logs: self.logs(),
+            log: self.options.log.clone(),
+            gateway_url: self.gateway_url(),
+            clock: None,
+            place: None,
+            windows: Some(Windows {
+                prefix: prefix.clone(),
+                proxy: ([127, 0, 0, 1], listens).into(),
+                _relay: relay,
+            }),
+            running: None,
+        })
+    }
+}
+
+/// What an agent needs to run under Wine, and to be reached there.
+#[derive(Debug)]
+struct Windows {
+    prefix: Arc<Prefix>,
+    /// Where programs of Linux reach its proxy.
+    proxy: SocketAddr,
+    _relay: Process,
 }
 
 /// One PC with the agent installed.
@@ -380,6 +426,7 @@ pub struct Agent {
     gateway_url: String,
     clock: Option<String>,
     place: Option<String>,
+    windows: Option<Windows>,
     running: Option<Process>,
 }
 
@@ -431,9 +478,14 @@ impl Agent {
 
     /// `vpn-agent ARGUMENTS`.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = match &self.place {
-            Some(place) => command_in(place, &self.program),
-            None => Command::new(&self.program),
+        let mut command = match (&self.windows, &self.place) {
+            (Some(windows), _) => {
+                let mut command = windows.prefix.wine();
+                command.arg(&self.program);
+                command
+            }
+            (None, Some(place)) => command_in(place, &self.program),
+            (None, None) => Command::new(&self.program),
         };
         if let Some(offset) = &self.clock {
             // What faketime(1) does, but without its process between us and the agent.
@@ -442,12 +494,27 @@ impl Agent {
                 .env("FAKETIME", offset)
                 .env("DONT_FAKE_MONOTONIC", "1");
         }
+        let config = match &self.windows {
+            Some(_) => wine::windows_path(&self.config),
+            None => self.config.display().to_string(),
+        };
         command
-            .arg("--config")
-            .arg(&self.config)
+            .args(["--config", &config])
             .args(arguments)
             .env("RUST_LOG", &self.log);
         command
+    }
+
+    /// Where a browser of this machine reaches the running agent's proxy.
+    pub fn proxy(&self) -> Result<String> {
+        let own = self.status()?["proxy"]
+            .as_str()
+            .context("the agent has a proxy")?
+            .to_owned();
+        Ok(match &self.windows {
+            Some(windows) => windows.proxy.to_string(),
+            None => own,
+        })
     }
 
     /// Asks to be registered, without waiting for staff; returns what was printed.

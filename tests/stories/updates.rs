@@ -179,7 +179,7 @@ impl Pc {
     async fn connect_again(&mut self) -> Result<()> {
         self.disconnect()?;
         self.agent.wait_state("ended").await?;
-        self.agent.connect().await
+        self.agent.connect().await.map(drop)
     }
 
     fn says_version(&self) -> Result<String> {

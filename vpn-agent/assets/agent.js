@@ -1,12 +1,18 @@
-// Keeps the page true without a reload: the remaining time each second, and a fresh page
-// when the picture changes. Everything works without it, only slower.
+// Keeps the page true without a reload: the remaining time each second, a fresh page when the
+// picture changes, and a word when the program behind it is gone. Everything works without
+// it, only slower.
 "use strict";
 
 (() => {
-  const picture = document.body.dataset.picture;
+  const { picture: shown, source } = document.body.dataset;
   const remaining = document.getElementById("remaining");
   const lost = document.getElementById("lost");
+  // The program answers within 0.8 seconds.
+  const patience = 1500;
+  let seen = shown;
   let failures = 0;
+  let timer = 0;
+  let busy = false;
 
   const spell = (seconds) =>
     `${Math.floor(seconds / 60)}分${String(seconds % 60).padStart(2, "0")}秒`;
@@ -17,26 +23,48 @@
       (input) => input.value !== input.defaultValue,
     );
 
+  // What stands on a page whose program is gone is no longer true.
+  const show = (gone) => {
+    lost.hidden = !gone;
+    document.body.classList.toggle("is-lost", gone);
+  };
+
   const look = async () => {
+    if (busy) return;
+    busy = true;
     try {
-      const response = await fetch("/status.json", { cache: "no-store" });
+      const response = await fetch(`${source}?seen=${seen}`, {
+        cache: "no-store",
+        signal: AbortSignal.timeout(patience),
+      });
       if (!response.ok) throw new Error(String(response.status));
       const status = await response.json();
       failures = 0;
-      lost.hidden = true;
+      show(false);
+      seen = status.picture;
       if (remaining && status.remaining_s !== null) {
         remaining.textContent = spell(status.remaining_s);
       }
-      if (status.picture !== picture && !typing()) {
+      if (seen !== shown && !typing()) {
         location.replace(location.pathname + location.search);
         return;
       }
-    } catch {
-      failures += 1;
-      lost.hidden = failures < 3;
+    } catch (error) {
+      failures += error.name === "TimeoutError" ? 2 : 1;
+      show(failures > 1);
+    } finally {
+      busy = false;
     }
-    setTimeout(look, document.title.startsWith("接続しています") ? 250 : 1000);
+    // Nobody sees a hidden page.
+    timer = setTimeout(look, failures > 0 ? 250 : document.hidden ? 5000 : 20);
   };
+
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) {
+      clearTimeout(timer);
+      look();
+    }
+  });
 
   for (const form of document.querySelectorAll("form")) {
     form.addEventListener("submit", () => {
@@ -48,5 +76,5 @@
     });
   }
 
-  setTimeout(look, 250);
+  timer = setTimeout(look, 20);
 })();

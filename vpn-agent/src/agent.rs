@@ -18,6 +18,7 @@ use crate::event_loop::{EventLoop, Settings};
 use crate::gateway_client::trust::Roots;
 use crate::link::Link;
 use crate::link::pulse::Rates;
+use crate::os::{self, Notifier};
 use crate::proxy::Traffic;
 use crate::status::{StatusReport, View};
 use crate::store::Store;
@@ -40,6 +41,8 @@ pub enum Command {
     DismissNotice,
     /// Take note of where the proxy listens.
     ProxyListens(SocketAddr),
+    /// Somebody looks at the page.
+    Look,
     /// The window is there: keep a warm connection and the service's state at hand.
     WatchService,
     /// Tell the user where the agent's own update stands.
@@ -74,15 +77,17 @@ impl Agent {
     /// Starts the event loop. The caller holds the instance lock of `store`.
     pub fn start(config: &Config, store: Store) -> Result<(Self, JoinHandle<()>), EnrolError> {
         let clock = Arc::new(Clock::system(store.time_floor()));
-        Self::start_with(config, store, clock, Rates::default())
+        Self::start_with(config, store, clock, Rates::default(), os::notifier())
     }
 
-    /// Starts the event loop with a clock that may be wrong and with another pulse.
+    /// Starts the event loop with a clock that may be wrong, with another pulse, and with
+    /// somebody else to say what is said beside the window.
     pub fn start_with(
         config: &Config,
         store: Store,
         clock: Arc<Clock>,
         pulse: Rates,
+        notifier: Arc<dyn Notifier>,
     ) -> Result<(Self, JoinHandle<()>), EnrolError> {
         let roots = enrolment::roots(config.gateway_ca_file.as_deref())?;
         let (command_sender, commands) = mpsc::channel(MAX_WAITING_COMMANDS);
@@ -95,6 +100,7 @@ impl Agent {
             commands,
             route: route_sender,
             pulse,
+            notifier,
         })?;
         let agent = Self {
             commands: command_sender,
@@ -105,6 +111,17 @@ impl Agent {
             traffic: Arc::default(),
         };
         Ok((agent, tokio::spawn(event_loop.run())))
+    }
+
+    /// Tells that somebody looks at the picture now: it must be fresh.
+    pub fn look(&self) {
+        // An agent that has no time for it is busy with the picture already.
+        let _ = self.commands.try_send(Command::Look);
+    }
+
+    /// Waits until the picture is another one than `known`, at most `timeout`.
+    pub async fn wait_for_change(&self, known: impl Fn(&View) -> bool, timeout: Duration) {
+        self.wait_for(timeout, |view| !known(view)).await;
     }
 
     /// Passes a wish on. False if the agent is ending.

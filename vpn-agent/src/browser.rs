@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::process::{Child, Command};
 
-use crate::os;
+use crate::os::{self, Browser};
 
 /// What a window is opened with.
 #[derive(Debug, Clone)]
@@ -33,6 +33,14 @@ pub enum BrowserError {
     /// Nothing to open a window with.
     #[error("no browser of the Chromium family was found")]
     NotFound,
+    /// A policy of the company sends every window elsewhere.
+    #[error("{} is told by policy {policy} to use another proxy", program.display())]
+    ProxyForced {
+        /// Which browser.
+        program: PathBuf,
+        /// By which policy.
+        policy: String,
+    },
     /// It is there but does not start.
     #[error("cannot start {}: {source}", program.display())]
     CannotStart {
@@ -50,6 +58,10 @@ impl BrowserError {
             Self::NotFound => {
                 "Microsoft Edge または Google Chrome が見つかりませんでした。インストールするか、設定の browser に場所を指定してください。".to_owned()
             }
+            Self::ProxyForced { program, policy } => format!(
+                "会社の設定（グループポリシー）でブラウザー（{}）の通信先が決められているため、連携の画面を開けません。この文を情報システムのご担当者にお見せになり、ポリシー「{policy}」を連携の画面に適用しないようご相談ください。別のブラウザー（Microsoft Edge または Google Chrome）がインストールされていれば、それを使えることもあります。",
+                program.display()
+            ),
             Self::CannotStart { program, .. } => format!(
                 "ブラウザー（{}）を起動できませんでした。設定の browser をご確認ください。",
                 program.display()
@@ -59,11 +71,32 @@ impl BrowserError {
 }
 
 /// The browser of the settings, or one that the system has.
+///
+/// # Errors
+/// There is none, or only ones that a policy sends elsewhere.
 pub fn find(configured: Option<&Path>) -> Result<PathBuf, BrowserError> {
     match configured {
         Some(path) => Ok(path.to_owned()),
-        None => os::find_browser().ok_or(BrowserError::NotFound),
+        None => choose(os::browsers()),
     }
+}
+
+/// The first browser that goes where it is told.
+fn choose(found: Vec<Browser>) -> Result<PathBuf, BrowserError> {
+    let mut forced = None;
+    for Browser {
+        program,
+        proxy_policy,
+    } in found
+    {
+        match proxy_policy {
+            None => return Ok(program),
+            Some(policy) => {
+                forced.get_or_insert(BrowserError::ProxyForced { program, policy });
+            }
+        }
+    }
+    Err(forced.unwrap_or(BrowserError::NotFound))
 }
 
 impl Window {
@@ -121,6 +154,26 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn browser(program: &str, policy: Option<&str>) -> Browser {
+        Browser {
+            program: program.into(),
+            proxy_policy: policy.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn the_first_browser_that_goes_where_it_is_told_is_taken() {
+        let (edge, chrome) = (browser("edge", None), browser("chrome", None));
+        let forced = browser("edge", Some(r"Policies\Edge\ProxyMode"));
+        let first = choose(vec![edge, chrome.clone()]).unwrap();
+        assert_eq!(first, Path::new("edge"));
+        let other = choose(vec![forced.clone(), chrome]).unwrap();
+        assert_eq!(other, Path::new("chrome"));
+        let error = choose(vec![forced]).unwrap_err();
+        assert!(error.page_text().contains(r"Policies\Edge\ProxyMode"));
+        assert!(matches!(choose(Vec::new()), Err(BrowserError::NotFound)));
+    }
 
     #[test]
     fn the_window_knows_only_the_proxy() {

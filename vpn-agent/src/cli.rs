@@ -2,6 +2,7 @@
 //!
 //! Parses only; [`crate::commands`] acts. Wrong usage ends with exit code 2 (clap's own).
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +24,21 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// What this process was started with. Wrong usage ends the process.
+    pub fn of_process() -> Self {
+        Self::parse_from(meant(std::env::args_os().collect()))
+    }
+}
+
+/// A double click passes no arguments, and means `open` where programs are started so.
+fn meant(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if cfg!(windows) && arguments.len() <= 1 {
+        arguments.push("open".into());
+    }
+    arguments
 }
 
 /// The commands.

@@ -114,16 +114,22 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads the settings: `file`, or the default file if it exists, then the environment.
+    /// Reads the settings: what the installer was told, over it `file`, or the default file if it
+    /// exists, then the environment.
     pub fn load(
         file: Option<&Path>,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
         let default_file = os::default_config_file().filter(|path| path.exists());
-        let table = match file.map(Path::to_owned).or(default_file) {
+        let mut table = match file.map(Path::to_owned).or(default_file) {
             Some(path) => read_table(&path)?,
             None => Table::new(),
         };
+        if !table.contains_key("gateway_url")
+            && let Some(url) = os::installed_gateway()
+        {
+            table.insert("gateway_url".to_owned(), Value::String(url));
+        }
         Self::from_table(table, environment)
     }
 

@@ -24,15 +24,18 @@ use crate::gateway_client::{ApiError, GatewayClient};
 use crate::link::paths::Outlook;
 use crate::link::pulse::Rates;
 use crate::link::{Link, LinkEnd, LinkError};
-use crate::session_state::{Refused, Service, SessionState, State};
+use crate::os::Notifier;
+use crate::session_state::{Doubt, Refused, Service, SessionState, State};
 use crate::status::{Approved, Pc, View};
 use crate::store::{Enrolment, Progress, Store, damaged_text};
 use crate::update::Note;
 
+mod announcements;
 mod failover;
 mod renewal;
 mod session;
 
+use announcements::Announcements;
 use renewal::Renewal;
 use session::{Active, Granted};
 
@@ -68,6 +71,8 @@ pub struct Settings {
     pub route: watch::Sender<Option<Route>>,
     /// How often a tunnel is asked for a sign of life.
     pub pulse: Rates,
+    /// What says something beside the window.
+    pub notifier: Arc<dyn Notifier>,
 }
 
 /// The loop with all that it holds.
@@ -79,6 +84,8 @@ pub struct EventLoop {
     commands: mpsc::Receiver<Command>,
     route: watch::Sender<Option<Route>>,
     pulse: Rates,
+    notifier: Arc<dyn Notifier>,
+    announcements: Announcements,
     view: watch::Sender<View>,
     state: SessionState,
     enrolment: Option<Enrolment>,
@@ -152,6 +159,7 @@ impl EventLoop {
         let (view, _) = watch::channel(View {
             state: State::Unenrolled { problem: None },
             service: None,
+            doubt: Doubt::default(),
             notice: None,
             pc: None,
             proxy: None,
@@ -170,6 +178,8 @@ impl EventLoop {
             commands: settings.commands,
             route: settings.route,
             pulse: settings.pulse,
+            notifier: settings.notifier,
+            announcements: Announcements::default(),
             view,
             state: SessionState::new(State::Unenrolled { problem: None }),
             enrolment: None,
@@ -244,6 +254,7 @@ impl EventLoop {
             Command::ProxyListens(address) => self.proxy = Some(address),
             Command::WatchService => self.watches_service = true,
             Command::ShowUpdate(note) => self.update = note,
+            Command::Look => self.look_closely(),
             Command::ShutDown => {}
         }
     }
@@ -475,6 +486,7 @@ impl EventLoop {
             self.leave_session();
             self.renew_certificate(now);
         }
+        self.announce();
         self.show();
     }
 
@@ -589,6 +601,7 @@ impl EventLoop {
         let view = View {
             state: self.state.state().clone(),
             service: self.state.service().cloned(),
+            doubt: self.state.doubt(),
             notice: self.state.notice(),
             pc: self.enrolment.as_ref().map(pc),
             proxy: self.proxy,

@@ -87,6 +87,8 @@ pub enum LinkEnd {
     Ours,
     /// The gateway does not know it any more, as after a restart; it can be made anew.
     Lost,
+    /// The gateway ended it before it stood, when it could not say why yet: the portal knows.
+    Unexplained,
     /// It cannot be made or kept: one side does not believe the other.
     Failed,
 }
@@ -126,7 +128,7 @@ impl LinkError {
                 access::EndReason::from(*code).page_text().to_owned()
             }
             Self::Ended(LinkEnd::Ours) => access::EndReason::Disconnected.page_text().to_owned(),
-            Self::Ended(LinkEnd::Lost) => {
+            Self::Ended(LinkEnd::Lost | LinkEnd::Unexplained) => {
                 "基金との通信が途切れました。もう一度「接続」を押してください。".to_owned()
             }
             Self::Ended(LinkEnd::Failed) => {
@@ -316,6 +318,12 @@ impl Link {
     /// that works, if UDP is not.
     pub fn network_changed(&self, remembered: Option<Via>) {
         self.wish(Wanted::NewNetwork(remembered));
+    }
+
+    /// Somebody looks at how the tunnel stands: asks for signs of life more often, for a while.
+    pub fn look_closely(&self) {
+        self.0.core().look_closely();
+        self.0.wake.notify_one();
     }
 
     /// What the gateway last said inside the tunnel.

@@ -1,20 +1,26 @@
 //! The program: reads the command line and the settings, runs one command, sets the exit
 //! code (0 done, 1 failed, 2 wrong usage or settings).
+//!
+//! On Windows it has no console of its own, so that a double click opens none; started from
+//! one, it speaks there.
+
+#![cfg_attr(windows, windows_subsystem = "windows")]
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 use vpn_agent::cli::Cli;
 use vpn_agent::config::Config;
+use vpn_agent::os;
 use vpn_agent::update::take_over;
 
 /// Wrong usage or settings; clap uses the same.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    os::attach_console();
+    let cli = Cli::of_process();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
@@ -27,7 +33,7 @@ fn main() -> ExitCode {
     let config = match Config::load(cli.config.as_deref(), environment) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("vpn-agent: {error}");
+            os::tell_failure(&error.to_string());
             return ExitCode::from(USAGE);
         }
     };
@@ -40,14 +46,14 @@ fn main() -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("vpn-agent: {error}");
+            os::tell_failure(&error.to_string());
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(vpn_agent::commands::run(cli.command, &config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("vpn-agent: {error}");
+            os::tell_failure(&error.to_string());
             ExitCode::FAILURE
         }
     }

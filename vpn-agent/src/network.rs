@@ -19,6 +19,9 @@ const CLOCKS_AGREE: Duration = Duration::from_secs(2);
 /// Routes that are looked at; a PC has some ten.
 const MAX_ROUTES: usize = 1000;
 
+/// The interface that leads nowhere else.
+const LOOPBACK: &str = "lo";
+
 /// The kernel's tables of routes and neighbours, as text (`/proc/net/…`).
 #[derive(Debug, Clone, Default)]
 pub struct Tables {
@@ -28,6 +31,15 @@ pub struct Tables {
     pub neighbours: String,
     /// `ipv6_route`: IPv6 routes.
     pub routes_v6: String,
+}
+
+/// What the system knows of the network at a moment.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Its identity, where there is a way out.
+    pub network: Option<Network>,
+    /// Whether no interface is connected to anything, as far as is known.
+    pub is_cut: bool,
 }
 
 /// The identity of a network, good for comparing.
@@ -48,17 +60,25 @@ impl Network {
     pub fn of(tables: &Tables) -> Option<Self> {
         let v4 = place_v4(&tables.routes);
         let v6 = place_v6(&tables.routes_v6);
-        if v4.is_none() && v6.is_none() {
-            return None;
-        }
         let router = v4
             .as_ref()
             .and_then(|place| hardware_address(&tables.neighbours, place.gateway));
+        Self::of_places(
+            v4.as_ref().map(|place| place.text.as_str()),
+            v6.as_deref(),
+            router,
+        )
+    }
+
+    /// The identity of the network behind default routes that were found already: what is
+    /// known of the IPv4 and of the IPv6 one, in any form that is the same each time, and the
+    /// IPv4 gateway's hardware address. None without a route.
+    pub fn of_places(v4: Option<&str>, v6: Option<&str>, router: Option<&str>) -> Option<Self> {
+        if v4.is_none() && v6.is_none() {
+            return None;
+        }
         Some(Self {
-            place: hash(&[
-                &v4.map(|place| place.text).unwrap_or_default(),
-                &v6.unwrap_or_default(),
-            ]),
+            place: hash(&[v4.unwrap_or_default(), v6.unwrap_or_default()]),
             router: router.map(|router| hash(&[router])),
         })
     }
@@ -198,6 +218,34 @@ pub struct Reading {
     pub sources: Vec<Option<IpAddr>>,
     /// The network.
     pub network: Option<Network>,
+    /// Whether no interface is connected to anything, as far as is known.
+    pub is_cut: bool,
+    /// What the tunnel needs to get through.
+    pub needs: Needs,
+}
+
+/// What the tunnel needs to get through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// A route to the gateway's address.
+    Route,
+    /// Any network: a proxy in it knows the way.
+    AnyNetwork,
+}
+
+/// Whether no interface that anything is routed to is connected: `has_carrier` tells of each,
+/// None if that is not known. Without tables nothing is known, and nothing is cut.
+pub fn is_cut(tables: &Tables, has_carrier: impl Fn(&str) -> Option<bool>) -> bool {
+    if tables.routes.is_empty() {
+        return false;
+    }
+    let v4 = tables.routes.lines().skip(1).take(MAX_ROUTES);
+    let v4 = v4.filter_map(|line| line.split_ascii_whitespace().next());
+    let v6 = tables.routes_v6.lines().take(MAX_ROUTES);
+    let v6 = v6.filter_map(|line| line.split_ascii_whitespace().nth(9));
+    v4.chain(v6)
+        .filter(|interface| *interface != LOOPBACK)
+        .all(|interface| has_carrier(interface) == Some(false))
 }
 
 /// What changed between two looks.
@@ -207,18 +255,22 @@ pub enum Change {
     Woke,
     /// It is in another network, or has another address.
     Moved,
+    /// It has no network any more.
+    Gone,
+    /// It has a network again: the one that there was before.
+    Back,
 }
 
 /// The memory between two looks, about once a second.
 #[derive(Debug, Default)]
 pub struct Surroundings {
     last: Option<Reading>,
+    is_offline: bool,
 }
 
 impl Surroundings {
-    /// Says what changed since the last look. While there is no network at all, nothing has:
-    /// the tunnel finds out what comes of it, and when there is one again, it is compared with
-    /// the last one there was.
+    /// Says what changed since the last look. A network that comes back is compared with the
+    /// last one there was.
     pub fn look(&mut self, mut reading: Reading) -> Option<Change> {
         let Some(last) = &self.last else {
             self.last = Some(reading);
@@ -227,14 +279,20 @@ impl Surroundings {
         let ran = reading.running.saturating_duration_since(last.running);
         let was_awake = reading.awake.saturating_duration_since(last.awake);
         let slept = ran > GAP || ran > was_awake + CLOCKS_AGREE;
-        let offline = reading.sources.iter().all(Option::is_none);
-        let moved = !offline && reading.sources != last.sources
+        let sourceless = reading.sources.iter().all(Option::is_none);
+        let offline = match reading.needs {
+            // What leads to a proxy is not known here.
+            Needs::AnyNetwork => reading.is_cut,
+            Needs::Route => reading.is_cut || sourceless,
+        };
+        let was_offline = std::mem::replace(&mut self.is_offline, offline);
+        let moved = !sourceless && reading.sources != last.sources
             || reading
                 .network
                 .as_ref()
                 .zip(last.network.as_ref())
                 .is_some_and(|(now, before)| now.differs_from(before));
-        if offline {
+        if sourceless {
             reading.sources.clone_from(&last.sources);
         }
         if let (Some(now), Some(before)) = (&mut reading.network, &last.network)
@@ -244,9 +302,13 @@ impl Surroundings {
         }
         reading.network = reading.network.or_else(|| last.network.clone());
         self.last = Some(reading);
-        match (slept, moved) {
-            (_, true) => Some(Change::Moved),
-            (true, false) => Some(Change::Woke),
+        match (was_offline, offline) {
+            (false, true) => Some(Change::Gone),
+            // Still none; nothing else matters until there is one.
+            (true, true) => None,
+            (true | false, false) if moved => Some(Change::Moved),
+            (true | false, false) if slept => Some(Change::Woke),
+            (true, false) => Some(Change::Back),
             (false, false) => None,
         }
     }
@@ -357,6 +419,8 @@ mod tests {
             awake: at.1,
             sources: vec![source.map(IpAddr::from), None],
             network: Network::of(&tables(ROUTES, &neighbours, "")),
+            is_cut: false,
+            needs: Needs::Route,
         }
     }
 
@@ -376,13 +440,52 @@ mod tests {
         assert_eq!(look(603, 3, home, 1), None);
         // Stopped: both go on.
         assert_eq!(look(1203, 603, home, 1), Some(Change::Woke));
-        // A cable is pulled and put in again: nothing new.
-        assert_eq!(look(1204, 604, None, 1), None);
-        assert_eq!(look(1205, 605, home, 1), None);
+        // A cable is pulled and put in again.
+        assert_eq!(look(1204, 604, None, 1), Some(Change::Gone));
+        assert_eq!(look(1205, 605, None, 1), None);
+        assert_eq!(look(1205, 605, home, 1), Some(Change::Back));
+        assert_eq!(look(1206, 606, home, 1), None);
+        // Pulled here and put in elsewhere.
+        assert_eq!(look(1206, 606, None, 1), Some(Change::Gone));
         assert_eq!(look(1206, 606, Some([10, 0, 0, 7]), 1), Some(Change::Moved));
         assert_eq!(look(1207, 607, Some([10, 0, 0, 7]), 2), Some(Change::Moved));
         // Asleep on the way to another network.
         assert_eq!(look(1807, 608, home, 2), Some(Change::Moved));
         assert_eq!(look(1808, 609, home, 2), None);
+    }
+    #[test]
+    fn a_pc_is_cut_off_when_no_interface_is_connected_and_known_to_be() {
+        let home = tables(ROUTES, NEIGHBOURS, ROUTES_V6);
+        assert!(!is_cut(&home, |_| Some(true)));
+        assert!(!is_cut(&home, |_| None), "not known is not cut");
+        assert!(!is_cut(&home, |name| Some(name == "wlan0")));
+        assert!(is_cut(&home, |_| Some(false)));
+        // Nothing is routed anywhere, but to itself.
+        let none = ROUTES.lines().next().unwrap();
+        let itself = ROUTES_V6.lines().last().unwrap();
+        assert!(is_cut(&tables(none, "", itself), |_| Some(true)));
+        assert!(!is_cut(&tables(none, "", ROUTES_V6), |_| Some(true)));
+        // A system without such tables.
+        assert!(!is_cut(&Tables::default(), |_| Some(false)));
+    }
+
+    #[test]
+    fn behind_a_proxy_a_missing_route_to_the_fund_says_nothing() {
+        let start = origin();
+        let mut surroundings = Surroundings::default();
+        let mut look = |second: u64, needs, is_cut| {
+            let at = start + Duration::from_secs(second);
+            let seen = Reading {
+                needs,
+                is_cut,
+                ..reading((at, at), None, 1)
+            };
+            surroundings.look(seen)
+        };
+        assert_eq!(look(0, Needs::AnyNetwork, false), None);
+        assert_eq!(look(1, Needs::AnyNetwork, false), None);
+        assert_eq!(look(2, Needs::AnyNetwork, true), Some(Change::Gone));
+        assert_eq!(look(3, Needs::AnyNetwork, false), Some(Change::Back));
+        assert_eq!(look(4, Needs::Route, false), Some(Change::Gone));
     }
 }

@@ -3,29 +3,96 @@
 //! | name | duty |
 //! |---|---|
 //! | [`time_since_boot`] | a clock that nobody can set and that goes on while the PC sleeps |
-//! | [`create_private_dir`], [`create_private_file`], [`tighten`], [`sync_dir`] | files that only this user can read |
+//! | [`create_private_dir`], [`create_private_file`], [`tighten`] | files that only this user can read |
+//! | [`replace_file`], [`sync_dir`] | files that are whole at any moment |
 //! | [`protect`], [`unprotect`] | the device key at rest (DPAPI where there is such a thing) |
 //! | [`ControlListener`], [`ControlStream`], [`connect_control`] | the channel between two runs of the agent |
 //! | [`ask_to_end`], [`shutdown_signal`] | how programs end |
-//! | [`network_tables`] | which network the PC is in |
-//! | [`is_same_user`] | who is at the other end of a loopback connection |
-//! | [`find_browser`], [`machine_name`], [`system_name`] | what the PC has and is called |
+//! | [`network`] | which network the PC is in, and whether it is in any |
+//! | [`peer_is_same_user`] | who is at the other end of a loopback connection |
+//! | [`bring_forward`], [`pass_on_the_front`] | the one window of the one agent |
+//! | [`notifier`] | says something wherever the user works just now |
+//! | [`attach_console`], [`tell_failure`] | speaking to whoever started the program |
+//! | [`browsers`], [`machine_name`], [`system_name`] | what the PC has and is called |
 //! | [`default_data_dir`], [`default_config_file`] | where things lie |
+//! | [`installed_gateway`] | what the installer was told |
 //!
 //! A new system gets its own file with the same names. Rules do not belong here.
 
 #[cfg(unix)]
 mod unix;
+#[cfg(windows)]
+mod windows;
 
 #[cfg(unix)]
 pub use unix::{
-    ControlListener, ControlStream, ask_to_end, connect_control, create_private_dir,
-    create_private_file, default_config_file, default_data_dir, find_browser, is_same_user,
-    machine_name, network_tables, protect, shutdown_signal, sync_dir, system_name, tighten,
-    time_since_boot, unprotect,
+    ControlListener, ControlStream, ask_to_end, attach_console, bring_forward, browsers,
+    connect_control, create_private_dir, create_private_file, default_config_file,
+    default_data_dir, installed_gateway, machine_name, network, notifier, pass_on_the_front,
+    peer_is_same_user, protect, replace_file, shutdown_signal, sync_dir, system_name, tell_failure,
+    tighten, time_since_boot, unprotect,
+};
+#[cfg(windows)]
+pub use windows::{
+    ControlListener, ControlStream, ask_to_end, attach_console, bring_forward, browsers,
+    connect_control, create_private_dir, create_private_file, default_config_file,
+    default_data_dir, installed_gateway, machine_name, network, notifier, pass_on_the_front,
+    peer_is_same_user, protect, replace_file, shutdown_signal, sync_dir, system_name, tell_failure,
+    tighten, time_since_boot, unprotect,
 };
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+
+/// What the program is called where its user sees it.
+pub const PRODUCT_NAME: &str = "電子連携サービス";
+
+/// A browser that the PC has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Browser {
+    /// Its program.
+    pub program: PathBuf,
+    /// The policy that makes it use another proxy than the one it is told, if there is one.
+    pub proxy_policy: Option<String>,
+}
+
+/// Who is at the other end of a loopback connection. Only [`PeerCheck::SameUser`] is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerCheck {
+    /// A process of the user who runs this one.
+    SameUser,
+    /// A process of somebody else, the system's administrator included.
+    OtherUser,
+    /// The system cannot tell: the connection may be gone already.
+    Unknown,
+}
+
+/// What is said beside the window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification {
+    /// In a few words.
+    pub title: String,
+    /// What it means and what to do, in a sentence or two.
+    pub body: String,
+    /// How much it presses.
+    pub urgency: Urgency,
+}
+
+/// How much a notification presses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// May pass by itself.
+    Normal,
+    /// Stays until it was seen, where the system can do that.
+    High,
+}
+
+/// Says something wherever the user works just now: the window may be behind others.
+pub trait Notifier: Send + Sync + fmt::Debug {
+    /// Returns at once. What cannot be shown is logged and lost: the page says it too.
+    fn notify(&self, notification: &Notification);
+}
 
 /// The address that the PC would send from to reach `target`; it changes when the PC moves
 /// to another network. Sends nothing. `None` while there is no network.

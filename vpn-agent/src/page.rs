@@ -39,6 +39,10 @@ const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long 接続 waits for the tunnel before it shows the page that waits.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long a page that has seen everything waits for something new. With the pulse of a
+/// tunnel that is looked at, no page is older than two seconds.
+const PICTURE_PATIENCE: Duration = Duration::from_millis(800);
+
 const COOKIE_NAME: &str = "renkei_launch";
 
 const CSS: &str = include_str!("../assets/agent.css");
@@ -89,7 +93,10 @@ impl Page {
                     StatusCode::OK,
                 )
             }
-            "/status.json" => status_json(agent),
+            "/status.json" => {
+                let known = field(query.as_bytes(), "seen");
+                status_json(agent, known.as_deref()).await
+            }
             "/assets/agent.css" => asset("text/css; charset=utf-8", CSS),
             "/assets/agent.js" => asset("text/javascript; charset=utf-8", JS),
             _ => see("/"),
@@ -238,7 +245,14 @@ fn portal_of(view: &View) -> Option<PortalUrl> {
 }
 
 /// The report, with the mark by which the page knows that it shows something else.
-fn status_json(agent: &Agent) -> Response<Full<Bytes>> {
+/// Whoever has `seen` that picture already waits a moment for another one.
+async fn status_json(agent: &Agent, seen: Option<&str>) -> Response<Full<Bytes>> {
+    agent.look();
+    if let Some(seen) = seen {
+        agent
+            .wait_for_change(|view| picture_of(view) == seen, PICTURE_PATIENCE)
+            .await;
+    }
     let view = agent.view();
     let mut json =
         serde_json::to_value(view.report(agent.clock().now())).expect("a report has a JSON form");

@@ -21,12 +21,12 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::copy_bidirectional_with_sizes;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional_with_sizes};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::agent::{Agent, Route};
-use crate::os;
+use crate::os::{self, PeerCheck};
 use crate::page::Page;
 use crate::secret::random_bytes;
 
@@ -41,6 +41,18 @@ use guard::Verdict;
 
 /// Connections at a time. A browser uses some ten; one session allows 128 streams.
 const MAX_CONNECTIONS: usize = 256;
+
+/// Connections of other users that are told why they are refused, at a time.
+const MAX_STRANGERS: usize = 8;
+
+/// How long a refused connection is kept for its answer to be read.
+const STRANGER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Bytes of a refused request that are read, and thrown away, so that the answer gets through.
+const STRANGER_LIMIT_BYTES: u64 = 64 * 1024;
+
+/// What another user of this PC is told.
+const STRANGER_TEXT: &str = "この接続は、連携を起動したユーザーだけが利用できます。ほかのユーザーからの接続はお断りしました。ご自分のユーザーで「電子連携サービス」を起動してください。\n";
 
 /// Longest request head, in bytes.
 const HEAD_LIMIT_BYTES: usize = 16 * 1024;
@@ -107,6 +119,7 @@ impl Proxy {
     /// Serves until dropped.
     pub async fn serve(self, agent: Agent, page: Arc<Page>) {
         let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
         loop {
             let Ok(slot) = slots.clone().acquire_owned().await else {
                 return;
@@ -119,9 +132,19 @@ impl Proxy {
                     continue;
                 }
             };
-            if !os::is_same_user(peer, self.address) {
-                tracing::warn!(%peer, "connection of another user refused");
-                continue;
+            match os::peer_is_same_user(self.address, peer) {
+                PeerCheck::SameUser => {}
+                found @ (PeerCheck::OtherUser | PeerCheck::Unknown) => {
+                    tracing::warn!(?found, "connection refused: not of this user");
+                    // Nobody else can take the user's own slots up; who is not told is cut off.
+                    if let Ok(slot) = strangers.clone().try_acquire_owned() {
+                        tokio::spawn(async move {
+                            turn_away(stream).await;
+                            drop(slot);
+                        });
+                    }
+                    continue;
+                }
             }
             let (agent, page) = (agent.clone(), page.clone());
             tokio::spawn(async move {
@@ -144,6 +167,23 @@ async fn bind_some_port() -> io::Result<TcpListener> {
         }
     }
     Err(last_error)
+}
+
+/// Says no, whatever was asked. Nothing that was sent is looked at.
+async fn turn_away(mut stream: TcpStream) {
+    let answer = format!(
+        "HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n{STRANGER_TEXT}",
+        STRANGER_TEXT.len()
+    );
+    let told = async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        // A connection that is dropped with unread bytes takes the answer back.
+        let mut rest = stream.take(STRANGER_LIMIT_BYTES);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+    };
+    // Whoever does not wait for the answer has it that way.
+    let _ = tokio::time::timeout(STRANGER_TIMEOUT, told).await;
 }
 
 async fn serve_connection(stream: TcpStream, agent: Agent, page: Arc<Page>) {

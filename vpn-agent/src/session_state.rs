@@ -19,6 +19,24 @@ pub enum Notice {
     TwoMinutes,
 }
 
+/// Why a session that stood is not known to stand now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Doubt {
+    /// An answer is overdue; it may be a moment.
+    #[default]
+    Silent,
+    /// Nothing has come for longer: the way is looked for anew.
+    Lost,
+    /// The system says that the PC has no network.
+    Offline,
+    /// There is a network again; whether the session still stands is being asked.
+    Back,
+    /// The PC slept; whether the session still stands is being asked.
+    Woke,
+    /// The PC is in another network.
+    Moved,
+}
+
 /// A session that the portal granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
@@ -114,6 +132,8 @@ pub struct SessionState {
     warned: Option<Notice>,
     /// The warning that is on show until it is dismissed.
     on_show: Option<Notice>,
+    /// What is known of a lost tunnel; says nothing in other states.
+    doubt: Doubt,
 }
 
 impl Notice {
@@ -127,6 +147,14 @@ impl Notice {
         }
     }
 
+    /// What the window's title says.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::TenMinutes => "残り10分",
+            Self::TwoMinutes => "残り2分",
+        }
+    }
+
     /// What the user is told.
     pub fn page_text(self) -> &'static str {
         match self {
@@ -136,6 +164,47 @@ impl Notice {
             Self::TwoMinutes => {
                 "残り2分を切りました。まもなく自動的に切断します。アップロードの途中でも、次回の接続で続きから再開できます。"
             }
+        }
+    }
+}
+
+impl Doubt {
+    /// What the user is told, in a heading.
+    pub fn heading(self) -> &'static str {
+        match self {
+            Self::Silent | Self::Back | Self::Woke => "応答を待っています",
+            Self::Lost | Self::Moved => "つなぎ直しています",
+            Self::Offline => "ネットワークにつながっていません",
+        }
+    }
+
+    /// What the user is told.
+    pub fn page_text(self) -> &'static str {
+        match self {
+            Self::Silent => "基金からの応答を待っています。そのままお待ちください。",
+            Self::Lost => "通信が途切れたため、つなぎ直しています。ネットワークをご確認ください。",
+            Self::Offline => {
+                "このパソコンがネットワークにつながっていません。LANケーブルまたはWi-Fiをご確認ください。つながりしだい、続きから再開します。"
+            }
+            Self::Back => {
+                "ネットワークにつながりました。基金からの応答を待っています。そのままお待ちください。"
+            }
+            Self::Woke => {
+                "パソコンがスリープから復帰しました。基金からの応答を待っています。そのままお待ちください。"
+            }
+            Self::Moved => {
+                "ネットワークが変わったため、つなぎ直しています。そのままお待ちください。"
+            }
+        }
+    }
+
+    /// Whether this takes the place of what is on show. What only time tells hides nothing
+    /// that the system told.
+    fn says_more_than(self, shown: Self) -> bool {
+        match self {
+            Self::Silent => false,
+            Self::Lost => shown == Self::Silent,
+            Self::Offline | Self::Back | Self::Woke | Self::Moved => true,
         }
     }
 }
@@ -213,6 +282,7 @@ impl SessionState {
             service: None,
             warned: None,
             on_show: None,
+            doubt: Doubt::default(),
         }
     }
 
@@ -229,6 +299,11 @@ impl SessionState {
     /// The warning on show.
     pub fn notice(&self) -> Option<Notice> {
         self.on_show
+    }
+
+    /// Why the session is not known to stand, in [`State::Reconnecting`].
+    pub fn doubt(&self) -> Doubt {
+        self.doubt
     }
 
     /// The user has read the warning.
@@ -425,8 +500,16 @@ impl SessionState {
 
     /// Nothing comes through the tunnel any more, without a word from the gateway.
     pub fn handle_link_lost(&mut self) {
+        self.handle_doubt(Doubt::Lost);
+    }
+
+    /// Whether the tunnel stands is not known for now. [`Self::handle_linked`] ends the doubt.
+    pub fn handle_doubt(&mut self, doubt: Doubt) {
         if let State::Connected(session) = &self.state {
             self.state = State::Reconnecting(session.clone());
+            self.doubt = doubt;
+        } else if matches!(self.state, State::Reconnecting(_)) && doubt.says_more_than(self.doubt) {
+            self.doubt = doubt;
         }
     }
 

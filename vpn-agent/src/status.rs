@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::link::paths::{Experience, Via, Way};
-use crate::session_state::{Notice, Refused, Service, Session, State};
+use crate::session_state::{Doubt, Notice, Refused, Service, Session, State};
 use crate::update::{self, Note};
 
 /// A still picture of the agent.
@@ -21,6 +21,8 @@ pub struct View {
     pub state: State,
     /// What the portal said about the service.
     pub service: Option<Service>,
+    /// Why a session is not known to stand, while it is connected anew.
+    pub doubt: Doubt,
     /// The warning on show.
     pub notice: Option<Notice>,
     /// What this PC is enrolled as, or asks to be.
@@ -224,9 +226,7 @@ impl View {
             State::Ready { problem } => problem.clone().or_else(|| self.closed_sentence()),
             State::Enrolling { .. } => Some("登録を申請しています。".to_owned()),
             State::Asking | State::Linking(_) | State::Connected(_) => None,
-            State::Reconnecting(_) => Some(
-                "通信が途切れたため、つなぎ直しています。ネットワークをご確認ください。".to_owned(),
-            ),
+            State::Reconnecting(_) => Some(self.doubt.page_text().to_owned()),
             State::Refused { sentence, .. } | State::Ended { sentence } => Some(sentence.clone()),
         }
     }
@@ -423,6 +423,7 @@ mod tests {
             update: None,
             state,
             service: None,
+            doubt: Doubt::default(),
             notice: None,
             pc: None,
             proxy: Some(([127, 0, 0, 1], 4000).into()),

@@ -17,6 +17,7 @@ use crate::dial::settings::ProxySettings;
 use crate::enrolment::Application;
 use crate::fake_fund::{CODE, FakeFund, PORTAL, refusal};
 use crate::link::pulse::Rates;
+use crate::os::{Notification, Notifier};
 use crate::page::Page;
 use crate::proxy::{PAGE_HOST, Proxy};
 use crate::session_state::{Refused, State};
@@ -138,9 +139,18 @@ fn start_agent(config: &Config, wall_error: time::Duration) -> Agent {
         open: Duration::from_millis(200),
         idle: Duration::from_millis(200),
     };
-    Agent::start_with(config, store, Arc::new(clock), pulse)
+    let notifier = Arc::new(Nobody);
+    Agent::start_with(config, store, Arc::new(clock), pulse, notifier)
         .unwrap()
         .0
+}
+
+/// Says nothing beside the window.
+#[derive(Debug)]
+struct Nobody;
+
+impl Notifier for Nobody {
+    fn notify(&self, _: &Notification) {}
 }
 
 /// Sends `head` to the proxy and reads the answer until it ends or `enough` bytes are there.

@@ -285,6 +285,7 @@ impl<R: Relay> Core<R> {
                 let session = session_of(peer);
                 let why = match reason {
                     CloseReason::ByPeer { .. } => "closed by the PC",
+                    CloseReason::Unexplained => "closed by the PC before it stood",
                     CloseReason::ByUs => "closed here",
                     CloseReason::TimedOut => "timed out",
                     CloseReason::Failed(_) => "failed",
@@ -296,7 +297,10 @@ impl<R: Relay> Core<R> {
                 match reason {
                     CloseReason::ByPeer { code } => self.handle_leaving(session, code, now),
                     // It may come back until its deadline.
-                    CloseReason::ByUs | CloseReason::TimedOut | CloseReason::Failed(_) => {}
+                    CloseReason::ByUs
+                    | CloseReason::Unexplained
+                    | CloseReason::TimedOut
+                    | CloseReason::Failed(_) => {}
                 }
             }
         }

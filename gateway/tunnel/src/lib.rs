@@ -93,6 +93,10 @@ pub enum CloseReason {
     /// Nothing was heard for longer than a session may last.
     #[error("timed out")]
     TimedOut,
+    /// The other end closed it before it stood, when there were no keys yet for saying why
+    /// (RFC 9000, section 10.2.3).
+    #[error("closed by the other end before it could say why")]
+    Unexplained,
     /// The connection could not be made or kept: a certificate was refused, or the other
     /// end broke the protocol.
     #[error("failed: {0}")]
@@ -106,6 +110,11 @@ impl From<quinn_proto::ConnectionError> for CloseReason {
             E::ApplicationClosed(close) => Self::ByPeer {
                 code: close.error_code.into_inner(),
             },
+            E::ConnectionClosed(close)
+                if close.error_code == quinn_proto::TransportErrorCode::APPLICATION_ERROR =>
+            {
+                Self::Unexplained
+            }
             E::LocallyClosed => Self::ByUs,
             E::TimedOut => Self::TimedOut,
             E::VersionMismatch

@@ -72,6 +72,7 @@ async fn waiting(config: &Config, store: &Store) -> Option<Staged> {
 }
 
 async fn open_through(client: &Client, no_browser: bool) -> Result<(), CommandError> {
+    os::pass_on_the_front();
     match ask(client, &Request::Open { no_browser }).await? {
         Reply::Window { url } => {
             if no_browser {

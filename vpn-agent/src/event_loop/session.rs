@@ -13,11 +13,11 @@ use crate::agent::Route;
 use crate::clock::{Clock, from_unix_ms};
 use crate::device_key::DeviceKey;
 use crate::gateway_client::{Answered, ApiError, GatewayClient};
-use crate::link::paths::{Outlook, Via};
+use crate::link::paths::{Outlook, Via, Way};
 use crate::link::{Link, LinkConfig, LinkEnd, LinkError};
-use crate::network::{Change, Network, Reading, Surroundings};
+use crate::network::{Change, Needs, Reading, Surroundings};
 use crate::os;
-use crate::session_state::Session;
+use crate::session_state::{Doubt, Session};
 use crate::store::Store;
 use crate::urls::GatewayUrl;
 
@@ -246,7 +246,7 @@ impl EventLoop {
         let (session, mut endpoints) = (grant.session, grant.endpoints.clone());
         endpoints.truncate(MAX_ENDPOINTS);
         let mut surroundings = Surroundings::default();
-        surroundings.look(reading(&self.clock, &endpoints));
+        surroundings.look(reading(&self.clock, &endpoints, None));
         Some(Active {
             config: Arc::new(LinkConfig {
                 secret_key,
@@ -356,6 +356,17 @@ impl EventLoop {
                 active.next_build = active.next_build.max(now);
                 self.state.handle_link_lost();
             }
+            // Revoked, say, while the tunnel was being made: the portal is asked, and knows.
+            LinkEnd::Unexplained => {
+                active.lose(now);
+                active.in_vain += 1;
+                let in_vain = active.in_vain >= GATEWAYS_TO_BEGIN;
+                self.state.handle_link_lost();
+                if in_vain {
+                    self.state
+                        .handle_connect_failed(LinkError::Ended(end).page_text());
+                }
+            }
             LinkEnd::Told(code) => {
                 active.tell_portal = false;
                 self.state.handle_ended(code.into());
@@ -367,8 +378,8 @@ impl EventLoop {
         }
     }
 
-    /// The tunnel found a way. That it lost one is told only if it lasts: see
-    /// [`Self::watch_link`].
+    /// The tunnel found a way, or waits for an answer. That it lost one is told only if it
+    /// lasts: see [`Self::watch_link`].
     pub(super) fn handle_outlook(&mut self, outlook: Outlook) {
         let now = self.clock.now().mono;
         if let Some(active) = &mut self.active {
@@ -376,7 +387,7 @@ impl EventLoop {
         }
         match outlook {
             Outlook::Standing(_) => self.state.handle_linked(now),
-            Outlook::Searching => {}
+            Outlook::Searching => self.state.handle_doubt(Doubt::Silent),
             // Every way was tried: another gateway may be the better choice.
             Outlook::Dead => self.state.handle_link_lost(),
         }
@@ -387,18 +398,22 @@ impl EventLoop {
         let Some(active) = &mut self.active else {
             return;
         };
-        let reading = reading(&self.clock, &active.config.endpoints);
+        let way = active.link.as_ref().and_then(Link::way);
+        let reading = reading(&self.clock, &active.config.endpoints, way);
         let change = active.surroundings.look(reading);
+        if let Some(change) = change {
+            // What the system says is a reason to doubt and to ask; the answer decides.
+            tracing::info!(?change, "looking for the way anew");
+            self.state.handle_doubt(change.into());
+            if let Some(link) = &active.link {
+                link.network_changed(active.remembered(&self.store));
+            }
+            return;
+        }
         let Some(link) = &active.link else {
             return;
         };
-        match change {
-            Some(change @ (Change::Woke | Change::Moved)) => {
-                tracing::info!(?change, "looking for the way anew");
-                link.network_changed(active.remembered(&self.store));
-            }
-            None => active.remember_way(link, &self.store),
-        }
+        active.remember_way(link, &self.store);
         if let Some(TunnelMessage::Deadline {
             deadline_ms,
             reason,
@@ -410,6 +425,13 @@ impl EventLoop {
         match link.outlook() {
             Outlook::Standing(_) => self.state.handle_linked(now),
             Outlook::Searching | Outlook::Dead => self.state.handle_link_lost(),
+        }
+    }
+
+    /// Somebody looks at the page: what it shows of the tunnel must be fresh.
+    pub(super) fn look_closely(&self) {
+        if let Some(link) = self.active.as_ref().and_then(Active::link) {
+            link.look_closely();
         }
     }
 
@@ -444,14 +466,31 @@ impl EventLoop {
     }
 }
 
-/// What tells of sleep and moves at this moment.
-fn reading(clock: &Clock, endpoints: &[SocketAddr]) -> Reading {
+/// What tells of sleep and moves at this moment. `way` is what carries the tunnel.
+fn reading(clock: &Clock, endpoints: &[SocketAddr], way: Option<Way>) -> Reading {
     let sources = endpoints.iter().copied().map(os::source_address);
+    let seen = os::network();
     Reading {
         running: clock.now().mono,
         awake: clock.awake(),
         sources: sources.collect(),
-        network: Network::of(&os::network_tables()),
+        network: seen.network,
+        is_cut: seen.is_cut,
+        needs: match way {
+            Some(Way::Udp(_)) => Needs::Route,
+            Some(Way::Tls(_)) | None => Needs::AnyNetwork,
+        },
+    }
+}
+
+impl From<Change> for Doubt {
+    fn from(change: Change) -> Self {
+        match change {
+            Change::Woke => Self::Woke,
+            Change::Moved => Self::Moved,
+            Change::Gone => Self::Offline,
+            Change::Back => Self::Back,
+        }
     }
 }
 

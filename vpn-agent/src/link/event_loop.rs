@@ -92,6 +92,11 @@ impl Core {
         self.streams.moved = Some(self.looked_at);
     }
 
+    /// Notes that somebody looks.
+    pub(super) fn look_closely(&mut self) {
+        self.pulse.handle_looked(now());
+    }
+
     pub(super) fn want(&mut self, wanted: Wanted) {
         if self.wishes.len() < MAX_WISHES && !self.wishes.contains(&wanted) {
             self.wishes.push(wanted);
@@ -435,6 +440,7 @@ fn link_end(reason: &CloseReason, stood: bool) -> LinkEnd {
         }
         CloseReason::ByUs => LinkEnd::Ours,
         CloseReason::TimedOut => LinkEnd::Lost,
+        CloseReason::Unexplained => LinkEnd::Unexplained,
         CloseReason::Failed(_) if stood => LinkEnd::Lost,
         CloseReason::Failed(_) => LinkEnd::Failed,
     }

@@ -25,6 +25,13 @@ const AFTER_ANSWER: Duration = Duration::from_millis(500);
 /// How long a stream that moves nothing still counts as busy.
 const BUSY: Duration = Duration::from_secs(15);
 
+/// How long a look at the page counts; the page looks about once a second.
+const LOOK: Duration = Duration::from_millis(2500);
+
+/// How often a sign of life is asked for while somebody looks: with the shortest [`SILENCE`],
+/// what is shown is never older than two seconds.
+const LOOKED_AT: Duration = Duration::from_millis(500);
+
 /// How often a sign of life is asked for when nothing else is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rates {
@@ -94,6 +101,8 @@ pub struct Pulse {
     last_asked: Option<Instant>,
     answers: u32,
     last_answer: Option<Instant>,
+    /// When somebody last looked at how the tunnel stands.
+    last_looked: Option<Instant>,
     due: Option<Instant>,
 }
 
@@ -108,6 +117,7 @@ impl Pulse {
             last_asked: None,
             answers: 0,
             last_answer: None,
+            last_looked: None,
             due: None,
         }
     }
@@ -122,6 +132,11 @@ impl Pulse {
     pub fn handle_asked(&mut self, now: Instant) {
         self.asked_since.get_or_insert(now);
         self.last_asked = Some(now);
+    }
+
+    /// Somebody looked at how the tunnel stands.
+    pub fn handle_looked(&mut self, now: Instant) {
+        self.last_looked = Some(now);
     }
 
     /// Looks at the tunnel. Until the first sign nothing is asked and nothing forgotten: the
@@ -169,16 +184,16 @@ impl Pulse {
     }
 
     fn rate(&self, streams: Streams, now: Instant) -> Duration {
-        // In doubt, soon.
-        if self.asked_since.is_some() {
-            return self.rates.busy;
-        }
         let busy = streams.moved.is_some_and(|at| now < at + BUSY);
-        match streams.open {
+        let rate = match streams.open {
+            // In doubt, soon.
+            _ if self.asked_since.is_some() => self.rates.busy,
             0 => self.rates.idle,
             _ if busy => self.rates.busy,
             _ => self.rates.open,
-        }
+        };
+        let looked_at = self.last_looked.is_some_and(|at| now < at + LOOK);
+        if looked_at { rate.min(LOOKED_AT) } else { rate }
     }
 }
 
@@ -363,5 +378,29 @@ mod tests {
         tunnel.pass(s(60));
         assert_eq!(tunnel.asked, 0);
         assert_eq!(tunnel.silent.unwrap() - start, ms(1200));
+    }
+    #[test]
+    fn an_idle_tunnel_that_is_looked_at_is_found_silent_within_two_seconds() {
+        let mut tunnel = Tunnel::new();
+        tunnel.pass(s(60));
+        tunnel.asked = 0;
+        tunnel.pass(s(10));
+        assert_eq!(tunnel.asked, 1, "nobody looks: seldom");
+        tunnel.asked = 0;
+        for _ in 0..10 {
+            tunnel.pulse.handle_looked(tunnel.now);
+            tunnel.look();
+            tunnel.pass(s(1));
+        }
+        assert!((18..=21).contains(&tunnel.asked), "{}", tunnel.asked);
+        tunnel.gateway = Gateway::Gone;
+        let cut = tunnel.now;
+        for _ in 0..4 {
+            tunnel.pulse.handle_looked(tunnel.now);
+            tunnel.look();
+            tunnel.pass(ms(500));
+        }
+        let silent = tunnel.silent.expect("silence is noticed") - cut;
+        assert!(silent <= s(2), "{silent:?}");
     }
 }

@@ -8,6 +8,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -15,7 +17,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
-use crate::network::Tables;
+use super::{Browser, Notification, Notifier, PeerCheck, Urgency};
+use crate::network::{self, Network, Seen, Tables};
 
 /// Names under which browsers of the Chromium family are installed, best first.
 const BROWSERS: [&str; 6] = [
@@ -68,6 +71,11 @@ pub fn tighten(path: &Path) -> io::Result<bool> {
     }
     fs::set_permissions(path, Permissions::from_mode(PRIVATE_FILE_MODE))?;
     Ok(true)
+}
+
+/// Puts `from` in the place of `to`: at any moment there is the old file or the new.
+pub fn replace_file(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
 }
 
 /// Makes renames inside a folder survive a power cut.
@@ -158,68 +166,174 @@ pub fn ask_to_end(process_id: u32) -> io::Result<()> {
     )?)
 }
 
-/// Says whether the loopback connection from `peer` to `local` was made by this user.
-/// Where the system cannot tell, the answer is no.
-#[cfg(target_os = "linux")]
-pub fn is_same_user(peer: SocketAddr, local: SocketAddr) -> bool {
-    let own = rustix::process::getuid().as_raw();
-    match fs::read_to_string("/proc/net/tcp") {
-        Ok(table) => owner_of(&table, peer, local) == Some(own),
-        Err(error) => {
-            tracing::warn!(%error, "cannot see who owns a loopback connection");
-            false
-        }
-    }
+/// Brings the window of a program that this one started to the front. Window systems here
+/// leave that to the user: false, always, and the caller opens one more window.
+pub fn bring_forward(_process_id: u32) -> bool {
+    false
 }
 
-/// The user who owns the socket that is bound to `peer` and connected to `local`, from the
-/// text of `/proc/net/tcp`: columns 1 and 2 are the addresses in hex, column 7 the user.
+/// Lets the running agent bring its window to the front; there is nothing to let here.
+pub fn pass_on_the_front() {}
+
+/// Makes what is printed visible; here it always is.
+pub fn attach_console() {}
+
+/// Tells the user why the program cannot go on.
+pub fn tell_failure(sentence: &str) {
+    eprintln!("vpn-agent: {sentence}");
+}
+
+/// Says whose process made the loopback connection from `peer` to `local`. A dual-stack
+/// socket stands in the table of IPv6 even when it speaks IPv4.
+#[cfg(target_os = "linux")]
+pub fn peer_is_same_user(local: SocketAddr, peer: SocketAddr) -> PeerCheck {
+    let own = rustix::process::getuid().as_raw();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        // A system without IPv6 has no second table.
+        let owner = fs::read_to_string(table)
+            .ok()
+            .and_then(|table| owner_of(&table, peer, local));
+        match owner {
+            Some(owner) if owner == own => return PeerCheck::SameUser,
+            Some(_) => return PeerCheck::OtherUser,
+            None => {}
+        }
+    }
+    PeerCheck::Unknown
+}
+
+/// Other Unixes have no such table: nobody is let in.
+#[cfg(not(target_os = "linux"))]
+pub fn peer_is_same_user(_local: SocketAddr, _peer: SocketAddr) -> PeerCheck {
+    PeerCheck::Unknown
+}
+
+/// The user who owns the connected socket that is bound to `peer` and speaks to `local`, from
+/// the text of `/proc/net/tcp` or `tcp6`: columns 1 and 2 are the addresses in hex, column 3
+/// the state, column 7 the user.
 #[cfg(target_os = "linux")]
 fn owner_of(table: &str, peer: SocketAddr, local: SocketAddr) -> Option<u32> {
-    let (peer, local) = (proc_address(peer)?, proc_address(local)?);
+    /// What is over (`TIME_WAIT`) stands there as root's.
+    const OVER: &str = "06";
     table.lines().skip(1).find_map(|line| {
         let mut columns = line.split_ascii_whitespace();
-        let addresses = (columns.nth(1)?, columns.next()?);
-        (addresses == (peer.as_str(), local.as_str()))
-            .then(|| columns.nth(4)?.parse().ok())
-            .flatten()
+        let (bound, speaks_to, state) = (columns.nth(1)?, columns.next()?, columns.next()?);
+        let fits = state != OVER
+            && proc_address(bound)? == canonical(peer)
+            && proc_address(speaks_to)? == canonical(local);
+        fits.then(|| columns.nth(3)?.parse().ok()).flatten()
     })
 }
 
-/// `127.0.0.1:8080` as `/proc/net/tcp` writes it: the address as a native 32-bit number.
 #[cfg(target_os = "linux")]
-fn proc_address(address: SocketAddr) -> Option<String> {
-    match address.ip() {
-        IpAddr::V4(ip) => Some(format!(
-            "{:08X}:{:04X}",
-            u32::from_ne_bytes(ip.octets()),
-            address.port()
-        )),
-        IpAddr::V6(_) => None,
-    }
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// The tables that tell which network the PC is in; empty where there are none.
-pub fn network_tables() -> Tables {
+/// Reads an address as `/proc/net/tcp` writes it: native 32-bit numbers in hex, then the port.
+#[cfg(target_os = "linux")]
+fn proc_address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let word = |at: usize| {
+        let digits = ip.get(at * 8..at * 8 + 8)?;
+        Some(u32::from_str_radix(digits, 16).ok()?.to_ne_bytes())
+    };
+    let ip = match ip.len() {
+        8 => IpAddr::from(word(0)?),
+        32 => {
+            let bytes = [word(0)?, word(1)?, word(2)?, word(3)?].concat();
+            IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?)
+        }
+        _ => return None,
+    };
+    Some(canonical(SocketAddr::new(ip, port)))
+}
+
+/// Which network the PC is in, by the kernel's tables.
+pub fn network() -> Seen {
     let read = |name: &str| fs::read_to_string(Path::new("/proc/net").join(name));
-    Tables {
+    let tables = Tables {
         routes: read("route").unwrap_or_default(),
         neighbours: read("arp").unwrap_or_default(),
         routes_v6: read("ipv6_route").unwrap_or_default(),
+    };
+    Seen {
+        network: Network::of(&tables),
+        is_cut: network::is_cut(&tables, has_carrier),
     }
 }
 
-/// Finds a browser of the Chromium family in the search path.
-pub fn find_browser() -> Option<PathBuf> {
+/// Whether a cable, or what takes its place, is in an interface. None if that is not known.
+fn has_carrier(interface: &str) -> Option<bool> {
+    if interface.contains('/') || interface.starts_with('.') {
+        return None;
+    }
+    let file = Path::new("/sys/class/net").join(interface).join("carrier");
+    match fs::read_to_string(file).ok()?.trim() {
+        "1" => Some(true),
+        "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// The browsers of the Chromium family in the search path, best first. Their policies are not
+/// looked at: here the one who sets them is the one who uses them.
+pub fn browsers() -> Vec<Browser> {
+    let found = BROWSERS.iter().filter_map(|name| find_program(name));
+    found
+        .map(|program| Browser {
+            program,
+            proxy_policy: None,
+        })
+        .collect()
+}
+
+fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    BROWSERS.iter().find_map(|name| {
-        std::env::split_paths(&path)
-            .map(|folder| folder.join(name))
-            .find(|file| {
-                fs::metadata(file)
-                    .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-            })
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| {
+            fs::metadata(file)
+                .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+        })
+}
+
+/// Shows notifications with the desktop's own `notify-send`, where that is installed.
+pub fn notifier() -> Arc<dyn Notifier> {
+    Arc::new(NotifySend {
+        program: find_program("notify-send"),
     })
+}
+
+#[derive(Debug)]
+struct NotifySend {
+    program: Option<PathBuf>,
+}
+
+impl Notifier for NotifySend {
+    fn notify(&self, notification: &Notification) {
+        let Some(program) = &self.program else {
+            tracing::debug!("no notify-send here");
+            return;
+        };
+        let urgency = match notification.urgency {
+            Urgency::Normal => "--urgency=normal",
+            Urgency::High => "--urgency=critical",
+        };
+        let started = std::process::Command::new(program)
+            .args(["--app-name=連携", urgency, "--"])
+            .args([&notification.title, &notification.body])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        match started {
+            // Without somebody who waits for it, it would stay as a zombie.
+            Ok(mut child) => drop(std::thread::spawn(move || child.wait())),
+            Err(error) => tracing::warn!(%error, "cannot show a notification"),
+        }
+    }
 }
 
 /// What the PC is called; staff see it beside the matching code.
@@ -254,6 +368,11 @@ pub fn default_data_dir() -> Option<PathBuf> {
     home_or("XDG_DATA_HOME", ".local/share").map(|base| base.join("renkei"))
 }
 
+/// What an installer was told: here it writes a settings file.
+pub fn installed_gateway() -> Option<String> {
+    None
+}
+
 /// `~/.config/renkei/vpn-agent.toml`.
 pub fn default_config_file() -> Option<PathBuf> {
     home_or("XDG_CONFIG_HOME", ".config").map(|base| base.join("renkei/vpn-agent.toml"))
@@ -278,24 +397,100 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let local = listener.local_addr().unwrap();
         let client = TcpStream::connect(local).unwrap();
-        assert!(is_same_user(client.local_addr().unwrap(), local));
+        let peer = client.local_addr().unwrap();
+        assert_eq!(peer_is_same_user(local, peer), PeerCheck::SameUser);
+        // The same through a socket that stands in the table of IPv6.
+        let mapped = SocketAddr::new("::ffff:127.0.0.1".parse().unwrap(), local.port());
+        if let Ok(client) = TcpStream::connect(mapped) {
+            let peer = client.local_addr().unwrap();
+            assert_eq!(peer_is_same_user(local, peer), PeerCheck::SameUser);
+        }
+        // Nobody speaks from there.
+        assert_eq!(
+            peer_is_same_user(local, ([127, 0, 0, 1], 1).into()),
+            PeerCheck::Unknown
+        );
     }
 
     #[test]
-    #[cfg(target_os = "linux")]
-    fn the_owner_is_the_one_of_the_peers_own_socket() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
-            0: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 1 1\n   \
-            1: 0100007F:C350 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1001        0 2 1\n";
+    #[cfg(all(target_os = "linux", target_endian = "little"))]
+    fn the_owner_is_the_one_of_the_peers_own_connected_socket() {
+        const HEAD: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+        let row = |from: &str, to: &str, state: &str, owner: u32| {
+            format!(
+                "   0: {from} {to} {state} 00000000:00000000 00:00000000 00000000  {owner}        0 2 1\n"
+            )
+        };
         let (peer, local) = (
             "127.0.0.1:50000".parse().unwrap(),
             "127.0.0.1:8080".parse().unwrap(),
         );
-        assert_eq!(owner_of(table, peer, local), Some(1001));
-        assert_eq!(
-            owner_of(table, "127.0.0.1:50001".parse().unwrap(), local),
-            None
+        let theirs = row("0100007F:C350", "0100007F:1F90", "01", 1001);
+        let ours = row("0100007F:1F90", "0100007F:C350", "01", 0);
+        let table = format!("{HEAD}{ours}{theirs}");
+        assert_eq!(owner_of(&table, peer, local), Some(1001));
+        let other = "127.0.0.1:50001".parse().unwrap();
+        assert_eq!(owner_of(&table, other, local), None);
+        let mapped = row(
+            "0000000000000000FFFF00000100007F:C350",
+            "0000000000000000FFFF00000100007F:1F90",
+            "01",
+            1002,
         );
+        assert_eq!(
+            owner_of(&format!("{HEAD}{mapped}"), peer, local),
+            Some(1002)
+        );
+        // What is over stands there as root's and says nothing.
+        let over = row("0100007F:C350", "0100007F:1F90", "06", 0);
+        assert_eq!(owner_of(&format!("{HEAD}{over}"), peer, local), None);
+        for rubbish in ["", "x", "a b c d e f g h", "0: zz:1 0:0 01 0 0 0 5 5"] {
+            assert_eq!(owner_of(&format!("{HEAD}{rubbish}\n"), peer, local), None);
+        }
+    }
+
+    #[test]
+    fn a_cable_is_asked_about_by_an_interfaces_name_alone() {
+        for name in ["../../../etc/passwd", "..", "", "no-such-interface"] {
+            assert_eq!(has_carrier(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_notification_reaches_the_desktops_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, heard) = (folder.path().join("say"), folder.path().join("heard"));
+        let script = format!(
+            "#!/bin/sh\nprintf '%s|' \"$@\" > {0}.new && mv {0}.new {0}\n",
+            heard.display()
+        );
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        let notifier = NotifySend {
+            program: Some(program),
+        };
+        notifier.notify(&Notification {
+            title: "残り10分".into(),
+            body: "--help $(id)".into(),
+            urgency: Urgency::High,
+        });
+        let mut said = String::new();
+        for _ in 0..500 {
+            said = fs::read_to_string(&heard).unwrap_or_default();
+            if !said.is_empty() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(
+            said,
+            "--app-name=連携|--urgency=critical|--|残り10分|--help $(id)|"
+        );
+        NotifySend { program: None }.notify(&Notification {
+            title: String::new(),
+            body: String::new(),
+            urgency: Urgency::Normal,
+        });
     }
 
     #[test]

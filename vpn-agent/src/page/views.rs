@@ -90,6 +90,8 @@ struct Frame<'a> {
     csrf: &'a str,
     fund_name: Option<&'a str>,
     notice: Option<&'static str>,
+    /// The warning in the title.
+    warning: Option<&'static str>,
     skew: Option<String>,
     update: Option<String>,
     update_refused: bool,
@@ -143,6 +145,7 @@ struct ReadyPage<'a> {
 #[template(path = "connecting.html")]
 struct ConnectingPage<'a> {
     frame: Frame<'a>,
+    heading: &'static str,
     again: bool,
     go: bool,
     sentence: Option<String>,
@@ -190,6 +193,7 @@ pub fn picture_of(view: &View) -> String {
         (
             &view.state,
             &view.service,
+            &view.doubt,
             &view.notice,
             &view.pc,
             &view.skew_s.map(skew_text),
@@ -319,6 +323,10 @@ fn ready(
 fn connecting(shown: &Shown<'_>, lost: Option<&Session>) -> String {
     let page = ConnectingPage {
         frame: frame(shown, Some(REFRESH_SOON_S)),
+        heading: match lost {
+            Some(_) => shown.view.doubt.heading(),
+            None => "接続しています",
+        },
         again: lost.is_some(),
         go: shown.go,
         sentence: shown.view.report(shown.now).reason,
@@ -364,6 +372,7 @@ fn frame<'a>(shown: &Shown<'a>, refresh_s: Option<u32>) -> Frame<'a> {
             .and_then(|pc| pc.approved.as_ref())
             .map(|approved| approved.fund_name.as_str()),
         notice: view.notice.map(|notice| notice.page_text()),
+        warning: view.notice.map(|notice| notice.title()),
         skew: view.skew_s.map(skew_text),
         update: view.update.as_ref().map(Note::page_text),
         update_refused: view.update.as_ref().is_some_and(Note::is_refusal),
@@ -385,7 +394,7 @@ fn finish(rendered: askama::Result<String>) -> String {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::session_state::{Notice, Service};
+    use crate::session_state::{Doubt, Notice, Service};
     use crate::status::{Approved, Pc};
     use std::time::Duration;
     use time::macros::datetime;
@@ -399,6 +408,7 @@ mod tests {
             update: None,
             state,
             service: None,
+            doubt: Doubt::default(),
             notice: None,
             pc: Some(Pc {
                 matching_code: "1234-5678".into(),
@@ -459,6 +469,10 @@ mod tests {
             rehearsal: true,
         });
         let from = Box::new(State::Unenrolled { problem: None });
+        let doubtful = |doubt| View {
+            doubt,
+            ..view(State::Reconnecting(session(now)))
+        };
         vec![
             (
                 "unenrolled",
@@ -494,14 +508,30 @@ mod tests {
                     "https://portal.example.jp/",
                     "t***@example.jp",
                     "残り10分",
+                    "<title>【残り10分】",
                     "進んで",
                     "action=\"/disconnect\"",
                 ],
             ),
             (
                 "reconnecting",
-                view(State::Reconnecting(session(now))),
+                doubtful(Doubt::Lost),
                 vec!["つなぎ直して", "9分59秒"],
+            ),
+            (
+                "silent",
+                doubtful(Doubt::Silent),
+                vec!["応答を待っています", "9分59秒"],
+            ),
+            (
+                "offline",
+                doubtful(Doubt::Offline),
+                vec!["LANケーブル", "9分59秒"],
+            ),
+            (
+                "awake again",
+                doubtful(Doubt::Woke),
+                vec!["スリープから復帰", "9分59秒"],
             ),
             (
                 "refused",

@@ -332,3 +332,58 @@ fn a_move_that_comes_after_the_end_or_for_another_session_changes_nothing() {
     assert!(!desk.core.handle_moved(&own, desk.now));
     assert!(matches!(desk.core.state(), State::Ended { .. }));
 }
+
+#[test]
+fn an_overdue_answer_is_not_called_connected_and_an_answer_is() {
+    let mut desk = Desk::connected(90);
+    desk.core.handle_doubt(Doubt::Silent);
+    assert!(!desk.is_connected());
+    assert_eq!(desk.core.doubt(), Doubt::Silent);
+    desk.core.handle_linked(desk.now);
+    assert!(desk.is_connected());
+}
+
+#[test]
+fn what_the_system_told_is_not_hidden_by_silence_and_the_latest_of_it_rules() {
+    let mut desk = Desk::connected(90);
+    desk.core.handle_doubt(Doubt::Silent);
+    desk.core.handle_link_lost();
+    assert_eq!(desk.core.doubt(), Doubt::Lost);
+    for told in [Doubt::Offline, Doubt::Back, Doubt::Woke, Doubt::Moved] {
+        desk.core.handle_doubt(told);
+        desk.core.handle_link_lost();
+        desk.core.handle_doubt(Doubt::Silent);
+        assert_eq!(desk.core.doubt(), told);
+    }
+    // The next doubt begins anew.
+    desk.core.handle_linked(desk.now);
+    desk.core.handle_doubt(Doubt::Silent);
+    assert_eq!(desk.core.doubt(), Doubt::Silent);
+}
+
+#[test]
+fn a_doubt_makes_no_session_of_none_and_lengthens_none() {
+    let mut desk = Desk::ready();
+    for doubt in [Doubt::Silent, Doubt::Offline, Doubt::Woke] {
+        desk.core.handle_doubt(doubt);
+        assert_eq!(*desk.core.state(), State::Ready { problem: None });
+    }
+    let mut desk = Desk::connected(5);
+    desk.core.handle_doubt(Doubt::Woke);
+    desk.pass(minutes(5));
+    assert_eq!(
+        *desk.core.state(),
+        State::Ended {
+            sentence: EndReason::TimeLimit.page_text().into()
+        }
+    );
+}
+
+#[test]
+fn a_pc_that_slept_past_the_deadline_says_so_when_it_is_looked_at_first() {
+    let mut desk = Desk::connected(90);
+    // Nothing ran meanwhile: one look, hours later.
+    desk.core.handle_timeout(desk.now + minutes(600));
+    assert!(matches!(desk.core.state(), State::Ended { .. }));
+    assert_eq!(desk.core.notice(), None);
+}

@@ -45,7 +45,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut file = os::create_private_file(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)?;
+        os::replace_file(&temporary, path)?;
         os::sync_dir(folder)
     })();
     if written.is_err()

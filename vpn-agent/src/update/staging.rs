@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::{Here, News, Offer, Refusal, judge, platform, running_version};
+use crate::os;
 use crate::store::files::{read_bounded, write_atomically};
 
 /// How often a version may try to take over before it is given up.
@@ -305,7 +306,7 @@ impl Part {
         let path = place.next_path();
         // The program last: without it the rest means nothing.
         write_atomically(&place.manifest_path(), manifest)?;
-        fs::rename(place.part_path(), &path)?;
+        os::replace_file(&place.part_path(), &path)?;
         Ok(Staged {
             path,
             version: offer.version,

@@ -7,7 +7,6 @@
 //! its name, from then on the next one is; a crash anywhere leaves one of them.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,6 +15,7 @@ use std::time::Duration;
 
 use super::Refusal;
 use super::staging::{Place, Staged};
+use crate::os;
 
 /// The argument that names the program to replace.
 pub const REPLACES: &str = "--replaces";
@@ -66,7 +66,7 @@ fn replace(own: &Path, target: &Path) -> io::Result<()> {
     }
     let mut tries = 0;
     loop {
-        match fs::rename(own, target) {
+        match os::replace_file(own, target) {
             Ok(()) => return Ok(()),
             Err(error) if tries >= REPLACE_TRIES => return Err(error),
             Err(_) => {
@@ -110,10 +110,15 @@ pub async fn try_out(staged: &Staged) -> Result<(), Refusal> {
 pub fn start_successor(place: &Place, staged: &Staged) -> io::Result<()> {
     place.note_try(staged.version)?;
     tracing::info!(version = %staged.version, "making way for the next version");
+    let mut arguments = without_replaces(std::env::args_os().skip(1));
+    if arguments.is_empty() {
+        // A double click: with arguments before it, what it means has to be said.
+        arguments.push("open".into());
+    }
     Command::new(&staged.path)
         .arg(REPLACES)
         .arg(place.program())
-        .args(without_replaces(std::env::args_os().skip(1)))
+        .args(arguments)
         .spawn()
         .map(drop)
 }
@@ -134,6 +139,8 @@ fn without_replaces(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> 
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::super::tests::version;
     use super::*;
 

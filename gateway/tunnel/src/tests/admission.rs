@@ -82,6 +82,31 @@ fn a_removed_peer_is_told_why_and_then_passes_nothing() {
 }
 
 #[test]
+fn a_peer_that_is_removed_while_it_connects_is_not_taken_for_a_failure() {
+    let mut unexplained = 0;
+    for datagrams in 1..=8 {
+        let mut world = World::new(Path::default(), 1);
+        let pc = world.add_pc();
+        world.run_until("on the way", |world| {
+            world.sent_by_gateway.len() >= datagrams
+        });
+        let id = world.pcs[pc].id;
+        world.gateway.remove_peer(id, 2, world.now).unwrap();
+        world.run_for(Duration::from_secs(2));
+        for event in &world.pcs[pc].events {
+            match event {
+                client::Event::Closed(CloseReason::Unexplained) => unexplained += 1,
+                client::Event::Closed(reason) => {
+                    assert_eq!(*reason, CloseReason::ByPeer { code: 2 }, "{datagrams}");
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(unexplained > 0);
+}
+
+#[test]
 fn the_farewell_arrives_over_a_bad_line_nearly_always() {
     let mut told = 0;
     for seed in 1..=40 {
