@@ -17,5 +17,9 @@ mod misfortune;
 mod networks;
 #[path = "stories/tidy.rs"]
 mod tidy;
+#[path = "stories/updates.rs"]
+mod updates;
 #[path = "stories/windows.rs"]
 mod windows;
+#[path = "stories/windows_package.rs"]
+mod windows_package;

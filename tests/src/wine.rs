@@ -48,11 +48,11 @@ impl Prefix {
             Path::new(WINE).exists(),
             "no Wine: run scripts/install-packages test"
         );
-        std::fs::create_dir_all(folder)?;
         let prefix = Self {
             folder: folder.to_owned(),
             user,
         };
+        std::fs::create_dir_all(prefix.home())?;
         prefix.hand_over()?;
         output(prefix.wine().args(["wineboot", "--init"])).context("set up a Wine prefix")?;
         // The settings are written a moment after the command that made them.
@@ -86,7 +86,6 @@ impl Prefix {
                 let mut command = Command::new("setpriv");
                 command
                     .args(["--reuid", user, "--clear-groups", program])
-                    .env("HOME", &self.folder)
                     .env("USER", user)
                     .current_dir(&self.folder);
                 command
@@ -96,6 +95,8 @@ impl Prefix {
         command
             .env("WINEPREFIX", &self.folder)
             .env("WINEARCH", "win64")
+            // Wine's desktop, documents and downloads are this user's, so not the tester's.
+            .env("HOME", self.home())
             .env("WINEDEBUG", "-all")
             // No .NET, no Internet Explorer, no entries in the desktop's menus.
             .env("WINEDLLOVERRIDES", "mscoree,mshtml=;winemenubuilder.exe=d")
@@ -122,6 +123,19 @@ impl Prefix {
             .filter(|path| !path.ends_with("Public"));
         let user = found.next().context("a user in the prefix")?;
         Ok(user.join("AppData/Local"))
+    }
+
+    /// Where desktop, documents and downloads lie.
+    pub fn home(&self) -> PathBuf {
+        self.folder.join("home")
+    }
+
+    /// Waits until every program in the prefix has ended and the registry is written down.
+    ///
+    /// # Errors
+    /// If the server cannot be asked.
+    pub fn settle(&self) -> Result<()> {
+        output(self.server().arg("--wait")).map(drop)
     }
 
     /// Ends every program in the prefix.
@@ -218,7 +232,11 @@ pub fn supply_missing_dll(folder: &Path) -> Result<()> {
     )
 }
 
-fn compile(before: &[&str], target: &Path, source: &str, after: &[&str]) -> Result<()> {
+/// Compiles a program of `tests/wine` for Windows: `before`, the program's path, `after`.
+///
+/// # Errors
+/// If the compiler is not installed, or does not like the source.
+pub fn compile(before: &[&str], target: &Path, source: &str, after: &[&str]) -> Result<()> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("wine")
         .join(source);

@@ -8,15 +8,19 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use protocol::EstablishmentNumber;
 
+use crate::update::running_version_text;
 use crate::urls::GatewayUrl;
 
 /// Connects this PC to the fund's document exchange (連携).
 #[derive(Debug, Parser)]
-#[command(name = "vpn-agent", version, arg_required_else_help = true)]
+#[command(name = "vpn-agent", version = running_version_text(), arg_required_else_help = true)]
 pub struct Cli {
     /// Settings (TOML). Default: vpn-agent.toml in the user's configuration folder, if there.
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// The program whose place this one takes; an update is started so.
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    pub replaces: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -71,6 +75,8 @@ pub enum Command {
     },
     /// End the session of the running agent.
     Disconnect,
+    /// End the running agent: its session, its window, itself.
+    Quit,
     /// Check everything that connecting needs, step by step.
     Diagnose,
 }

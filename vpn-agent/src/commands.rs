@@ -23,6 +23,9 @@ use crate::proxy::Proxy;
 use crate::session_state::State;
 use crate::status::{StateName, StatusReport, View, at_rest};
 use crate::store::{Store, StoreError};
+use crate::update::event_loop::Due;
+use crate::update::staging::Place;
+use crate::update::{self, take_over};
 use crate::urls::GatewayUrl;
 
 mod window;
@@ -44,6 +47,9 @@ const LOOK_AGAIN_PENDING: Duration = Duration::from_secs(1);
 
 /// How long the event loop may take to end.
 const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long another run may take to end, with its session and its window.
+const QUIT_LIMIT: Duration = Duration::from_secs(15);
 
 /// Wishes for the window that may wait.
 const MAX_WINDOW_REQUESTS: usize = 4;
@@ -88,6 +94,7 @@ pub async fn run(command: cli::Command, config: &Config) -> Result<(), CommandEr
         cli::Command::Open { no_browser } => window::open(config, store, no_browser).await,
         cli::Command::Status { json } => status(config, store, json).await,
         cli::Command::Disconnect => disconnect(store).await,
+        cli::Command::Quit => quit(store).await,
         cli::Command::Diagnose => diagnose(config, store).await,
     }
 }
@@ -126,6 +133,17 @@ impl Running {
             .await;
         tokio::spawn(proxy.serve(self.agent.clone(), page.clone()));
         Ok(page)
+    }
+
+    /// Starts to look after updates, if there is a key to believe them under.
+    fn watch_updates(&self, config: &Config) -> Option<Due> {
+        let key = config.update_key?;
+        let place = Place::new(take_over::program(), &config.data_dir);
+        Some(update::event_loop::watch_over(
+            self.agent.clone(),
+            place,
+            key,
+        ))
     }
 
     /// Ends cleanly: the gateway and the portal are told.
@@ -309,6 +327,8 @@ async fn connect_through(client: &Client) -> Result<(), CommandError> {
 
 async fn connect_here(running: &mut Running, config: &Config) -> Result<(), CommandError> {
     running.serve_proxy(config).await?;
+    // Fetched only: what is ready takes over when the window is opened.
+    let _due = running.watch_updates(config);
     let agent = &mut running.agent;
     wait_for_decision(agent).await;
     if !agent.view().state.may_connect() {
@@ -394,6 +414,27 @@ async fn disconnect(store: Store) -> Result<(), CommandError> {
         }
         Claim::Ours(_) => say("接続していません。"),
     }
+    Ok(())
+}
+
+/// Returns when the other run has ended: whoever asked may replace the program then.
+async fn quit(store: Store) -> Result<(), CommandError> {
+    let Claim::Theirs(client) = claim(&store)? else {
+        say("起動していません。");
+        return Ok(());
+    };
+    expect_status(ask(&client, &Request::Quit).await?)?;
+    let mut waited = Duration::ZERO;
+    while matches!(claim(&store)?, Claim::Theirs(_)) {
+        if waited >= QUIT_LIMIT {
+            return Err(CommandError::Told(
+                "連携が終了しません。画面を閉じてから、もう一度お試しください。".to_owned(),
+            ));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        waited += LOOK_AGAIN;
+    }
+    say("終了しました。");
     Ok(())
 }
 

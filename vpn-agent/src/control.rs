@@ -54,6 +54,8 @@ pub enum Request {
     Connect,
     /// End the session.
     Disconnect,
+    /// End the agent.
+    Quit,
     /// Bring the window up.
     Open {
         /// Only tell its address.
@@ -240,6 +242,10 @@ async fn answer(request: Request, agent: &Agent, windows: &mpsc::Sender<WindowRe
             agent
                 .wait_for(Duration::from_secs(5), |view| view.session().is_none())
                 .await;
+            status()
+        }
+        Request::Quit => {
+            agent.tell(Command::ShutDown).await;
             status()
         }
         Request::Open { no_browser } => {

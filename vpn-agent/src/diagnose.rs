@@ -354,6 +354,7 @@ mod tests {
 
     fn config(data_dir: &Path) -> Config {
         Config {
+            update_key: None,
             data_dir: data_dir.to_owned(),
             gateway_url: None,
             gateway_ca_file: None,

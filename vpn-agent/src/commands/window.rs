@@ -8,11 +8,15 @@ use tokio::process::Child;
 use super::{Claim, CommandError, Running, ask, claim_to_stay, say, system};
 use crate::agent::{Agent, Command};
 use crate::browser::{self, Window};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Client, Reply, Request};
 use crate::os;
 use crate::page::Page;
 use crate::store::Store;
+use crate::update::event_loop::{Due, waiting_since_before};
+use crate::update::staging::{Place, Staged};
+use crate::update::take_over;
 
 /// A browser that ends sooner has handed over to a window that was left open by an agent
 /// that is gone.
@@ -29,12 +33,42 @@ pub(super) async fn open(
     match claim_to_stay(&store).await? {
         Claim::Theirs(client) => open_through(&client, no_browser).await,
         Claim::Ours(instance) => {
+            // At the start nothing is under way: the quietest moment for a version that waits.
+            if let Some(staged) = waiting(config, &store).await {
+                match take_over::start_successor(&place(config), &staged) {
+                    Ok(()) => return Ok(()),
+                    Err(error) => tracing::error!(%error, "the next version was not started"),
+                }
+            }
             let mut running = Running::start(config, store.clone(), instance)?;
             let result = open_here(&mut running, config, &store, no_browser).await;
             running.end().await;
-            result
+            match result? {
+                End::Closed => Ok(()),
+                End::MakeWay(staged) => take_over::start_successor(&place(config), &staged)
+                    .map_err(system("新しい版を始められませんでした")),
+            }
         }
     }
+}
+
+/// Why the window's run ends.
+enum End {
+    /// The user, the system or another run wanted it.
+    Closed,
+    /// The next version takes over.
+    MakeWay(Staged),
+}
+
+fn place(config: &Config) -> Place {
+    Place::new(take_over::program(), &config.data_dir)
+}
+
+/// The next version, if one has been waiting since an earlier run.
+async fn waiting(config: &Config, store: &Store) -> Option<Staged> {
+    let key = config.update_key?;
+    let clock = Clock::system(store.time_floor());
+    waiting_since_before(&place(config), &key, &clock).await
 }
 
 async fn open_through(client: &Client, no_browser: bool) -> Result<(), CommandError> {
@@ -96,7 +130,7 @@ async fn open_here(
     config: &Config,
     store: &Store,
     no_browser: bool,
-) -> Result<(), CommandError> {
+) -> Result<End, CommandError> {
     let page = running.serve_proxy(config).await?;
     running.agent.tell(Command::WatchService).await;
     // The window is told the proxy's address: it must be on the picture first.
@@ -119,7 +153,8 @@ async fn open_here(
     } else {
         window = Some(opener.open()?);
     }
-    let result = attend(running, &opener, &mut window).await;
+    let due = running.watch_updates(config);
+    let result = attend(running, &opener, &mut window, due).await;
     if let Some(window) = window {
         close(window).await;
     }
@@ -146,7 +181,8 @@ async fn attend(
     running: &mut Running,
     opener: &Opener<'_>,
     window: &mut Option<Child>,
-) -> Result<(), CommandError> {
+    mut due: Option<Due>,
+) -> Result<End, CommandError> {
     let opened_at = running.agent.clock().now().mono;
     let mut unaware = opener.trusted_key()?.is_none();
     loop {
@@ -168,7 +204,7 @@ async fn attend(
                         "画面を開けませんでした。以前に開いた連携の画面が残っている場合は、閉じてからもう一度お試しください。".to_owned(),
                     ));
                 }
-                return Ok(());
+                return Ok(End::Closed);
             }
             Some((no_browser, reply)) = running.windows.recv() => {
                 let url = opener.page.url();
@@ -176,11 +212,37 @@ async fn attend(
                 // The asker may have gone.
                 let _ = reply.send(shown.then_some(url));
             }
+            staged = next_version(&mut due) => {
+                // The user may have pressed 接続 in this very moment.
+                if running.agent.view().state.may_connect() {
+                    return Ok(End::MakeWay(staged));
+                }
+            }
+            () = ended(&running.agent) => return Ok(End::Closed),
             signal = os::shutdown_signal() => {
-                return signal.map_err(system("終了の合図を待てませんでした"));
+                signal.map_err(system("終了の合図を待てませんでした"))?;
+                return Ok(End::Closed);
             }
         }
     }
+}
+
+/// Waits for a version that may take over; for ever, where none is looked for.
+async fn next_version(due: &mut Option<Due>) -> Staged {
+    if let Some(due) = due {
+        while due.changed().await.is_ok() {
+            if let Some(staged) = due.borrow_and_update().clone() {
+                return staged;
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+/// Waits until another run has ended the agent.
+async fn ended(agent: &Agent) {
+    let mut agent = agent.clone();
+    while agent.changed().await {}
 }
 
 /// Waits until this PC is approved.

@@ -55,6 +55,9 @@ const VERSION_KEY: &str = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion";
 /// The hidden window's class, by which installers find the running agent.
 const WINDOW_CLASS: &str = "RenkeiAgent";
 
+/// Where the installers write what they were told.
+const INSTALLED_KEY: &str = r"Software\Renkei\Agent";
+
 /// Somebody asked for the end by other ways than the console.
 static END_WANTED: Notify = Notify::const_new();
 
@@ -458,6 +461,14 @@ pub fn system_name() -> String {
 pub fn default_data_dir() -> Option<PathBuf> {
     let local = PathBuf::from(std::env::var_os("LOCALAPPDATA")?);
     local.is_absolute().then(|| local.join("Renkei"))
+}
+
+/// The gateway that an installer was told: for this user, or by group policy for the whole PC.
+pub fn installed_gateway() -> Option<String> {
+    [Root::CurrentUser, Root::LocalMachine64]
+        .into_iter()
+        .filter_map(|root| registry::text(root, INSTALLED_KEY, "GatewayUrl"))
+        .find(|url| !url.is_empty())
 }
 
 /// `%LOCALAPPDATA%\Renkei\vpn-agent.toml`.

@@ -9,6 +9,7 @@ use protocol::EstablishmentNumber;
 use crate::enrolment::Application;
 use crate::session_state::{Refused, Session, State};
 use crate::status::{View, clock_time, day_and_time, skew_text, way_text};
+use crate::update::{Note, running_version_text};
 use crate::urls::GatewayUrl;
 
 /// How often a page without script asks anew, in seconds, while something is under way.
@@ -92,6 +93,8 @@ struct Frame<'a> {
     /// The warning in the title.
     warning: Option<&'static str>,
     skew: Option<String>,
+    update: Option<String>,
+    update_refused: bool,
     rehearsal: bool,
     refresh_s: Option<u32>,
     version: &'static str,
@@ -195,6 +198,7 @@ pub fn picture_of(view: &View) -> String {
             &view.pc,
             &view.skew_s.map(skew_text),
             &view.damage,
+            &view.update,
         )
     )
     .hash(&mut hasher);
@@ -370,9 +374,11 @@ fn frame<'a>(shown: &Shown<'a>, refresh_s: Option<u32>) -> Frame<'a> {
         notice: view.notice.map(|notice| notice.page_text()),
         warning: view.notice.map(|notice| notice.title()),
         skew: view.skew_s.map(skew_text),
+        update: view.update.as_ref().map(Note::page_text),
+        update_refused: view.update.as_ref().is_some_and(Note::is_refusal),
         rehearsal: view.service.as_ref().is_some_and(|s| s.rehearsal),
         refresh_s,
-        version: env!("CARGO_PKG_VERSION"),
+        version: running_version_text(),
     }
 }
 
@@ -399,6 +405,7 @@ mod tests {
 
     fn view(state: State) -> View {
         View {
+            update: None,
             state,
             service: None,
             doubt: Doubt::default(),
