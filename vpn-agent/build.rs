@@ -14,8 +14,11 @@ fn main() {
         return;
     }
     let version = env::var("CARGO_PKG_VERSION").expect("cargo sets the version");
+    // GNU's compiler hands its definitions to a shell, which takes the quotation marks.
+    let is_gnu = env::var("CARGO_CFG_TARGET_ENV").as_deref() == Ok("gnu");
+    let quote = if is_gnu { "\\\"" } else { "\"" };
     let macros = [
-        format!("VERSION=\"{version}\""),
+        format!("VERSION={quote}{version}{quote}"),
         format!("VERSION_NUMBERS={},0", version.replace('.', ",")),
     ];
     let compiled = compile(Path::new("resources/agent.rc"), macros);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use renkei_tests::browser::Browser;
-use renkei_tests::job::{ADMIN_EMAIL, ADMIN_USER_ID, CORPUS_PASSWORD, FILED_ZIP, Letter, corpus};
+use renkei_tests::job::{ADMIN_EMAIL, CORPUS_PASSWORD, FILED_ZIP, Letter, corpus};
 use renkei_tests::process::{output, wait_for};
 use renkei_tests::stage::{ESTABLISHMENT_NAME, ESTABLISHMENT_NUMBER};
 use renkei_tests::wine::{self, Prefix};
@@ -42,6 +42,9 @@ const SYSTEM_DLLS: [&str; 22] = [
     "winmm.dll",
     "ws2_32.dll",
 ];
+
+/// A user of every Debian who is not the one that runs the tests.
+const OTHER_USER: &str = "games";
 
 /// Tries of the story about crashes; each ends the program at another moment.
 const CRASHES: u32 = 6;
@@ -135,7 +138,7 @@ async fn the_exe_does_the_main_job_under_wine() -> Result<()> {
     agent.wait_state("ended").await?;
     clerk.close().await?;
     agent.process()?.kill();
-    another_user_cannot_use_the_key(&stage, &prefix, &agent)?;
+    another_user_cannot_use_the_key(&prefix, &agent)?;
     Ok(())
 }
 
@@ -183,7 +186,7 @@ async fn strangers_are_not_let_in(proxy: &serde_json::Value) -> Result<()> {
 
 /// The files of the enrolment, carried to another Windows user: they say that the key is no
 /// use there, and a new registration is offered.
-fn another_user_cannot_use_the_key(stage: &Stage, prefix: &Prefix, agent: &Agent) -> Result<()> {
+fn another_user_cannot_use_the_key(prefix: &Prefix, agent: &Agent) -> Result<()> {
     let data = prefix.local_app_data()?.join("Renkei");
     let keys = files_called(&data, "device-key")?;
     ensure!(keys.len() == 1, "{keys:?}");
@@ -194,24 +197,36 @@ fn another_user_cannot_use_the_key(stage: &Stage, prefix: &Prefix, agent: &Agent
         !key.windows(p256.len()).any(|part| part == p256),
         "the key lies on the disk as it is"
     );
-    prefix.stop();
-    let other = Prefix::new(&stage.folder().join("wine-other"))?;
+    let ready = status_in(prefix, agent.config())?;
+    ensure!(ready["state"] == "ready", "{ready:#}");
+
+    let folder = tempfile::tempdir()?;
+    output(Command::new("chmod").arg("755").arg(folder.path()))?;
+    let other = Prefix::of_user(&folder.path().join("wine"), OTHER_USER)?;
     let there = other.local_app_data()?.join("Renkei");
     output(Command::new("cp").arg("-a").arg(&data).arg(&there))?;
-    let program = other.install_agent()?;
-    let told = other
-        .wine()
-        .arg(&program)
-        .args(["--config", &wine::windows_path(agent.config())])
-        .args(["status", "--json"])
-        .output()?;
-    let printed = String::from_utf8_lossy(&told.stdout).into_owned();
-    let status: serde_json::Value = serde_json::from_str(&printed)
-        .with_context(|| format!("{printed}{}", String::from_utf8_lossy(&told.stderr)))?;
+    let config = other.drive_c().join("agent.toml");
+    std::fs::write(&config, "# Everything by itself.\n")?;
+    other.install_agent()?;
+    other.hand_over()?;
+    let status = status_in(&other, &config)?;
     ensure!(status["state"] == "unenrolled", "{status:#}");
     let reason = status["reason"].as_str().unwrap_or_default();
     ensure!(reason.contains("もう一度"), "no way on: {status:#}");
     Ok(())
+}
+
+/// What the agent in a prefix says of itself.
+fn status_in(prefix: &Prefix, config: &Path) -> Result<serde_json::Value> {
+    let told = prefix
+        .wine()
+        .arg(prefix.agent())
+        .args(["--config", &wine::windows_path(config)])
+        .args(["status", "--json"])
+        .output()?;
+    let printed = String::from_utf8_lossy(&told.stdout).into_owned();
+    serde_json::from_str(&printed)
+        .with_context(|| format!("{printed}{}", String::from_utf8_lossy(&told.stderr)))
 }
 
 #[tokio::test]
@@ -267,7 +282,6 @@ async fn ended_at_any_moment_of_an_enrolment_the_exe_goes_on_with_the_same_key()
         .approve(status["matching_code"].as_str().context("a code")?)
         .await?;
     agent.wait_state("ready").await?;
-    let _ = ADMIN_USER_ID;
     Ok(())
 }
 

@@ -44,7 +44,7 @@ const PIPE_BUSY: i32 = 231;
 
 /// How often, and after which pause, a busy pipe or a file in use is tried again.
 const TRIES: u32 = 25;
-const PAUSE: Duration = Duration::from_millis(40);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Builds from here on are Windows 11, whatever the product's name in the registry says.
 const FIRST_BUILD_OF_11: u32 = 22_000;

@@ -45,6 +45,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut file = os::create_private_file(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
+        // Windows renames no file that is open.
+        drop(file);
         os::replace_file(&temporary, path)?;
         os::sync_dir(folder)
     })();
