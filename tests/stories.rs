@@ -15,6 +15,8 @@ mod main_job;
 mod misfortune;
 #[path = "stories/networks.rs"]
 mod networks;
+#[path = "stories/profiles.rs"]
+mod profiles;
 #[path = "stories/tidy.rs"]
 mod tidy;
 #[path = "stories/updates.rs"]

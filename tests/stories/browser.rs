@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use fantoccini::Locator;
@@ -485,9 +486,27 @@ impl Play {
         self.office.click("ホームへ").await?;
         self.office.click("ログアウト").await?;
         self.office.wait_text("ログイン").await?;
+        self.clerk.go(AGENT_PAGE).await?;
+        self.clerk.wait_text("接続は終了しました").await?;
+        self.clerk.click("登録先の一覧").await?;
+        self.clerk.wait_text("お手続きをする事業所").await?;
+        self.look_at_clerk("agent-profiles").await?;
+        self.clerk.click("削除する").await?;
+        self.clerk.wait_text("元には戻せません").await?;
+        self.look_at_clerk("agent-profile-remove").await?;
+        self.clerk.click("やめる").await?;
+        self.clerk.wait_text("お手続きをする事業所").await?;
+        // The page says itself that its program is gone.
+        ensure!(self.agent.stop()? == Some(0), "the agent ends well");
+        let gone = self.clerk.wait_text("応答がありません");
+        tokio::time::timeout(Duration::from_secs(2), gone)
+            .await
+            .context("the page still claims to be true")??;
+        let left = self.clerk.text().await?;
+        ensure!(!left.contains("お手続きをする事業所"), "{left}");
+        self.look_at_clerk("agent-gone").await?;
         self.clerk.close().await?;
         self.office.close().await?;
-        ensure!(self.agent.stop()? == Some(0), "the agent ends well");
         self.inspector.must_have_found_nothing();
         Ok(())
     }

@@ -2,9 +2,13 @@
 
 #[path = "misfortune/access.rs"]
 mod access;
+#[path = "misfortune/neighbours.rs"]
+mod neighbours;
 #[path = "misfortune/outages.rs"]
 mod outages;
 #[path = "misfortune/programs.rs"]
 mod programs;
 #[path = "misfortune/uploads.rs"]
 mod uploads;
+#[path = "misfortune/windows.rs"]
+mod windows;

@@ -10,3 +10,5 @@ mod office;
 mod paths;
 #[path = "networks/standard_peer.rs"]
 mod standard_peer;
+#[path = "networks/states.rs"]
+mod states;

@@ -245,6 +245,21 @@ async fn the_installer_puts_in_replaces_and_takes_out_without_a_trace() -> Resul
     let registry = Traces::of(&prefix)?.registry;
     ensure!(registry.iter().any(|value| value.contains(GATEWAY)));
 
+    // The agent knows where to ask; without an address it would want one.
+    let mut command = prefix.wine();
+    let words = [
+        "enrol",
+        "--establishment",
+        "0123",
+        "--code",
+        "X",
+        "--no-wait",
+    ];
+    let asked = command.arg(&program).args(words).output()?;
+    let said = String::from_utf8_lossy(&asked.stderr);
+    ensure!(asked.status.code() == Some(1), "{asked:?}");
+    ensure!(!said.is_empty() && !said.contains("--gateway"), "{said}");
+
     // Over itself, while the agent runs: the agent ends, and what was chosen stays.
     let mut command = prefix.wine();
     command.arg(&program).args(["open", "--no-browser"]);

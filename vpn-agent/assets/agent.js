@@ -45,6 +45,10 @@
       if (remaining && status.remaining_s !== null) {
         remaining.textContent = spell(status.remaining_s);
       }
+      for (const { profile, remaining_s } of status.profiles ?? []) {
+        const left = document.querySelector(`[data-remaining="${profile}"]`);
+        if (left && remaining_s !== null) left.textContent = spell(remaining_s);
+      }
       if (seen !== shown && !typing()) {
         location.replace(location.pathname + location.search);
         return;
@@ -60,7 +64,7 @@
   };
 
   document.addEventListener("visibilitychange", () => {
-    if (!document.hidden) {
+    if (source && !document.hidden) {
       clearTimeout(timer);
       look();
     }
@@ -76,5 +80,6 @@
     });
   }
 
-  timer = setTimeout(look, 20);
+  // A question waits for its answer as it is.
+  if (source) timer = setTimeout(look, 20);
 })();

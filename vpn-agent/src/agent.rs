@@ -37,6 +37,8 @@ pub enum Command {
     Connect,
     /// End the session.
     Disconnect,
+    /// Erase everything of this profile. The answer is the sentence why not.
+    Remove(oneshot::Sender<Result<(), String>>),
     /// Take the warning off the page.
     DismissNotice,
     /// Take note of where the proxy listens.
@@ -141,6 +143,18 @@ impl Agent {
             .unwrap_or_else(|_| Err("終了処理中のため、登録を申請できませんでした。".to_owned()))
     }
 
+    /// Erases everything of this profile, its key first of all; not while it has a session.
+    ///
+    /// # Errors
+    /// The sentence for the user.
+    pub async fn remove(&self) -> Result<(), String> {
+        let (sender, receiver) = oneshot::channel();
+        self.tell(Command::Remove(sender)).await;
+        receiver
+            .await
+            .unwrap_or_else(|_| Err("終了処理中のため、削除できませんでした。".to_owned()))
+    }
+
     /// The picture of this moment.
     pub fn view(&self) -> View {
         self.view.borrow().clone()
@@ -165,11 +179,6 @@ impl Agent {
     /// What has passed the proxy.
     pub fn traffic(&self) -> &Arc<Traffic> {
         &self.traffic
-    }
-
-    /// Whether there is still somebody to tell wishes to.
-    pub fn is_running(&self) -> bool {
-        !self.commands.is_closed()
     }
 
     /// Waits until the picture is as wished, at most `timeout`. False if it did not become so.

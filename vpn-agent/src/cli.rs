@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use protocol::EstablishmentNumber;
 
+use crate::desk::Choice;
 use crate::update::running_version_text;
 use crate::urls::GatewayUrl;
 
@@ -21,6 +22,10 @@ pub struct Cli {
     /// The program whose place this one takes; an update is started so.
     #[arg(long, global = true, hide = true, value_name = "FILE")]
     pub replaces: Option<PathBuf>,
+    /// Which profile (登録先), if this PC has several: its number in the list of `profiles`, or
+    /// the establishment's number.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<Choice>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -66,6 +71,18 @@ pub enum Command {
         /// Print the window's address instead of opening a browser.
         #[arg(long)]
         no_browser: bool,
+    },
+    /// List the profiles (登録先): the establishments and funds that this PC is enrolled for.
+    Profiles {
+        /// As a JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a profile and erase its key.
+    Remove {
+        /// Do it. Without this, only say what would be removed.
+        #[arg(long)]
+        yes: bool,
     },
     /// Say how things stand.
     Status {

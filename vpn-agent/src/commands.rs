@@ -4,31 +4,30 @@
 //! that agent itself. Standard output carries what was asked for, standard error the rest.
 
 use std::io::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::EstablishmentNumber;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::agent::{Agent, Command};
 use crate::cli;
 use crate::config::Config;
-use crate::control::{self, Claim, Client, Instance, Reply, Request, WindowRequest};
+use crate::control::{self, Claim, Client, Instance, Reply, Request};
+use crate::desk::{Choice, Desk, DeskError, WindowRequest};
 use crate::diagnose;
-use crate::enrolment::{Application, EnrolError};
+use crate::enrolment::Application;
 use crate::os;
-use crate::page::Page;
-use crate::proxy::Proxy;
 use crate::session_state::State;
-use crate::status::{StateName, StatusReport, View, at_rest};
+use crate::status::{StateName, StatusReport, View};
+use crate::store::profiles::Profiles;
 use crate::store::{Store, StoreError};
 use crate::update::event_loop::Due;
 use crate::update::staging::Place;
 use crate::update::{self, take_over};
-use crate::urls::GatewayUrl;
 
+mod profiles;
 mod window;
+mod windows;
 
 /// How long `connect` waits for the tunnel.
 const CONNECT_LIMIT: Duration = Duration::from_secs(40);
@@ -45,10 +44,7 @@ const PASSING_LIMIT: Duration = Duration::from_secs(5);
 /// How often another run's status is looked at while staff have to decide.
 const LOOK_AGAIN_PENDING: Duration = Duration::from_secs(1);
 
-/// How long the event loop may take to end.
-const END_LIMIT: Duration = Duration::from_secs(5);
-
-/// How long another run may take to end, with its session and its window.
+/// How long another run may take to end, with its sessions and its windows.
 const QUIT_LIMIT: Duration = Duration::from_secs(15);
 
 /// Wishes for the window that may wait.
@@ -63,9 +59,9 @@ pub enum CommandError {
     /// The disk.
     #[error("{}", .0.page_text())]
     Store(#[from] StoreError),
-    /// The enrolment.
+    /// The profiles.
     #[error("{}", .0.page_text())]
-    Enrol(#[from] EnrolError),
+    Desk(#[from] DeskError),
     /// The system refused something.
     #[error("{what}: {source}")]
     System {
@@ -80,8 +76,12 @@ fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> CommandError {
     move |source| CommandError::System { what, source }
 }
 
-/// Runs one command.
-pub async fn run(command: cli::Command, config: &Config) -> Result<(), CommandError> {
+/// Runs one command. `choice` is the profile that it is for.
+pub async fn run(
+    command: cli::Command,
+    choice: Option<Choice>,
+    config: &Config,
+) -> Result<(), CommandError> {
     let store = Store::open(&config.data_dir)?;
     match command {
         cli::Command::Enrol {
@@ -89,50 +89,47 @@ pub async fn run(command: cli::Command, config: &Config) -> Result<(), CommandEr
             establishment,
             code,
             no_wait,
-        } => enrol(config, store, gateway, establishment, code, no_wait).await,
-        cli::Command::Connect => connect(config, store).await,
-        cli::Command::Open { no_browser } => window::open(config, store, no_browser).await,
-        cli::Command::Status { json } => status(config, store, json).await,
-        cli::Command::Disconnect => disconnect(store).await,
+        } => {
+            let gateway = gateway
+                .or_else(|| config.gateway_url.clone())
+                .ok_or_else(|| {
+                    CommandError::Told("接続先を --gateway で指定してください。".to_owned())
+                })?;
+            let application = Application {
+                gateway,
+                establishment,
+                code,
+            };
+            enrol(config, store, choice, application, no_wait).await
+        }
+        cli::Command::Connect => connect(config, store, choice).await,
+        cli::Command::Open { no_browser } => window::open(config, store, choice, no_browser).await,
+        cli::Command::Profiles { json } => profiles::list(config, store, json).await,
+        cli::Command::Remove { yes } => profiles::remove(config, store, choice, yes).await,
+        cli::Command::Status { json } => profiles::status(config, store, choice, json).await,
+        cli::Command::Disconnect => disconnect(store, choice).await,
         cli::Command::Quit => quit(store).await,
-        cli::Command::Diagnose => diagnose(config, store).await,
+        cli::Command::Diagnose => diagnose(config, store, choice).await,
     }
 }
 
-/// An agent in this process, with its control channel.
+/// The profiles in this process, with their control channel.
 struct Running {
-    agent: Agent,
-    event_loop: JoinHandle<()>,
+    desk: Desk,
     control: JoinHandle<()>,
     windows: mpsc::Receiver<WindowRequest>,
 }
 
 impl Running {
     fn start(config: &Config, store: Store, instance: Instance) -> Result<Self, CommandError> {
-        let (agent, event_loop) = Agent::start(config, store)?;
         let (sender, windows) = mpsc::channel(MAX_WINDOW_REQUESTS);
-        let control = tokio::spawn(instance.serve(agent.clone(), sender));
+        let desk = Desk::start(config, store, sender)?;
+        let control = tokio::spawn(instance.serve(desk.clone()));
         Ok(Self {
-            agent,
-            event_loop,
+            desk,
             control,
             windows,
         })
-    }
-
-    /// Starts proxy and page.
-    async fn serve_proxy(&self, config: &Config) -> Result<Arc<Page>, CommandError> {
-        let proxy = Proxy::bind(config.proxy_port)
-            .await
-            .map_err(system("このパソコンの中の中継を始められませんでした"))?;
-        let page = Page::new()
-            .map(Arc::new)
-            .map_err(|error| CommandError::Told(error.to_string()))?;
-        self.agent
-            .tell(Command::ProxyListens(proxy.address()))
-            .await;
-        tokio::spawn(proxy.serve(self.agent.clone(), page.clone()));
-        Ok(page)
     }
 
     /// Starts to look after updates, if there is a key to believe them under.
@@ -140,23 +137,27 @@ impl Running {
         let key = config.update_key?;
         let place = Place::new(take_over::program(), &config.data_dir);
         Some(update::event_loop::watch_over(
-            self.agent.clone(),
+            self.desk.clone(),
             place,
             key,
         ))
     }
 
-    /// Ends cleanly: the gateway and the portal are told.
+    /// Ends cleanly: the gateways and the portals are told.
     async fn end(self) {
-        self.agent.tell(Command::ShutDown).await;
-        if tokio::time::timeout(END_LIMIT, self.event_loop)
-            .await
-            .is_err()
-        {
-            tracing::warn!("the agent did not end in time");
-        }
+        self.desk.end().await;
         self.control.abort();
     }
+}
+
+/// Asks something of the profiles in this process, which then ends.
+async fn with_running<T>(
+    running: Running,
+    question: impl AsyncFnOnce(&Desk) -> Result<T, CommandError>,
+) -> Result<T, CommandError> {
+    let answer = question(&running.desk).await;
+    running.end().await;
+    answer
 }
 
 fn claim(store: &Store) -> Result<Claim, CommandError> {
@@ -164,7 +165,7 @@ fn claim(store: &Store) -> Result<Claim, CommandError> {
 }
 
 /// Like [`claim`], for a run that wants to stay. A run that only asks something (`status`)
-/// holds the folder for a moment; it has no proxy, and is waited for.
+/// holds the folder for a moment, and is waited for.
 async fn claim_to_stay(store: &Store) -> Result<Claim, CommandError> {
     let mut waited = Duration::ZERO;
     loop {
@@ -182,8 +183,8 @@ async fn claim_to_stay(store: &Store) -> Result<Claim, CommandError> {
 }
 
 async fn stays(client: &Client) -> bool {
-    let answer = ask(client, &Request::Status).await.and_then(expect_status);
-    answer.is_ok_and(|report| report.proxy.is_some())
+    let answer = ask(client, &Request::Profiles).await;
+    matches!(answer, Ok(Reply::Profiles { stays: true, .. }))
 }
 
 /// Standard output may be a closed pipe; that is no reason to fail.
@@ -194,24 +195,15 @@ fn say(text: &str) {
 async fn enrol(
     config: &Config,
     store: Store,
-    gateway: Option<GatewayUrl>,
-    establishment: EstablishmentNumber,
-    code: String,
+    choice: Option<Choice>,
+    application: Application,
     no_wait: bool,
 ) -> Result<(), CommandError> {
-    let gateway = gateway
-        .or_else(|| config.gateway_url.clone())
-        .ok_or_else(|| CommandError::Told("接続先を --gateway で指定してください。".to_owned()))?;
-    let application = Application {
-        gateway,
-        establishment,
-        code,
-    };
     match claim(&store)? {
-        Claim::Theirs(client) => enrol_through(&client, application, no_wait).await,
+        Claim::Theirs(client) => enrol_through(&client, choice, application, no_wait).await,
         Claim::Ours(instance) => {
-            let mut running = Running::start(config, store, instance)?;
-            let result = enrol_here(&mut running.agent, application, no_wait).await;
+            let running = Running::start(config, store, instance)?;
+            let result = enrol_here(&running.desk, choice, application, no_wait).await;
             running.end().await;
             result
         }
@@ -219,12 +211,13 @@ async fn enrol(
 }
 
 async fn enrol_here(
-    agent: &mut Agent,
+    desk: &Desk,
+    choice: Option<Choice>,
     application: Application,
     no_wait: bool,
 ) -> Result<(), CommandError> {
-    agent.enrol(application).await.map_err(CommandError::Told)?;
-    agent.wait_for(END_LIMIT, |view| view.pc.is_some()).await;
+    let id = desk.enrol(choice, application).await?;
+    let (_, mut agent) = desk.choose(Some(Choice::Id(id)))?;
     show_matching_code(&agent.report());
     if no_wait {
         return Ok(());
@@ -236,6 +229,7 @@ async fn enrol_here(
         }
         tokio::select! {
             alive = agent.changed() => if !alive { break agent.report() },
+            () = desk.end_wanted() => return Ok(()),
             signal = os::shutdown_signal() => {
                 signal.map_err(system("終了の合図を待てませんでした"))?;
                 return Ok(());
@@ -247,10 +241,12 @@ async fn enrol_here(
 
 async fn enrol_through(
     client: &Client,
+    choice: Option<Choice>,
     application: Application,
     no_wait: bool,
 ) -> Result<(), CommandError> {
     let request = Request::Enrol {
+        profile: choice,
         gateway: application.gateway,
         establishment: application.establishment,
         code: application.code,
@@ -260,9 +256,10 @@ async fn enrol_through(
     if no_wait {
         return Ok(());
     }
+    let profile = report.profile.map(Choice::Id);
     while report.state == StateName::Pending {
         tokio::time::sleep(LOOK_AGAIN_PENDING).await;
-        report = expect_status(ask(client, &Request::Status).await?)?;
+        report = expect_status(ask(client, &Request::Status { profile }).await?)?;
     }
     enrolled(&report)
 }
@@ -298,20 +295,26 @@ fn enrolled(report: &StatusReport) -> Result<(), CommandError> {
     }
 }
 
-async fn connect(config: &Config, store: Store) -> Result<(), CommandError> {
+async fn connect(
+    config: &Config,
+    store: Store,
+    choice: Option<Choice>,
+) -> Result<(), CommandError> {
     match claim_to_stay(&store).await? {
-        Claim::Theirs(client) => connect_through(&client).await,
+        Claim::Theirs(client) => connect_through(&client, choice).await,
         Claim::Ours(instance) => {
             let mut running = Running::start(config, store, instance)?;
-            let result = connect_here(&mut running, config).await;
+            // Fetched only: what is ready takes over when the window is opened.
+            let _due = running.watch_updates(config);
+            let result = connect_here(&mut running, choice).await;
             running.end().await;
             result
         }
     }
 }
 
-async fn connect_through(client: &Client) -> Result<(), CommandError> {
-    let mut report = expect_status(ask(client, &Request::Connect).await?)?;
+async fn connect_through(client: &Client, profile: Option<Choice>) -> Result<(), CommandError> {
+    let mut report = expect_status(ask(client, &Request::Connect { profile }).await?)?;
     let mut waited = Duration::ZERO;
     // The wish may not have been taken up yet: rest states are believed after one look.
     while waited < CONNECT_LIMIT
@@ -320,17 +323,16 @@ async fn connect_through(client: &Client) -> Result<(), CommandError> {
     {
         tokio::time::sleep(LOOK_AGAIN).await;
         waited += LOOK_AGAIN;
-        report = expect_status(ask(client, &Request::Status).await?)?;
+        report = expect_status(ask(client, &Request::Status { profile }).await?)?;
     }
     connected(&report)
 }
 
-async fn connect_here(running: &mut Running, config: &Config) -> Result<(), CommandError> {
-    running.serve_proxy(config).await?;
-    // Fetched only: what is ready takes over when the window is opened.
-    let _due = running.watch_updates(config);
-    let agent = &mut running.agent;
-    wait_for_decision(agent).await;
+async fn connect_here(running: &mut Running, choice: Option<Choice>) -> Result<(), CommandError> {
+    let desk = running.desk.clone();
+    let (id, mut agent) = desk.choose(choice)?;
+    desk.serve(id).await?;
+    wait_for_decision(&agent).await;
     if !agent.view().state.may_connect() {
         return Err(CommandError::Told(match agent.report().reason {
             Some(reason) => reason,
@@ -354,19 +356,34 @@ async fn connect_here(running: &mut Running, config: &Config) -> Result<(), Comm
             alive = agent.changed() => {
                 if !alive || agent.view().session().is_none() {
                     eprintln!("{}", agent.report().reason.unwrap_or_default());
-                    return Ok(());
+                    break;
                 }
                 if let Some(notice) = agent.view().notice {
                     eprintln!("{}", notice.page_text());
                     agent.tell(Command::DismissNotice).await;
                 }
             }
+            // There are no windows here; who asks is told when the request is dropped.
             _ = running.windows.recv() => {}
+            () = desk.end_wanted() => return Ok(()),
             signal = os::shutdown_signal() => {
                 return signal.map_err(system("終了の合図を待てませんでした"));
             }
         }
     }
+    // Sessions of other profiles that were asked for meanwhile end in their own time.
+    let mut changes = desk.changes();
+    while desk.is_busy() {
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { break },
+            _ = running.windows.recv() => {}
+            () = desk.end_wanted() => return Ok(()),
+            signal = os::shutdown_signal() => {
+                return signal.map_err(system("終了の合図を待てませんでした"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn connected(report: &StatusReport) -> Result<(), CommandError> {
@@ -386,30 +403,10 @@ async fn wait_for_decision(agent: &Agent) {
     }
 }
 
-async fn status(config: &Config, store: Store, json: bool) -> Result<(), CommandError> {
-    let report = match claim(&store)? {
-        Claim::Theirs(client) => expect_status(ask(&client, &Request::Status).await?)?,
-        Claim::Ours(instance) => {
-            let running = Running::start(config, store, instance)?;
-            wait_for_decision(&running.agent).await;
-            let now = running.agent.clock().now();
-            let report = at_rest(&running.agent.view(), now);
-            running.end().await;
-            report
-        }
-    };
-    if json {
-        say(&serde_json::to_string(&report).expect("a report has a JSON form"));
-    } else {
-        say(&report.to_text());
-    }
-    Ok(())
-}
-
-async fn disconnect(store: Store) -> Result<(), CommandError> {
+async fn disconnect(store: Store, profile: Option<Choice>) -> Result<(), CommandError> {
     match claim(&store)? {
         Claim::Theirs(client) => {
-            let report = expect_status(ask(&client, &Request::Disconnect).await?)?;
+            let report = expect_status(ask(&client, &Request::Disconnect { profile }).await?)?;
             say(&report.to_text());
         }
         Claim::Ours(_) => say("接続していません。"),
@@ -423,7 +420,7 @@ async fn quit(store: Store) -> Result<(), CommandError> {
         say("起動していません。");
         return Ok(());
     };
-    expect_status(ask(&client, &Request::Quit).await?)?;
+    ask(&client, &Request::Quit).await?;
     let mut waited = Duration::ZERO;
     while matches!(claim(&store)?, Claim::Theirs(_)) {
         if waited >= QUIT_LIMIT {
@@ -438,12 +435,25 @@ async fn quit(store: Store) -> Result<(), CommandError> {
     Ok(())
 }
 
-async fn diagnose(config: &Config, store: Store) -> Result<(), CommandError> {
+async fn diagnose(
+    config: &Config,
+    store: Store,
+    choice: Option<Choice>,
+) -> Result<(), CommandError> {
+    let chosen = Profiles::beside(store.clone()).choose(choice)?;
+    let Some((id, chosen)) = chosen else {
+        let unknown = choice.map(DeskError::Unknown);
+        return Err(unknown.map_or_else(|| CommandError::Told(String::new()), CommandError::from));
+    };
     let running = match claim(&store)? {
-        Claim::Theirs(client) => Some(expect_status(ask(&client, &Request::Status).await?)?),
+        Claim::Theirs(client) => {
+            let profile = Some(Choice::Id(id));
+            let answer = ask(&client, &Request::Status { profile }).await?;
+            Some(expect_status(answer)?)
+        }
         Claim::Ours(_) => None,
     };
-    let findings = diagnose::run(config, &store, running.as_ref()).await;
+    let findings = diagnose::run(config, &chosen, running.as_ref()).await;
     let mut well = true;
     for finding in &findings {
         say(&finding.to_string());
@@ -469,10 +479,12 @@ fn expect_status(reply: Reply) -> Result<StatusReport, CommandError> {
     match reply {
         Reply::Status(report) => Ok(*report),
         Reply::Failed { sentence } => Err(CommandError::Told(sentence)),
-        Reply::Window { .. } => Err(CommandError::Told(
-            "実行中の連携から正しい応答がありませんでした。".to_owned(),
-        )),
+        Reply::Window { .. } | Reply::Profiles { .. } => Err(senseless()),
     }
+}
+
+fn senseless() -> CommandError {
+    CommandError::Told("実行中の連携から正しい応答がありませんでした。".to_owned())
 }
 
 /// Why 接続 is not possible in this state.

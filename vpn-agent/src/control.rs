@@ -13,13 +13,15 @@ use std::time::Duration;
 use protocol::EstablishmentNumber;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
 use crate::agent::{Agent, Command};
+use crate::desk::{Choice, Desk, DeskError};
 use crate::enrolment::Application;
 use crate::os::{self, ControlListener, ControlStream};
 use crate::status::StatusReport;
 use crate::store::Store;
+use crate::store::profiles::ProfileId;
 use crate::urls::GatewayUrl;
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -44,31 +46,56 @@ const PICTURE_LIMIT: Duration = Duration::from_secs(5);
 /// Lines in one connection.
 const MAX_LINES: usize = 1000;
 
-/// What can be asked.
+/// What can be asked. Without a `profile` the only one is meant.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// How things stand.
-    Status,
+    Status {
+        /// With which profile.
+        #[serde(default)]
+        profile: Option<Choice>,
+    },
+    /// How things stand with every profile.
+    Profiles,
     /// Ask for a session.
-    Connect,
+    Connect {
+        /// For which profile.
+        #[serde(default)]
+        profile: Option<Choice>,
+    },
     /// End the session.
-    Disconnect,
-    /// End the agent.
+    Disconnect {
+        /// Of which profile.
+        #[serde(default)]
+        profile: Option<Choice>,
+    },
+    /// End the agent with all its profiles.
     Quit,
     /// Bring the window up.
     Open {
+        /// Of which profile; without one and with several, the list.
+        #[serde(default)]
+        profile: Option<Choice>,
         /// Only tell its address.
         no_browser: bool,
     },
     /// Ask the fund to register this PC.
     Enrol {
+        /// In which profile, if not in the one that suits.
+        #[serde(default)]
+        profile: Option<Choice>,
         /// Where.
         gateway: GatewayUrl,
         /// For which establishment.
         establishment: EstablishmentNumber,
         /// The registration code.
         code: String,
+    },
+    /// Erase a profile.
+    Remove {
+        /// Which.
+        profile: ProfileId,
     },
 }
 
@@ -78,6 +105,13 @@ pub enum Request {
 pub enum Reply {
     /// Done, or under way; this is how things stand now.
     Status(Box<StatusReport>),
+    /// How things stand with every profile.
+    Profiles {
+        /// Whether this run stays: it serves a window, or a session.
+        stays: bool,
+        /// By number.
+        profiles: Vec<StatusReport>,
+    },
     /// The window's address.
     Window {
         /// With the launch token.
@@ -89,12 +123,6 @@ pub enum Reply {
         sentence: String,
     },
 }
-
-/// A wish to bring the window up, answered with its address.
-pub type WindowRequest = (
-    /* no_browser */ bool,
-    tokio::sync::oneshot::Sender<Option<String>>,
-);
 
 /// This run is the one that holds the data folder.
 #[derive(Debug)]
@@ -120,6 +148,7 @@ pub struct Client {
 
 /// Makes this run the one that holds the data folder, or finds the one that does.
 pub fn claim(store: &Store) -> io::Result<Claim> {
+    os::create_private_dir(&store.run_dir())?;
     let path = store.run_dir().join("control");
     let lock = File::options()
         .create(true)
@@ -172,9 +201,8 @@ impl Client {
 }
 
 impl Instance {
-    /// Serves other runs until dropped. Wishes for the window go to `windows`; without a
-    /// receiver there, this run has no window.
-    pub async fn serve(self, agent: Agent, windows: mpsc::Sender<WindowRequest>) {
+    /// Serves other runs until dropped.
+    pub async fn serve(self, desk: Desk) {
         let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let Ok(slot) = slots.clone().acquire_owned().await else {
@@ -188,9 +216,9 @@ impl Instance {
                     continue;
                 }
             };
-            let (agent, windows) = (agent.clone(), windows.clone());
+            let desk = desk.clone();
             tokio::spawn(async move {
-                if let Err(error) = serve_stream(stream, agent, windows).await {
+                if let Err(error) = serve_stream(stream, desk).await {
                     tracing::debug!(%error, "control connection ended");
                 }
                 drop(slot);
@@ -199,11 +227,7 @@ impl Instance {
     }
 }
 
-async fn serve_stream(
-    stream: ControlStream,
-    agent: Agent,
-    windows: mpsc::Sender<WindowRequest>,
-) -> io::Result<()> {
+async fn serve_stream(stream: ControlStream, desk: Desk) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     for _ in 0..MAX_LINES {
         let line = tokio::time::timeout(LINE_TIMEOUT, read_line(&mut stream)).await??;
@@ -211,7 +235,11 @@ async fn serve_stream(
             return Ok(());
         }
         let reply = match serde_json::from_slice(&line) {
-            Ok(request) => answer(request, &agent, &windows).await,
+            Ok(request) => answer(request, &desk)
+                .await
+                .unwrap_or_else(|error| Reply::Failed {
+                    sentence: error.page_text(),
+                }),
             Err(error) => Reply::Failed {
                 sentence: format!("not a request: {error}"),
             },
@@ -223,40 +251,53 @@ async fn serve_stream(
     Ok(())
 }
 
-async fn answer(request: Request, agent: &Agent, windows: &mpsc::Sender<WindowRequest>) -> Reply {
-    let status = || Reply::Status(Box::new(agent.report()));
-    let failed = |sentence: &str| Reply::Failed {
-        sentence: sentence.to_owned(),
-    };
+async fn answer(request: Request, desk: &Desk) -> Result<Reply, DeskError> {
     match request {
-        Request::Status => status(),
-        Request::Connect => {
+        Request::Status { profile } => {
+            let (id, agent) = desk.choose(profile)?;
+            Ok(status(id, &agent))
+        }
+        Request::Profiles => Ok(Reply::Profiles {
+            stays: desk.stays(),
+            profiles: desk.profiles().into_iter().map(|p| p.report).collect(),
+        }),
+        Request::Connect { profile } => {
+            let (id, agent) = desk.choose(profile)?;
             if !agent.view().state.may_connect() && agent.view().session().is_none() {
-                return failed(crate::commands::cannot_connect(agent.report().state));
+                let why = crate::commands::cannot_connect(agent.report().state);
+                return Err(DeskError::Refused(why.to_owned()));
+            }
+            if desk.stays() {
+                desk.serve(id).await?;
             }
             agent.tell(Command::Connect).await;
-            status()
+            Ok(status(id, &agent))
         }
-        Request::Disconnect => {
+        Request::Disconnect { profile } => {
+            let (id, agent) = desk.choose(profile)?;
             agent.tell(Command::Disconnect).await;
             agent
-                .wait_for(Duration::from_secs(5), |view| view.session().is_none())
+                .wait_for(PICTURE_LIMIT, |view| view.session().is_none())
                 .await;
-            status()
+            Ok(status(id, &agent))
         }
         Request::Quit => {
-            agent.tell(Command::ShutDown).await;
-            status()
+            desk.want_end();
+            Ok(Reply::Profiles {
+                stays: false,
+                profiles: Vec::new(),
+            })
         }
-        Request::Open { no_browser } => {
-            let (sender, receiver) = tokio::sync::oneshot::channel();
-            let asked = windows.send((no_browser, sender)).await.is_ok();
-            match receiver.await {
-                Ok(Some(url)) if asked => Reply::Window { url },
-                Ok(_) | Err(_) => failed("実行中の連携には画面がありません。"),
-            }
+        Request::Open {
+            profile,
+            no_browser,
+        } => {
+            let (id, landing) = desk.landing(profile)?;
+            let url = desk.bring_up(id, landing, no_browser).await?;
+            Ok(Reply::Window { url })
         }
         Request::Enrol {
+            profile,
             gateway,
             establishment,
             code,
@@ -266,18 +307,23 @@ async fn answer(request: Request, agent: &Agent, windows: &mpsc::Sender<WindowRe
                 establishment,
                 code,
             };
-            match agent.enrol(application).await {
-                Ok(()) => {
-                    // The picture follows the answer by a moment.
-                    agent
-                        .wait_for(PICTURE_LIMIT, |view| view.pc.is_some())
-                        .await;
-                    status()
-                }
-                Err(sentence) => Reply::Failed { sentence },
-            }
+            let id = desk.enrol(profile, application).await?;
+            let (id, agent) = desk.choose(Some(Choice::Id(id)))?;
+            Ok(status(id, &agent))
+        }
+        Request::Remove { profile } => {
+            let (id, agent) = desk.choose(Some(Choice::Id(profile)))?;
+            desk.remove(id).await?;
+            Ok(status(id, &agent))
         }
     }
+}
+
+fn status(id: ProfileId, agent: &Agent) -> Reply {
+    Reply::Status(Box::new(StatusReport {
+        profile: Some(id),
+        ..agent.report()
+    }))
 }
 
 /// Reads one line without its end. Empty at the end of the stream.

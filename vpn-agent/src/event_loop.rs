@@ -250,6 +250,12 @@ impl EventLoop {
             Command::Enrol(application, applicant) => self.enrol(application, applicant),
             Command::Connect => self.connect(),
             Command::Disconnect => self.state.disconnect(),
+            Command::Remove(asker) => {
+                let removed = self.remove();
+                self.show();
+                // The asker may have gone; the picture shows it as well.
+                let _ = asker.send(removed);
+            }
             Command::DismissNotice => self.state.dismiss_notice(),
             Command::ProxyListens(address) => self.proxy = Some(address),
             Command::WatchService => self.watches_service = true,
@@ -274,6 +280,30 @@ impl EventLoop {
             let result = enrolment::apply(&store, application, roots, clock, dialer).await;
             Outcome::Applied(Box::new(result))
         });
+    }
+
+    /// Erases what this profile has, and stands as it did before it was enrolled.
+    fn remove(&mut self) -> Result<(), String> {
+        if !self.state.state().may_enrol() {
+            return Err(
+                "接続中または申請中の登録先は削除できません。切断してからお試しください。"
+                    .to_owned(),
+            );
+        }
+        if let Err(error) = self.store.erase() {
+            tracing::error!(%error, "the profile is not erased");
+            return Err(error.page_text());
+        }
+        tracing::info!("profile erased");
+        self.attempt += 1;
+        self.enrolment = None;
+        self.fund = None;
+        self.poller = None;
+        self.damage = None;
+        self.saved_gateways = Known::default();
+        self.renewal = Renewal::default();
+        self.state = SessionState::new(State::Unenrolled { problem: None });
+        Ok(())
     }
 
     fn handle_outcome(&mut self, outcome: Outcome) {

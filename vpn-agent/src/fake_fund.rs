@@ -200,6 +200,13 @@ impl FakeFund {
             .unwrap();
     }
 
+    /// Ends the next session in the middle of QUIC's handshake.
+    pub fn end_who_connects(&self, code: EndCode) {
+        self.tunnels
+            .send(TunnelCommand::RemoveWhoConnects(code))
+            .unwrap();
+    }
+
     /// No datagram comes through the network in either direction, whatever carries it.
     pub fn mute(&self, mute: bool) {
         self.tunnels.send(TunnelCommand::Mute(mute)).unwrap();

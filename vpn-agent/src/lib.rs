@@ -14,6 +14,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod control;
+pub mod desk;
 pub mod device_key;
 pub mod diagnose;
 pub mod dial;

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(vpn_agent::commands::run(cli.command, &config)) {
+    match runtime.block_on(vpn_agent::commands::run(cli.command, cli.profile, &config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             os::tell_failure(&error.to_string());

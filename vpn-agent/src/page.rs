@@ -17,14 +17,17 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::agent::{Agent, Command};
+use crate::desk::Desk;
 use crate::enrolment::Application;
 use crate::proxy::PAGE_HOST;
 use crate::secret::{NoRandomness, Secret};
 use crate::status::View;
+use crate::store::profiles::ProfileId;
 use crate::urls::PortalUrl;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod profiles;
 mod views;
 
 pub use views::picture_of;
@@ -48,19 +51,23 @@ const COOKIE_NAME: &str = "renkei_launch";
 const CSS: &str = include_str!("../assets/agent.css");
 const JS: &str = include_str!("../assets/agent.js");
 
-/// The page of one launch.
+/// The page of one profile and one launch.
 #[derive(Debug)]
 pub struct Page {
     launch: Secret,
     csrf: Secret,
+    desk: Desk,
+    profile: ProfileId,
 }
 
 impl Page {
-    /// Makes the secrets of this launch.
-    pub fn new() -> Result<Self, NoRandomness> {
+    /// Makes the secrets of this launch, for the page of `profile`.
+    pub fn new(desk: Desk, profile: ProfileId) -> Result<Self, NoRandomness> {
         Ok(Self {
             launch: Secret::random()?,
             csrf: Secret::random()?,
+            desk,
+            profile,
         })
     }
 
@@ -74,7 +81,8 @@ impl Page {
         let query = request.uri().query().unwrap_or_default().to_owned();
         let path = request.uri().path().to_owned();
         if let Some(token) = field(query.as_bytes(), "token") {
-            return self.enter(&path, &token);
+            let list = field(query.as_bytes(), "list").is_some();
+            return self.enter(&path, &token, if list { "/profiles" } else { "/" });
         }
         if !self.has_cookie(request.headers()) {
             let again = field(query.as_bytes(), "again").is_some();
@@ -93,6 +101,18 @@ impl Page {
                     StatusCode::OK,
                 )
             }
+            "/profiles" => {
+                let form = EnrolForm::suggested(agent.suggested_gateway());
+                self.list(form.for_another(), None, StatusCode::OK)
+            }
+            "/profiles.json" => {
+                let known = field(query.as_bytes(), "seen");
+                self.list_json(known.as_deref()).await
+            }
+            "/profiles/remove" => {
+                let named = field(query.as_bytes(), "profile");
+                self.confirm_removal(named.as_deref())
+            }
             "/status.json" => {
                 let known = field(query.as_bytes(), "seen");
                 status_json(agent, known.as_deref()).await
@@ -104,11 +124,11 @@ impl Page {
     }
 
     /// Turns the token of the address into a cookie, so that no address holds it any longer.
-    fn enter(&self, path: &str, token: &str) -> Response<Full<Bytes>> {
+    fn enter(&self, path: &str, token: &str, next: &str) -> Response<Full<Bytes>> {
         if path != "/" || !self.launch.is(token) {
             return html(StatusCode::FORBIDDEN, stranger(true), None);
         }
-        let mut response = see("/");
+        let mut response = see(next);
         let cookie = format!(
             "{COOKIE_NAME}={}; Path=/; HttpOnly; SameSite=Strict",
             self.launch.expose()
@@ -160,6 +180,9 @@ impl Page {
                     .await;
                 see("/")
             }
+            "/profiles/open" => self.open_profile(&body).await,
+            "/profiles/add" => self.add_profile(&body).await,
+            "/profiles/remove" => self.remove_profile(&body).await,
             "/dismiss" => {
                 agent.tell(Command::DismissNotice).await;
                 agent

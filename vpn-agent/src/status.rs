@@ -12,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::link::paths::{Experience, Via, Way};
 use crate::session_state::{Doubt, Notice, Refused, Service, Session, State};
+use crate::store::profiles::ProfileId;
 use crate::update::{self, Note};
 
 /// A still picture of the agent.
@@ -173,6 +174,9 @@ pub struct StatusReport {
     /// Where its update stands, for the user.
     #[serde(default)]
     pub update: Option<String>,
+    /// Which of this PC's profiles.
+    #[serde(default)]
+    pub profile: Option<ProfileId>,
 }
 
 impl View {
@@ -215,6 +219,7 @@ impl View {
             running: true,
             version: update::running_version_text().to_owned(),
             update: self.update.as_ref().map(Note::page_text),
+            profile: None,
         }
     }
 
@@ -268,18 +273,25 @@ impl From<&State> for StateName {
     }
 }
 
+impl StateName {
+    /// What the user is told.
+    pub fn page_text(self) -> &'static str {
+        match self {
+            Self::Unenrolled => "未登録",
+            Self::Pending => "承認待ち",
+            Self::Ready => "接続できます",
+            Self::Connecting => "接続しています",
+            Self::Connected => "接続中",
+            Self::Refused => "利用できません",
+            Self::Ended => "切断しました",
+        }
+    }
+}
+
 impl StatusReport {
     /// A few lines for a person at the command line.
     pub fn to_text(&self) -> String {
-        let state = match self.state {
-            StateName::Unenrolled => "未登録",
-            StateName::Pending => "承認待ち",
-            StateName::Ready => "接続できます",
-            StateName::Connecting => "接続しています",
-            StateName::Connected => "接続中",
-            StateName::Refused => "利用できません",
-            StateName::Ended => "切断しました",
-        };
+        let state = self.state.page_text();
         let mut lines = vec![format!("状態: {state}")];
         let mut line = |label: &str, value: Option<String>| {
             if let Some(value) = value {

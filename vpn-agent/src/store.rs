@@ -10,6 +10,8 @@
 //!            run/                           lock and control channel of the running agent
 //! ```
 //!
+//! One such folder is one profile; further ones lie beside it: see [`profiles`].
+//!
 //! The key is written before anything is sent, and nothing is ever half written: a crash at
 //! any moment leaves the old state or the new. What cannot be read is left where it is,
 //! named, and does not stand in the way of a new enrolment.
@@ -32,6 +34,7 @@ use crate::urls::GatewayUrl;
 pub(crate) mod files;
 mod gateways;
 mod networks;
+pub mod profiles;
 
 use files::{read_bounded, write_atomically};
 
@@ -180,9 +183,8 @@ impl Store {
         if !dir.is_dir() {
             os::create_private_dir(dir).map_err(doing("make folder", dir))?;
         }
-        for folder in [store.enrolments(), store.run_dir()] {
-            os::create_private_dir(&folder).map_err(doing("make folder", &folder))?;
-        }
+        let folder = store.enrolments();
+        os::create_private_dir(&folder).map_err(doing("make folder", &folder))?;
         Ok(store)
     }
 

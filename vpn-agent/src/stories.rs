@@ -1,30 +1,34 @@
 //! The agent whole, against a fund on loopback: enrol, connect, browse, end.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use protocol::agent_api::{EndCode, RefusalCode};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 use crate::agent::{Agent, Command};
 use crate::clock::{Clock, to_unix_ms};
 use crate::config::Config;
-use crate::control::{self, Claim, Reply, Request, WindowRequest};
+use crate::control::{self, Claim, Reply, Request};
+use crate::desk::{Desk, Landing, WindowRequest};
 use crate::dial::settings::ProxySettings;
 use crate::enrolment::Application;
 use crate::fake_fund::{CODE, FakeFund, PORTAL, refusal};
 use crate::link::pulse::Rates;
 use crate::os::{Notification, Notifier};
-use crate::page::Page;
-use crate::proxy::{PAGE_HOST, Proxy};
+use crate::proxy::PAGE_HOST;
 use crate::session_state::{Refused, State};
 use crate::status::{StateName, View};
 use crate::store::Store;
+use crate::store::profiles::ProfileId;
 
 mod gateways;
+mod profiles;
+mod states;
 mod ways;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -33,8 +37,13 @@ const YEAR: time::Duration = time::Duration::days(365);
 struct Pc {
     folder: TempDir,
     fund: FakeFund,
+    desk: Desk,
+    /// The first profile.
     agent: Agent,
+    windows: mpsc::Receiver<WindowRequest>,
     config: Config,
+    /// What was said beside the window.
+    said: Arc<Said>,
 }
 
 impl Pc {
@@ -47,9 +56,19 @@ impl Pc {
     }
 
     fn behind(proxy: ProxySettings, fund: FakeFund, wall_error: time::Duration) -> Self {
+        let ca_pem = fund.ca_pem();
+        Self::believing(&ca_pem, proxy, fund, wall_error)
+    }
+
+    fn believing(
+        ca_pem: &str,
+        proxy: ProxySettings,
+        fund: FakeFund,
+        wall_error: time::Duration,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ca_file = folder.path().join("ca.pem");
-        std::fs::write(&ca_file, fund.ca_pem()).unwrap();
+        std::fs::write(&ca_file, ca_pem).unwrap();
         let config = Config {
             update_key: None,
             data_dir: folder.path().join("data"),
@@ -60,19 +79,24 @@ impl Pc {
             proxy_port: 0,
             proxy,
         };
-        let agent = start_agent(&config, wall_error);
+        let said = Arc::new(Said::default());
+        let (desk, windows) = start_desk(&config, wall_error, said.clone());
         Self {
             folder,
             fund,
-            agent,
+            agent: desk.agent(ProfileId::FIRST).unwrap(),
+            desk,
+            windows,
             config,
+            said,
         }
     }
 
     /// Ends the agent and starts it again, on a PC whose clock is off by `wall_error`.
     async fn restart(&mut self, wall_error: time::Duration) {
-        self.agent.tell(Command::ShutDown).await;
-        self.agent = start_agent(&self.config, wall_error);
+        self.desk.end().await;
+        (self.desk, self.windows) = start_desk(&self.config, wall_error, self.said.clone());
+        self.agent = self.desk.agent(ProfileId::FIRST).unwrap();
     }
 
     async fn enrol(&self, code: &str) -> Result<(), String> {
@@ -122,35 +146,48 @@ impl Pc {
         assert_eq!(stream.read_u8().await.unwrap(), b'x');
     }
 
-    async fn serve_proxy(&self) -> (SocketAddr, Arc<Page>) {
-        let proxy = Proxy::bind(0).await.unwrap();
-        let address = proxy.address();
-        let page = Arc::new(Page::new().unwrap());
-        tokio::spawn(proxy.serve(self.agent.clone(), page.clone()));
-        (address, page)
+    /// The first profile's proxy, and the address of its page.
+    async fn serve_proxy(&self) -> (SocketAddr, String) {
+        let served = self.desk.serve(ProfileId::FIRST).await.unwrap();
+        (served.proxy, served.url(Landing::Profile))
     }
 }
 
-fn start_agent(config: &Config, wall_error: time::Duration) -> Agent {
-    let store = Store::open(&config.data_dir).unwrap();
-    let clock = Clock::with_wall_error(store.time_floor(), wall_error);
-    let pulse = Rates {
-        busy: Duration::from_millis(200),
-        open: Duration::from_millis(200),
-        idle: Duration::from_millis(200),
+fn start_desk(
+    config: &Config,
+    wall_error: time::Duration,
+    said: Arc<Said>,
+) -> (Desk, mpsc::Receiver<WindowRequest>) {
+    let starter = move |config: &Config, store: Store| {
+        let clock = Clock::with_wall_error(store.time_floor(), wall_error);
+        let pulse = Rates {
+            busy: Duration::from_millis(200),
+            open: Duration::from_millis(200),
+            idle: Duration::from_millis(200),
+        };
+        Agent::start_with(config, store, Arc::new(clock), pulse, said.clone())
     };
-    let notifier = Arc::new(Nobody);
-    Agent::start_with(config, store, Arc::new(clock), pulse, notifier)
-        .unwrap()
-        .0
+    let (sender, windows) = mpsc::channel(4);
+    let store = Store::open(&config.data_dir).unwrap();
+    let desk = Desk::start_with(config, store, sender, Box::new(starter)).unwrap();
+    (desk, windows)
 }
 
-/// Says nothing beside the window.
-#[derive(Debug)]
-struct Nobody;
+/// Remembers what is said beside the window.
+#[derive(Debug, Default)]
+struct Said(Mutex<Vec<Notification>>);
 
-impl Notifier for Nobody {
-    fn notify(&self, _: &Notification) {}
+impl Said {
+    fn titles(&self) -> Vec<String> {
+        let said = self.0.lock().unwrap();
+        said.iter().map(|said| said.title.clone()).collect()
+    }
+}
+
+impl Notifier for Said {
+    fn notify(&self, notification: &Notification) {
+        self.0.lock().unwrap().push(notification.clone());
+    }
 }
 
 /// Sends `head` to the proxy and reads the answer until it ends or `enough` bytes are there.
@@ -415,41 +452,44 @@ async fn a_refused_session_names_the_next_opening() {
 
 #[tokio::test]
 async fn another_run_steers_the_one_that_holds_the_folder() {
-    let pc = Pc::start().await;
+    let mut pc = Pc::start().await;
     let store = Store::open(&pc.config.data_dir).unwrap();
     let Claim::Ours(instance) = control::claim(&store).unwrap() else {
         panic!("nobody else holds the folder");
     };
-    let (sender, mut windows) = tokio::sync::mpsc::channel(1);
-    tokio::spawn(instance.serve(pc.agent.clone(), sender));
+    tokio::spawn(instance.serve(pc.desk.clone()));
     let Claim::Theirs(other) = control::claim(&store).unwrap() else {
         panic!("the folder is held");
     };
-    let reply = other.ask(&Request::Connect).await.unwrap();
+    let connect = Request::Connect { profile: None };
+    let reply = other.ask(&connect).await.unwrap();
     assert!(matches!(reply, Reply::Failed { .. }), "not enrolled yet");
     pc.fund.decide(|decisions| decisions.approve = true);
     let enrol = Request::Enrol {
+        profile: None,
         gateway: pc.fund.url.parse().unwrap(),
         establishment: "0123".parse().unwrap(),
         code: CODE.into(),
     };
     assert!(matches!(other.ask(&enrol).await.unwrap(), Reply::Status(_)));
     pc.until_state(StateName::Ready).await;
-    other.ask(&Request::Connect).await.unwrap();
+    other.ask(&connect).await.unwrap();
     pc.until_state(StateName::Connected).await;
-    match other.ask(&Request::Disconnect).await.unwrap() {
+    let disconnect = Request::Disconnect { profile: None };
+    match other.ask(&disconnect).await.unwrap() {
         Reply::Status(report) => assert_eq!(report.state, StateName::Ended),
         reply => panic!("{reply:?}"),
     }
     tokio::spawn(async move {
-        let (_, reply): WindowRequest = windows.recv().await.unwrap();
-        reply.send(Some("http://window/".into())).unwrap();
+        let request = pc.windows.recv().await.unwrap();
+        assert_eq!(request.landing, Landing::Profile);
+        request.reply.send(Ok("http://window/".into())).unwrap();
     });
-    match other
-        .ask(&Request::Open { no_browser: true })
-        .await
-        .unwrap()
-    {
+    let open = Request::Open {
+        profile: None,
+        no_browser: true,
+    };
+    match other.ask(&open).await.unwrap() {
         Reply::Window { url } => assert_eq!(url, "http://window/"),
         reply => panic!("{reply:?}"),
     }
@@ -459,7 +499,7 @@ async fn another_run_steers_the_one_that_holds_the_folder() {
 async fn only_the_launch_token_opens_the_page_and_only_its_own_forms_act() {
     let pc = Pc::start().await;
     pc.become_ready().await;
-    let (proxy, page) = pc.serve_proxy().await;
+    let (proxy, url) = pc.serve_proxy().await;
     let get = |path: &str, headers: &str| page_request("GET", path, headers, "");
 
     // Without token: no state, no style.
@@ -486,7 +526,6 @@ async fn only_the_launch_token_opens_the_page_and_only_its_own_forms_act() {
     assert!([0, 431].contains(&status_of(&answer)), "{answer}");
 
     // With the token: a cookie, and from then on the page.
-    let url = page.url();
     let token = url.split_once('?').unwrap().1;
     let entered = raw(proxy, &get(&format!("/?{token}"), "")).await;
     assert_eq!(status_of(&entered), 303);

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use renkei_tests::job::{ADMIN_EMAIL, Letter};
 use renkei_tests::link::wire::Wire;
 use renkei_tests::link::{Conditions, End};
@@ -190,6 +190,17 @@ impl Town {
         })?;
         drop(codes);
         Ok(agent)
+    }
+
+    /// Staff revoke the only PC.
+    pub fn revoke(&self) -> Result<()> {
+        self.fund.run(async || {
+            let list = self.desk.site.get("/devices").await?;
+            let device = list.links("/devices/").into_iter().next();
+            let page = self.desk.site.get(&device.context("a PC")?).await?;
+            let form = page.form("/revoke")?.fill("reason", "入替え")?;
+            self.desk.site.submit(&form).await.map(drop)
+        })
     }
 
     /// The clerk signs in for the first time through the connected `agent`.

@@ -1,37 +1,28 @@
-//! `open`: the agent with its window. Closing the window ends the session and the agent.
+//! `open`: the agent with its windows. Closing a profile's window ends its session; closing
+//! the last one ends the agent.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::process::Child;
-
-use super::{Claim, CommandError, Running, ask, claim_to_stay, say, system};
-use crate::agent::{Agent, Command};
-use crate::browser::{self, Window};
+use super::windows::{Became, Windows};
+use super::{Claim, CommandError, Running, ask, claim_to_stay, say, senseless, system};
+use crate::agent::Command;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Client, Reply, Request};
+use crate::desk::{Choice, WindowRequest};
 use crate::os;
-use crate::page::Page;
 use crate::store::Store;
+use crate::store::profiles::ProfileId;
 use crate::update::event_loop::{Due, waiting_since_before};
 use crate::update::staging::{Place, Staged};
 use crate::update::take_over;
 
-/// A browser that ends sooner has handed over to a window that was left open by an agent
-/// that is gone.
-const SHORTEST_VISIT: Duration = Duration::from_secs(3);
-
-/// How long a window may take to close.
-const CLOSE_LIMIT: Duration = Duration::from_secs(3);
-
 pub(super) async fn open(
     config: &Config,
     store: Store,
+    choice: Option<Choice>,
     no_browser: bool,
 ) -> Result<(), CommandError> {
     match claim_to_stay(&store).await? {
-        Claim::Theirs(client) => open_through(&client, no_browser).await,
+        Claim::Theirs(client) => open_through(&client, choice, no_browser).await,
         Claim::Ours(instance) => {
             // At the start nothing is under way: the quietest moment for a version that waits.
             if let Some(staged) = waiting(config, &store).await {
@@ -40,8 +31,8 @@ pub(super) async fn open(
                     Err(error) => tracing::error!(%error, "the next version was not started"),
                 }
             }
-            let mut running = Running::start(config, store.clone(), instance)?;
-            let result = open_here(&mut running, config, &store, no_browser).await;
+            let mut running = Running::start(config, store, instance)?;
+            let result = open_here(&mut running, config, choice, no_browser).await;
             running.end().await;
             match result? {
                 End::Closed => Ok(()),
@@ -52,7 +43,7 @@ pub(super) async fn open(
     }
 }
 
-/// Why the window's run ends.
+/// Why the windows' run ends.
 enum End {
     /// The user, the system or another run wanted it.
     Closed,
@@ -71,9 +62,16 @@ async fn waiting(config: &Config, store: &Store) -> Option<Staged> {
     waiting_since_before(&place(config), &key, &clock).await
 }
 
-async fn open_through(client: &Client, no_browser: bool) -> Result<(), CommandError> {
-    os::pass_on_the_front();
-    match ask(client, &Request::Open { no_browser }).await? {
+async fn open_through(
+    client: &Client,
+    profile: Option<Choice>,
+    no_browser: bool,
+) -> Result<(), CommandError> {
+    let request = Request::Open {
+        profile,
+        no_browser,
+    };
+    match ask(client, &request).await? {
         Reply::Window { url } => {
             if no_browser {
                 say(&url);
@@ -81,144 +79,82 @@ async fn open_through(client: &Client, no_browser: bool) -> Result<(), CommandEr
             Ok(())
         }
         Reply::Failed { sentence } => Err(CommandError::Told(sentence)),
-        Reply::Status(_) => Err(CommandError::Told(
-            "実行中の連携から正しい応答がありませんでした。".to_owned(),
-        )),
-    }
-}
-
-/// What the window is opened with, again and again.
-struct Opener<'a> {
-    config: &'a Config,
-    store: &'a Store,
-    agent: Agent,
-    page: Arc<Page>,
-}
-
-impl Opener<'_> {
-    fn open(&self) -> Result<Child, CommandError> {
-        let told = |error: browser::BrowserError| CommandError::Told(error.page_text());
-        let proxy = self.agent.view().proxy.ok_or_else(|| {
-            CommandError::Told("このパソコンの中の中継がまだ始まっていません。".to_owned())
-        })?;
-        let profile = self.store.browser_dir();
-        os::create_private_dir(&profile)
-            .map_err(system("画面の設定を保存する場所を作れませんでした"))?;
-        let window = Window {
-            program: browser::find(self.config.browser.as_deref()).map_err(told)?,
-            profile,
-            proxy,
-            url: self.page.url(),
-            trusted_key: self.trusted_key()?,
-            more_arguments: self.config.browser_args.clone(),
-        };
-        window.open().map_err(told)
-    }
-
-    fn trusted_key(&self) -> Result<Option<String>, CommandError> {
-        let enrolment = self.store.find()?.into_current();
-        Ok(enrolment
-            .as_ref()
-            .and_then(|enrolment| enrolment.enrolled())
-            .and_then(|enrolled| enrolled.portal_key_sha256)
-            .map(|hash| hash.to_string()))
+        Reply::Status(_) | Reply::Profiles { .. } => Err(senseless()),
     }
 }
 
 async fn open_here(
     running: &mut Running,
     config: &Config,
-    store: &Store,
+    choice: Option<Choice>,
     no_browser: bool,
 ) -> Result<End, CommandError> {
-    let page = running.serve_proxy(config).await?;
-    running.agent.tell(Command::WatchService).await;
-    // The window is told the proxy's address: it must be on the picture first.
-    running
-        .agent
-        .wait_for(super::END_LIMIT, |view| view.proxy.is_some())
-        .await;
-    let opener = Opener {
-        config,
-        store,
-        agent: running.agent.clone(),
-        page,
-    };
-    let mut window = None;
-    if no_browser {
-        say(&opener.page.url());
-        if let Some(proxy) = running.agent.view().proxy {
-            say(&format!("proxy: {proxy}"));
-        }
+    let (profile, landing) = running.desk.landing(choice)?;
+    let served = running.desk.serve(profile).await?;
+    watch_service(running, profile).await;
+    let updates = running.watch_updates(config);
+    let mut windows = Windows::new(config, running.desk.clone());
+    let opened = if no_browser {
+        say(&served.url(landing));
+        say(&format!("proxy: {}", served.proxy));
+        Ok(())
     } else {
-        window = Some(opener.open()?);
-    }
-    let due = running.watch_updates(config);
-    let result = attend(running, &opener, &mut window, due).await;
-    if let Some(window) = window {
-        close(window).await;
-    }
+        windows.bring_up(profile, landing).await
+    };
+    let result = match opened {
+        Ok(()) => attend(running, &mut windows, updates).await,
+        Err(error) => Err(error),
+    };
+    windows.close_all().await;
     result
 }
 
-/// Lets the window end by itself, so that it can write down what it must.
-async fn close(mut window: Child) {
-    let asked = window.id().map(os::ask_to_end);
-    if let Some(Ok(())) = asked
-        && tokio::time::timeout(CLOSE_LIMIT, window.wait())
-            .await
-            .is_ok()
-    {
-        return;
-    }
-    if let Err(error) = window.kill().await {
-        tracing::debug!(%error, "window was gone already");
+/// While somebody may look at it, a profile knows whether its fund is open.
+async fn watch_service(running: &Running, profile: ProfileId) {
+    if let Some(agent) = running.desk.agent(profile) {
+        agent.tell(Command::WatchService).await;
     }
 }
 
-/// Waits for the window's end, for other runs that want it up, and for the signal to end.
+/// Waits for the windows' ends, for wishes to bring one up, and for the signal to end.
 async fn attend(
     running: &mut Running,
-    opener: &Opener<'_>,
-    window: &mut Option<Child>,
-    mut due: Option<Due>,
+    windows: &mut Windows<'_>,
+    mut updates: Option<Due>,
 ) -> Result<End, CommandError> {
-    let opened_at = running.agent.clock().now().mono;
-    let mut unaware = opener.trusted_key()?.is_none();
+    let mut changes = running.desk.changes();
     loop {
         tokio::select! {
-            () = approved(&running.agent), if unaware && window.is_some() => {
-                // A window learns whom to trust only when it is opened.
-                unaware = false;
-                if opener.trusted_key()?.is_some() && let Some(old) = window.take() {
-                    close(old).await;
-                    *window = Some(opener.open()?);
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return Ok(End::Closed);
                 }
+                windows.open_the_unaware_anew().await?;
             }
-            status = closed(window) => {
-                let status = status.map_err(system("ブラウザーの終了を確認できませんでした"))?;
-                tracing::info!(%status, "window closed");
-                let visit = running.agent.clock().now().mono.saturating_duration_since(opened_at);
-                if visit < SHORTEST_VISIT {
-                    return Err(CommandError::Told(
-                        "画面を開けませんでした。以前に開いた連携の画面が残っている場合は、閉じてからもう一度お試しください。".to_owned(),
-                    ));
+            end = windows.next_end() => match windows.handle_end(end).await {
+                Became::Nothing => {}
+                Became::Closed(profile) => {
+                    if windows.is_empty() {
+                        return Ok(End::Closed);
+                    }
+                    leave(running, profile).await;
                 }
-                return Ok(End::Closed);
-            }
-            Some((no_browser, reply)) = running.windows.recv() => {
-                let url = opener.page.url();
-                let shown = no_browser || bring_up(opener, window);
-                // The asker may have gone.
-                let _ = reply.send(shown.then_some(url));
-            }
-            staged = next_version(&mut due) => {
+                Became::Lost(profile, sentence) => {
+                    if windows.is_empty() {
+                        return Err(CommandError::Told(sentence));
+                    }
+                    tracing::warn!(%profile, sentence, "a window is lost");
+                    leave(running, profile).await;
+                }
+            },
+            Some(request) = running.windows.recv() => bring_up(running, windows, request).await,
+            staged = next_version(&mut updates) => {
                 // The user may have pressed 接続 in this very moment.
-                if running.agent.view().state.may_connect() {
+                if !running.desk.is_busy() {
                     return Ok(End::MakeWay(staged));
                 }
             }
-            () = ended(&running.agent) => return Ok(End::Closed),
+            () = running.desk.end_wanted() => return Ok(End::Closed),
             signal = os::shutdown_signal() => {
                 signal.map_err(system("終了の合図を待てませんでした"))?;
                 return Ok(End::Closed);
@@ -228,8 +164,8 @@ async fn attend(
 }
 
 /// Waits for a version that may take over; for ever, where none is looked for.
-async fn next_version(due: &mut Option<Due>) -> Staged {
-    if let Some(due) = due {
+async fn next_version(updates: &mut Option<Due>) -> Staged {
+    if let Some(due) = updates {
         while due.changed().await.is_ok() {
             if let Some(staged) = due.borrow_and_update().clone() {
                 return staged;
@@ -239,44 +175,29 @@ async fn next_version(due: &mut Option<Due>) -> Staged {
     std::future::pending().await
 }
 
-/// Waits until another run has ended the agent.
-async fn ended(agent: &Agent) {
-    let mut agent = agent.clone();
-    while agent.changed().await {}
-}
-
-/// Waits until this PC is approved.
-async fn approved(agent: &Agent) {
-    let mut agent = agent.clone();
-    while agent.view().pc.is_none_or(|pc| pc.approved.is_none()) {
-        if !agent.changed().await {
-            std::future::pending::<()>().await;
-        }
+/// The window of one profile is closed, and others are not.
+async fn leave(running: &Running, profile: ProfileId) {
+    if let Some(agent) = running.desk.agent(profile) {
+        agent.tell(Command::Disconnect).await;
     }
 }
 
-/// Opens the window, or another one of the same browser, which then hands over and ends.
-fn bring_up(opener: &Opener<'_>, window: &mut Option<Child>) -> bool {
-    match opener.open() {
-        Ok(child) if window.is_none() => {
-            *window = Some(child);
-            true
+async fn bring_up(running: &Running, windows: &mut Windows<'_>, request: WindowRequest) {
+    let WindowRequest {
+        profile,
+        landing,
+        no_browser,
+        reply,
+    } = request;
+    watch_service(running, profile).await;
+    let shown = async {
+        let served = running.desk.serve(profile).await?;
+        if !no_browser {
+            windows.bring_up(profile, landing).await?;
         }
-        Ok(mut child) => {
-            tokio::spawn(async move { child.wait().await });
-            true
-        }
-        Err(error) => {
-            tracing::warn!(%error, "no window");
-            false
-        }
-    }
-}
-
-/// Waits until the window is closed; for ever, if there is none.
-async fn closed(window: &mut Option<Child>) -> std::io::Result<std::process::ExitStatus> {
-    match window {
-        Some(child) => child.wait().await,
-        None => std::future::pending().await,
-    }
+        Ok::<_, CommandError>(served.url(landing))
+    };
+    let shown = shown.await.map_err(|error| error.to_string());
+    // The asker may have gone.
+    let _ = reply.send(shown);
 }

@@ -18,6 +18,8 @@ use super::Fallback;
 pub enum TunnelCommand {
     Add(PeerId, PeerConfig),
     Remove(PeerId, EndCode),
+    /// Remove whoever begins a connection next, before it stands.
+    RemoveWhoConnects(EndCode),
     Mute(bool),
     DropUdp(bool),
     Forget,
@@ -43,6 +45,7 @@ pub async fn serve(
     let mut streams = Streams::new();
     let (mut tunnels, mut peers) = (make(), HashMap::new());
     let (mut mute, mut drop_udp, mut carriers) = (false, false, HashMap::new());
+    let mut unwanted = None;
     loop {
         while let Some(event) = tunnels.poll_event(instant()) {
             match event {
@@ -84,7 +87,14 @@ pub async fn serve(
             received = socket.recv(&mut batch) => {
                 received.unwrap();
                 for (from, datagram) in batch.datagrams().filter(|_| !mute && !drop_udp) {
-                    tunnels.handle_datagram(instant(), from.into(), datagram, |_| true);
+                    let heard = tunnels.handle_datagram(instant(), from.into(), datagram, |_| true);
+                    // QUIC's first packet is padded.
+                    if let (Some(peer), 1000..) = (heard, datagram.len())
+                        && let Some(code) = unwanted.take()
+                    {
+                        tunnels.remove_peer(peer, code as u64, instant());
+                        peers.remove(&peer);
+                    }
                 }
             }
             command = commands.recv() => match command {
@@ -92,6 +102,7 @@ pub async fn serve(
                     tunnels.add_peer(id, copy(&peer), instant()).unwrap();
                     peers.insert(id, peer);
                 }
+                Some(TunnelCommand::RemoveWhoConnects(code)) => unwanted = Some(code),
                 Some(TunnelCommand::Mute(wanted)) => mute = wanted,
                 Some(TunnelCommand::DropUdp(wanted)) => drop_udp = wanted,
                 Some(TunnelCommand::Carrier(connection, carrier)) => {

@@ -6,9 +6,10 @@ use access::{EndReason, Moment};
 use askama::Template;
 use protocol::EstablishmentNumber;
 
+use crate::desk::Profile;
 use crate::enrolment::Application;
 use crate::session_state::{Refused, Session, State};
-use crate::status::{View, clock_time, day_and_time, skew_text, way_text};
+use crate::status::{StateName, View, clock_time, day_and_time, skew_text, way_text};
 use crate::update::{Note, running_version_text};
 use crate::urls::GatewayUrl;
 
@@ -40,6 +41,8 @@ pub struct EnrolForm {
     establishment: String,
     establishment_error: Option<String>,
     code_error: Option<String>,
+    /// Whether it adds a profile instead of filling this one.
+    adds: bool,
 }
 
 impl EnrolForm {
@@ -49,6 +52,16 @@ impl EnrolForm {
             gateway: gateway.map(ToString::to_string).unwrap_or_default(),
             ..Self::default()
         }
+    }
+
+    /// The same form for one more profile.
+    pub fn for_another(self) -> Self {
+        Self { adds: true, ..self }
+    }
+
+    /// Where it is sent.
+    fn action(&self) -> &'static str {
+        if self.adds { "/profiles/add" } else { "/enrol" }
     }
 
     /// Reads what was typed; without an application, the form says why.
@@ -65,6 +78,7 @@ impl EnrolForm {
             code_error: (!has_code).then(|| "登録コードを入力してください。".to_owned()),
             gateway,
             establishment,
+            adds: false,
         };
         let application = match (url, number) {
             (Ok(gateway), Ok(establishment)) if has_code => Some(Application {
@@ -87,6 +101,8 @@ impl EnrolForm {
 /// What every page has.
 struct Frame<'a> {
     picture: String,
+    /// Where the page's script learns of another picture.
+    source: &'static str,
     csrf: &'a str,
     fund_name: Option<&'a str>,
     notice: Option<&'static str>,
@@ -357,7 +373,10 @@ fn connected(shown: &Shown<'_>, session: &Session) -> String {
 }
 
 fn spell(session: &Session, now: Moment) -> String {
-    let left = session.remaining(now.mono).as_secs();
+    spell_seconds(session.remaining(now.mono).as_secs())
+}
+
+fn spell_seconds(left: u64) -> String {
     format!("{}分{:02}秒", left / 60, left % 60)
 }
 
@@ -365,6 +384,7 @@ fn frame<'a>(shown: &Shown<'a>, refresh_s: Option<u32>) -> Frame<'a> {
     let view = shown.view;
     Frame {
         picture: picture_of(view),
+        source: "/status.json",
         csrf: shown.csrf,
         fund_name: view
             .pc
@@ -379,6 +399,112 @@ fn frame<'a>(shown: &Shown<'a>, refresh_s: Option<u32>) -> Frame<'a> {
         rehearsal: view.service.as_ref().is_some_and(|s| s.rehearsal),
         refresh_s,
         version: running_version_text(),
+    }
+}
+
+/// One profile in the list.
+struct Entry {
+    id: String,
+    name: String,
+    fund_name: Option<String>,
+    establishment: Option<String>,
+    state: &'static str,
+    is_connected: bool,
+    remaining: Option<String>,
+    matching_code: Option<String>,
+    sentence: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "profiles.html")]
+struct ProfilesPage<'a> {
+    frame: Frame<'a>,
+    entries: Vec<Entry>,
+    form: &'a EnrolForm,
+    problem: Option<&'a str>,
+    is_adding: bool,
+}
+
+#[derive(Template)]
+#[template(path = "remove_profile.html")]
+struct RemoveProfilePage<'a> {
+    frame: Frame<'a>,
+    entry: Entry,
+}
+
+/// The mark of a list: see [`picture_of`].
+pub fn picture_of_all(profiles: &[Profile]) -> String {
+    let mut hasher = DefaultHasher::new();
+    for profile in profiles {
+        (profile.id, picture_of(&profile.view)).hash(&mut hasher);
+    }
+    format!("{:016x}", hasher.finish())
+}
+
+/// Renders the list of all profiles.
+pub fn render_list(
+    profiles: &[Profile],
+    csrf: &str,
+    form: &EnrolForm,
+    problem: Option<&str>,
+) -> String {
+    let page = ProfilesPage {
+        frame: list_frame(profiles, csrf),
+        entries: profiles.iter().map(entry).collect(),
+        is_adding: problem.is_some() || form.has_errors(),
+        form,
+        problem,
+    };
+    finish(page.render())
+}
+
+/// Renders the question whether a profile shall be removed.
+pub fn render_removal(profile: &Profile, csrf: &str) -> String {
+    let page = RemoveProfilePage {
+        frame: Frame {
+            picture: picture_of(&profile.view),
+            // What is asked about does not change by itself.
+            source: "",
+            ..list_frame(&[], csrf)
+        },
+        entry: entry(profile),
+    };
+    finish(page.render())
+}
+
+fn list_frame<'a>(profiles: &[Profile], csrf: &'a str) -> Frame<'a> {
+    Frame {
+        picture: picture_of_all(profiles),
+        source: "/profiles.json",
+        csrf,
+        fund_name: None,
+        notice: None,
+        warning: None,
+        skew: None,
+        update: None,
+        update_refused: false,
+        rehearsal: false,
+        refresh_s: Some(REFRESH_SOON_S),
+        version: running_version_text(),
+    }
+}
+
+fn entry(profile: &Profile) -> Entry {
+    let report = &profile.report;
+    Entry {
+        id: profile.id.to_string(),
+        name: match (&report.establishment_name, &report.establishment) {
+            (Some(name), _) => name.clone(),
+            (None, Some(number)) => format!("事業所番号 {number}"),
+            (None, None) => "まだ登録されていません".to_owned(),
+        },
+        fund_name: report.fund_name.clone(),
+        establishment: report.establishment.clone(),
+        state: report.state.page_text(),
+        is_connected: report.state == StateName::Connected,
+        remaining: report.remaining_s.map(spell_seconds),
+        matching_code: report.matching_code.clone(),
+        sentence: report.reason.clone(),
     }
 }
 

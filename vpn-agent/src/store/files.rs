@@ -8,7 +8,7 @@ use crate::os;
 use crate::secret::random_bytes;
 
 /// Largest file that is read, in bytes. An approved enrolment is under 10 KB.
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
+pub(super) const MAX_FILE_BYTES: usize = 1024 * 1024;
 
 /// Ending of files that are being written.
 const UNFINISHED: &str = ".tmp";
@@ -17,9 +17,9 @@ const UNFINISHED: &str = ".tmp";
 pub fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?
-        .take(MAX_FILE_BYTES + 1)
+        .take(MAX_FILE_BYTES as u64 + 1)
         .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
+    if bytes.len() > MAX_FILE_BYTES {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             "file is too large",

@@ -4,7 +4,7 @@
 //! believed in [`super::judge`]. It ends with the agent.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::updates::UpdateKey;
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ use super::staging::{Place, StageError, Staged};
 use super::{News, Note, Refusal, judge, take_over};
 use crate::agent::{Agent, Command};
 use crate::clock::Clock;
+use crate::desk::Desk;
 
 /// How often is looked.
 const TICK: Duration = Duration::from_secs(1);
@@ -24,11 +25,11 @@ const TICK: Duration = Duration::from_secs(1);
 pub type Due = watch::Receiver<Option<Staged>>;
 
 /// Starts the task. The receiver gets the next program when it may take over.
-pub fn watch_over(agent: Agent, place: Place, key: UpdateKey) -> Due {
+pub fn watch_over(desk: Desk, place: Place, key: UpdateKey) -> Due {
     let (due, receiver) = watch::channel(None);
     let (may_fetch, _) = watch::channel(false);
     let updater = Updater {
-        agent,
+        desk,
         place,
         key,
         pace: Pace::default(),
@@ -63,7 +64,7 @@ pub async fn waiting_since_before(place: &Place, key: &UpdateKey, clock: &Clock)
 }
 
 struct Updater {
-    agent: Agent,
+    desk: Desk,
     place: Place,
     key: UpdateKey,
     pace: Pace,
@@ -83,36 +84,44 @@ impl Updater {
     async fn run(mut self) {
         loop {
             tokio::time::sleep(TICK).await;
-            if self.due.is_closed() || !self.agent.is_running() {
+            let agents = self.desk.agents();
+            let Some(first) = agents.first().filter(|_| !self.due.is_closed()) else {
                 if let Some(job) = self.job.take() {
                     job.abort();
                 }
                 return;
-            }
-            self.look().await;
+            };
+            self.look(first.shared_clock(), &agents).await;
         }
     }
 
-    async fn look(&mut self) {
-        let now = self.agent.clock().now().mono;
+    async fn look(&mut self, clock: Arc<Clock>, agents: &[Agent]) {
+        let now = clock.now().mono;
+        let connected = agents.iter().find(|agent| agent.route().is_some());
+        let moved = agents.iter().map(|agent| agent.traffic().moved_bytes());
         let seen = Seen {
-            connected: self.agent.route().is_some(),
-            resting: self.agent.view().state.may_connect(),
-            moved_bytes: self.agent.traffic().moved_bytes(),
+            connected: connected.is_some(),
+            resting: self.desk.is_at_rest(),
+            moved_bytes: moved.sum(),
         };
         self.pace.see(seen, now);
         let may_fetch = self.pace.may_fetch(now);
         self.may_fetch.send_replace(may_fetch);
         if let Some(job) = self.job.take_if(|job| job.is_finished()) {
             match job.await {
-                Ok(outcome) => self.handle(outcome).await,
+                Ok(outcome) => self.handle(outcome, now, agents).await,
                 Err(error) => tracing::error!(%error, "looking for an update broke off"),
             }
         }
-        if self.job.is_none() && self.staged.is_none() && self.pace.may_check(now) {
+        if let Some(agent) = connected
+            && self.job.is_none()
+            && self.staged.is_none()
+            && self.pace.may_check(now)
+        {
             self.pace.checks(now);
             self.job = Some(tokio::spawn(look_for_update(
-                self.agent.clone(),
+                agent.clone(),
+                agents.to_vec(),
                 self.place.clone(),
                 self.key,
                 self.may_fetch.subscribe(),
@@ -124,7 +133,12 @@ impl Updater {
         }
     }
 
-    async fn handle(&mut self, outcome: Result<Outcome, FetchError>) {
+    async fn handle(
+        &mut self,
+        outcome: Result<Outcome, FetchError>,
+        now: Instant,
+        agents: &[Agent],
+    ) {
         let note = match outcome {
             Ok(Outcome::Nothing) => None,
             Ok(Outcome::Noted(note)) => Some(note),
@@ -137,20 +151,28 @@ impl Updater {
             Err(FetchError::Stage(StageError::Refused(refusal))) => Some(Note::Refused(refusal)),
             Err(error) => {
                 tracing::info!(%error, "update is looked for again later");
-                self.pace.failed(self.agent.clock().now().mono);
+                self.pace.failed(now);
                 None
             }
         };
         if let Some(Note::Refused(refusal)) = &note {
             tracing::warn!(%refusal, "update refused");
         }
-        self.agent.tell(Command::ShowUpdate(note)).await;
+        tell_all(agents, note).await;
+    }
+}
+
+/// One program for all profiles: each of their pages tells.
+async fn tell_all(agents: &[Agent], note: Option<Note>) {
+    for agent in agents {
+        agent.tell(Command::ShowUpdate(note.clone())).await;
     }
 }
 
 /// Asks the portal, judges, fetches, and tries the program out.
 async fn look_for_update(
     agent: Agent,
+    all: Vec<Agent>,
     place: Place,
     key: UpdateKey,
     mut may_fetch: watch::Receiver<bool>,
@@ -183,9 +205,7 @@ async fn look_for_update(
                 }
                 begun => begun?,
             };
-            agent
-                .tell(Command::ShowUpdate(Some(Note::Fetching(version))))
-                .await;
+            tell_all(&all, Some(Note::Fetching(version))).await;
             let fetched = fetch::program(&route, clock, &offer, &mut part, &mut may_fetch).await;
             if let Err(error) = fetched {
                 drop(part);
