@@ -21,5 +21,9 @@ mod profiles;
 mod reading;
 #[path = "stories/tidy.rs"]
 mod tidy;
+#[path = "stories/updates.rs"]
+mod updates;
 #[path = "stories/windows.rs"]
 mod windows;
+#[path = "stories/windows_package.rs"]
+mod windows_package;

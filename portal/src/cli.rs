@@ -18,7 +18,9 @@ use portal::page_images::worker;
 use portal::staff::StaffRole;
 use portal::text_layer;
 use protocol::GatewayName;
+use protocol::updates::Version;
 
+mod agent_update;
 mod copies;
 mod gateway;
 mod keys;
@@ -60,6 +62,10 @@ enum Command {
     /// The master key.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// The agent's updates: signed where the key is kept, away from every server. These commands
+    /// need no configuration.
+    #[command(subcommand)]
+    AgentUpdate(AgentUpdateCommand),
     /// The audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -180,6 +186,40 @@ enum KeysCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum AgentUpdateCommand {
+    /// Makes a new signing key and prints its public half, which agents are built with.
+    NewKey {
+        /// The file to write (mode 0600); it must not exist.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Writes programs and their signed manifest, ready for the portal's `agent_updates_dir`.
+    Sign(AgentUpdateSign),
+}
+
+#[derive(Debug, Args)]
+struct AgentUpdateSign {
+    /// The signing key.
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// The programs' version.
+    #[arg(long = "of", value_name = "VERSION")]
+    version: Version,
+    /// The oldest version that can be replaced without an installer.
+    #[arg(long, value_name = "VERSION", default_value = "0.1.0")]
+    minimum: Version,
+    /// For how many days agents believe it.
+    #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(i64).range(1..=366))]
+    days: i64,
+    /// The folder to write; it must be new or empty.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// A program, `windows-x86_64=vpn-agent.exe`; one for each platform.
+    #[arg(value_name = "PLATFORM=FILE", required = true)]
+    programs: Vec<agent_update::Source>,
+}
+
+#[derive(Debug, Subcommand)]
 enum AuditCommand {
     /// Checks that no row was changed, removed or reordered; names the first bad one.
     Verify,
@@ -240,6 +280,7 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
     let prepared = || Prepared::load(config);
     match command {
         Command::Keys(KeysCommand::New { out }) => keys::make_new(&out),
+        Command::AgentUpdate(command) => agent_update::run(command, Clock::System.now()),
         Command::Serve => serve::serve(prepared()?.app().await?).await,
         Command::Migrate => {
             prepared()?.database().await?;

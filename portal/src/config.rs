@@ -45,6 +45,9 @@ pub struct Config {
     /// let the operating system choose ports.
     #[serde(default)]
     pub state_dir: Option<PathBuf>,
+    /// Folder with the agent's signed updates; absent: none are offered.
+    #[serde(default)]
+    pub agent_updates_dir: Option<PathBuf>,
     /// Metrics and health, for the operator's network only. Absent: nowhere.
     #[serde(default)]
     pub operator: Option<OperatorListener>,
@@ -159,6 +162,7 @@ const KEYS: &[&str] = &[
     "master_key_file",
     "rehearsal",
     "state_dir",
+    "agent_updates_dir",
     "member.listen",
     "member.url",
     "member.certificate_file",

@@ -5,6 +5,7 @@
 //! their own: rules without IO in `feature.rs`, SQL in `feature/store.rs`, pages in
 //! `feature/pages.rs`.
 
+pub mod agent_updates;
 pub mod app;
 pub mod audit;
 pub mod authenticator;

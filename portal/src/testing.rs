@@ -23,7 +23,7 @@ pub use world::worlds;
 
 /// A database that goes away with the test.
 pub struct TestDb {
-    db: Db,
+    pub(crate) db: Db,
     _folder: Option<TempDir>,
 }
 
@@ -87,7 +87,7 @@ async fn app_with(db: &Db, clock: Clock, more: &str) -> App {
         .expect("starts")
 }
 
-fn config(more: &str) -> Config {
+pub fn config(more: &str) -> Config {
     let config = format!(
         r#"
         fund_name = "見本企業年金基金"

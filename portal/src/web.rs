@@ -29,7 +29,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
-    calendar, devices, establishments, filings, notices, registrations, review, settings, uploads,
+    agent_updates, calendar, devices, establishments, filings, notices, registrations, review,
+    settings, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -55,6 +56,7 @@ pub fn office_router(app: App) -> Router {
 fn member_routes(routes: Routes) -> Routes {
     routes
         .with(assets::routes)
+        .with(agent_updates::member_routes)
         .with(pages::member_routes)
         .with(settings::pages::member_routes)
         .with(home::member_routes)

@@ -272,6 +272,11 @@ impl Stage {
         self.folder.join("portal/documents")
     }
 
+    /// The folder from which the portal hands out the agent's updates; not there at first.
+    pub fn agent_updates(&self) -> PathBuf {
+        self.folder.join("portal/updates")
+    }
+
     /// The folder with every program's log.
     pub fn logs(&self) -> PathBuf {
         self.folder.join("logs")
@@ -449,6 +454,16 @@ impl Agent {
         Ok(())
     }
 
+    /// Gives the PC a program of its own, as an installer does; returns where it lies.
+    pub fn install(&mut self) -> Result<PathBuf> {
+        let folder = self.config.with_file_name("program");
+        std::fs::create_dir_all(&folder)?;
+        let own = folder.join("vpn-agent");
+        std::fs::copy(&self.program, &own)?;
+        self.program.clone_from(&own);
+        Ok(own)
+    }
+
     /// Takes over what `other` was enrolled with, as if its PC had got this configuration.
     pub fn take_over(&self, other: &Self) -> Result<()> {
         let data = |agent: &Self| agent.config.with_file_name("data");
@@ -502,6 +517,12 @@ impl Agent {
         })
     }
 
+    /// Where a browser of this machine reaches the proxy of an agent under Wine, running or not.
+    pub fn relay(&self) -> Option<String> {
+        let windows = self.windows.as_ref()?;
+        Some(windows.proxy.to_string())
+    }
+
     /// Asks to be registered, without waiting for staff; returns what was printed.
     pub fn enrol(&self, establishment: &str, code: &str) -> Result<String> {
         output(&mut self.command(&[
@@ -551,6 +572,13 @@ impl Agent {
     /// The running agent.
     pub fn process(&mut self) -> Result<&mut Process> {
         self.running.as_mut().context("the agent is not running")
+    }
+
+    /// Ends the running agent at once, as a power cut would.
+    pub fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            running.kill();
+        }
     }
 
     /// Ends the running agent.
@@ -620,6 +648,7 @@ database_url = {database:?}
 documents_dir = {documents:?}
 master_key_file = {master:?}
 state_dir = {state:?}
+agent_updates_dir = {updates:?}
 rehearsal = {rehearsal}
 
 [member]
@@ -640,6 +669,7 @@ from = "{FUND_NAME} <no-reply@renkei.example>"
 ca_file = {mail_ca:?}
 "#,
             documents = state.join("documents"),
+            updates = state.join("updates"),
             master = state.join("master.key"),
             rehearsal = options.rehearsal,
             mail_ca = folder.join("mail-server.pem"),

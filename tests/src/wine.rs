@@ -21,6 +21,8 @@ const START_PATIENCE_S: u64 = 60;
 #[derive(Debug)]
 pub struct Prefix {
     folder: PathBuf,
+    /// Whose Windows it is; none: that of the user who runs the tests.
+    user: Option<&'static str>,
 }
 
 impl Prefix {
@@ -29,14 +31,29 @@ impl Prefix {
     /// # Errors
     /// If Wine is not installed or does not start.
     pub fn new(folder: &Path) -> Result<Self> {
+        Self::set_up(folder, None)
+    }
+
+    /// Sets up the prefix of another user of this machine, who must be able to enter the
+    /// folder above it. Root only.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_user(folder: &Path, user: &'static str) -> Result<Self> {
+        Self::set_up(folder, Some(user))
+    }
+
+    fn set_up(folder: &Path, user: Option<&'static str>) -> Result<Self> {
         ensure!(
             Path::new(WINE).exists(),
             "no Wine: run scripts/install-packages test"
         );
-        std::fs::create_dir_all(folder)?;
         let prefix = Self {
             folder: folder.to_owned(),
+            user,
         };
+        std::fs::create_dir_all(prefix.home())?;
+        prefix.hand_over()?;
         output(prefix.wine().args(["wineboot", "--init"])).context("set up a Wine prefix")?;
         // The settings are written a moment after the command that made them.
         output(prefix.server().arg("--wait"))?;
@@ -45,27 +62,48 @@ impl Prefix {
 
     /// `wine64`, for a program and its arguments. Nothing is drawn: there is no display.
     pub fn wine(&self) -> Command {
-        let mut command = Command::new(WINE);
-        self.set_environment(&mut command);
-        command
+        self.command(WINE)
     }
 
     fn server(&self) -> Command {
-        let mut command = Command::new(WINE_SERVER);
-        self.set_environment(&mut command);
-        command
+        self.command(WINE_SERVER)
     }
 
-    fn set_environment(&self, command: &mut Command) {
+    /// Makes everything in the prefix the user's own, after others have put something there.
+    ///
+    /// # Errors
+    /// If this is not root.
+    pub fn hand_over(&self) -> Result<()> {
+        let Some(user) = self.user else {
+            return Ok(());
+        };
+        output(Command::new("chown").args(["-R", user]).arg(&self.folder)).map(drop)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = match self.user {
+            Some(user) => {
+                let mut command = Command::new("setpriv");
+                command
+                    .args(["--reuid", user, "--clear-groups", program])
+                    .env("USER", user)
+                    .current_dir(&self.folder);
+                command
+            }
+            None => Command::new(program),
+        };
         command
             .env("WINEPREFIX", &self.folder)
             .env("WINEARCH", "win64")
+            // Wine's desktop, documents and downloads are this user's, so not the tester's.
+            .env("HOME", self.home())
             .env("WINEDEBUG", "-all")
             // No .NET, no Internet Explorer, no entries in the desktop's menus.
             .env("WINEDLLOVERRIDES", "mscoree,mshtml=;winemenubuilder.exe=d")
             .env("LANG", "C.UTF-8")
             .env_remove("DISPLAY")
             .env_remove("WAYLAND_DISPLAY");
+        command
     }
 
     /// The C: drive.
@@ -87,6 +125,19 @@ impl Prefix {
         Ok(user.join("AppData/Local"))
     }
 
+    /// Where desktop, documents and downloads lie.
+    pub fn home(&self) -> PathBuf {
+        self.folder.join("home")
+    }
+
+    /// Waits until every program in the prefix has ended and the registry is written down.
+    ///
+    /// # Errors
+    /// If the server cannot be asked.
+    pub fn settle(&self) -> Result<()> {
+        output(self.server().arg("--wait")).map(drop)
+    }
+
     /// Ends every program in the prefix.
     pub fn stop(&self) {
         let _ = self.server().arg("--kill").status();
@@ -98,12 +149,17 @@ impl Prefix {
     /// # Errors
     /// If the program was not built.
     pub fn install_agent(&self) -> Result<PathBuf> {
-        let folder = self.drive_c().join("renkei");
-        std::fs::create_dir_all(&folder)?;
-        let program = folder.join("vpn-agent.exe");
+        let program = self.agent();
+        let folder = program.parent().context("it lies in a folder")?;
+        std::fs::create_dir_all(folder)?;
         std::fs::copy(agent_program()?, &program)?;
-        supply_missing_dll(&folder)?;
+        supply_missing_dll(folder)?;
         Ok(program)
+    }
+
+    /// Where [`Self::install_agent`] puts the agent's program.
+    pub fn agent(&self) -> PathBuf {
+        self.drive_c().join("renkei/vpn-agent.exe")
     }
 
     /// Starts a program in the prefix that passes connections from a port of its own on to
@@ -176,7 +232,11 @@ pub fn supply_missing_dll(folder: &Path) -> Result<()> {
     )
 }
 
-fn compile(before: &[&str], target: &Path, source: &str, after: &[&str]) -> Result<()> {
+/// Compiles a program of `tests/wine` for Windows: `before`, the program's path, `after`.
+///
+/// # Errors
+/// If the compiler is not installed, or does not like the source.
+pub fn compile(before: &[&str], target: &Path, source: &str, after: &[&str]) -> Result<()> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("wine")
         .join(source);

@@ -15,11 +15,14 @@ use crate::config::Config;
 use crate::dial::Dialer;
 use crate::enrolment::{self, Application, EnrolError};
 use crate::event_loop::{EventLoop, Settings};
+use crate::gateway_client::trust::Roots;
 use crate::link::Link;
 use crate::link::pulse::Rates;
 use crate::os::{self, Notifier};
+use crate::proxy::Traffic;
 use crate::status::{StatusReport, View};
 use crate::store::Store;
+use crate::update::Note;
 use crate::urls::{GatewayUrl, PortalUrl};
 
 /// Wishes that may wait for the event loop; more make the asker wait.
@@ -44,6 +47,8 @@ pub enum Command {
     Look,
     /// The window is there: keep a warm connection and the service's state at hand.
     WatchService,
+    /// Tell the user where the agent's own update stands.
+    ShowUpdate(Option<Note>),
     /// End everything.
     ShutDown,
 }
@@ -55,6 +60,8 @@ pub struct Route {
     pub link: Link,
     /// The one place it leads to.
     pub portal: PortalUrl,
+    /// Whose certificate to believe there.
+    pub roots: Roots,
 }
 
 /// The running agent.
@@ -66,6 +73,7 @@ pub struct Agent {
     clock: Arc<Clock>,
     config: Arc<Config>,
     store: Store,
+    traffic: Arc<Traffic>,
 }
 
 impl Agent {
@@ -104,6 +112,7 @@ impl Agent {
             clock,
             config: Arc::new(config.clone()),
             store,
+            traffic: Arc::default(),
         };
         Ok((agent, tokio::spawn(event_loop.run())))
     }
@@ -162,6 +171,16 @@ impl Agent {
     /// The agent's clock.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// The same, to be kept.
+    pub fn shared_clock(&self) -> Arc<Clock> {
+        self.clock.clone()
+    }
+
+    /// What has passed the proxy.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
     }
 
     /// Waits until the picture is as wished, at most `timeout`. False if it did not become so.

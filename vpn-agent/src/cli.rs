@@ -9,15 +9,19 @@ use clap::{Parser, Subcommand};
 use protocol::EstablishmentNumber;
 
 use crate::desk::Choice;
+use crate::update::running_version_text;
 use crate::urls::GatewayUrl;
 
 /// Connects this PC to the fund's document exchange (連携).
 #[derive(Debug, Parser)]
-#[command(name = "vpn-agent", version, arg_required_else_help = true)]
+#[command(name = "vpn-agent", version = running_version_text(), arg_required_else_help = true)]
 pub struct Cli {
     /// Settings (TOML). Default: vpn-agent.toml in the user's configuration folder, if there.
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// The program whose place this one takes; an update is started so.
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    pub replaces: Option<PathBuf>,
     /// Which profile (登録先), if this PC has several: its number in the list of `profiles`, or
     /// the establishment's number.
     #[arg(long, global = true, value_name = "NAME")]
@@ -91,6 +95,8 @@ pub enum Command {
     },
     /// End the session of the running agent.
     Disconnect,
+    /// End the running agent: its session, its window, itself.
+    Quit,
     /// Check everything that connecting needs; takes ten seconds at most.
     Diagnose {
         /// Write the result to a new zip too, without names, addresses and secrets.

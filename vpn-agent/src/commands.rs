@@ -22,6 +22,9 @@ use crate::session_state::State;
 use crate::status::{StateName, StatusReport, View};
 use crate::store::profiles::Profiles;
 use crate::store::{Store, StoreError};
+use crate::update::event_loop::Due;
+use crate::update::staging::Place;
+use crate::update::{self, take_over};
 
 mod profiles;
 mod window;
@@ -41,6 +44,9 @@ const PASSING_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often another run's status is looked at while staff have to decide.
 const LOOK_AGAIN_PENDING: Duration = Duration::from_secs(1);
+
+/// How long another run may take to end, with its sessions and its windows.
+const QUIT_LIMIT: Duration = Duration::from_secs(15);
 
 /// Wishes for the window that may wait.
 const MAX_WINDOW_REQUESTS: usize = 4;
@@ -105,6 +111,7 @@ pub async fn run(
         cli::Command::Remove { yes } => profiles::remove(config, store, choice, yes).await,
         cli::Command::Status { json } => profiles::status(config, store, choice, json).await,
         cli::Command::Disconnect => disconnect(store, choice).await,
+        cli::Command::Quit => quit(store).await,
         cli::Command::Diagnose { bundle } => diagnose(config, store, choice, bundle).await,
     }
 }
@@ -126,6 +133,17 @@ impl Running {
             control,
             windows,
         })
+    }
+
+    /// Starts to look after updates, if there is a key to believe them under.
+    fn watch_updates(&self, config: &Config) -> Option<Due> {
+        let key = config.update_key?;
+        let place = Place::new(take_over::program(), &config.data_dir);
+        Some(update::event_loop::watch_over(
+            self.desk.clone(),
+            place,
+            key,
+        ))
     }
 
     /// Ends cleanly: the gateways and the portals are told.
@@ -214,6 +232,7 @@ async fn enrol_here(
         }
         tokio::select! {
             alive = agent.changed() => if !alive { break agent.report() },
+            () = desk.end_wanted() => return Ok(()),
             signal = os::shutdown_signal() => {
                 signal.map_err(system("終了の合図を待てませんでした"))?;
                 return Ok(());
@@ -288,6 +307,8 @@ async fn connect(
         Claim::Theirs(client) => connect_through(&client, choice).await,
         Claim::Ours(instance) => {
             let mut running = Running::start(config, store, instance)?;
+            // Fetched only: what is ready takes over when the window is opened.
+            let _due = running.watch_updates(config);
             let result = connect_here(&mut running, choice).await;
             running.end().await;
             result
@@ -347,6 +368,7 @@ async fn connect_here(running: &mut Running, choice: Option<Choice>) -> Result<(
             }
             // There are no windows here; who asks is told when the request is dropped.
             _ = running.windows.recv() => {}
+            () = desk.end_wanted() => return Ok(()),
             signal = os::shutdown_signal() => {
                 return signal.map_err(system("終了の合図を待てませんでした"));
             }
@@ -358,6 +380,7 @@ async fn connect_here(running: &mut Running, choice: Option<Choice>) -> Result<(
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { break },
             _ = running.windows.recv() => {}
+            () = desk.end_wanted() => return Ok(()),
             signal = os::shutdown_signal() => {
                 return signal.map_err(system("終了の合図を待てませんでした"));
             }
@@ -391,6 +414,27 @@ async fn disconnect(store: Store, profile: Option<Choice>) -> Result<(), Command
         }
         Claim::Ours(_) => say("接続していません。"),
     }
+    Ok(())
+}
+
+/// Returns when the other run has ended: whoever asked may replace the program then.
+async fn quit(store: Store) -> Result<(), CommandError> {
+    let Claim::Theirs(client) = claim(&store)? else {
+        say("起動していません。");
+        return Ok(());
+    };
+    ask(&client, &Request::Quit).await?;
+    let mut waited = Duration::ZERO;
+    while matches!(claim(&store)?, Claim::Theirs(_)) {
+        if waited >= QUIT_LIMIT {
+            return Err(CommandError::Told(
+                "連携が終了しません。画面を閉じてから、もう一度お試しください。".to_owned(),
+            ));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        waited += LOOK_AGAIN;
+    }
+    say("終了しました。");
     Ok(())
 }
 

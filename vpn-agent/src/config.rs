@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use protocol::updates::{NotAKey, UpdateKey};
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -23,7 +24,7 @@ enum Kind {
 }
 
 /// Every key there is.
-const KEYS: [(&str, Kind); 7] = [
+const KEYS: [(&str, Kind); 8] = [
     ("data_dir", Kind::Text),
     ("gateway_url", Kind::Text),
     ("gateway_ca_file", Kind::Text),
@@ -31,7 +32,11 @@ const KEYS: [(&str, Kind); 7] = [
     ("browser_args", Kind::List),
     ("proxy_port", Kind::Number),
     ("proxy", Kind::Text),
+    ("update_key", Kind::Text),
 ];
+
+/// The key that this program was built with: it believes updates that are signed under it.
+const BUILT_UPDATE_KEY: Option<&str> = option_env!("RENKEI_BUILT_UPDATE_KEY");
 
 /// The settings of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +55,8 @@ pub struct Config {
     pub proxy_port: u16,
     /// The HTTP proxy between this PC and the internet.
     pub proxy: ProxySettings,
+    /// Under which key updates are believed; without one, none are looked for.
+    pub update_key: Option<UpdateKey>,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +72,7 @@ struct Raw {
     proxy_port: u16,
     /// Read in a second step: its error must not show the line, which may hold a password.
     proxy: Option<String>,
+    update_key: Option<UpdateKey>,
 }
 
 /// Settings that cannot be used. The program ends with exit code 2.
@@ -97,22 +105,31 @@ pub enum ConfigError {
     /// The proxy cannot be used.
     #[error("proxy: {0}")]
     Proxy(#[from] ProxyUrlError),
+    /// The key that this program was built with is none.
+    #[error("the update key that this program was built with is {0}")]
+    BuiltUpdateKey(NotAKey),
     /// There is no home folder to put the data in.
     #[error("data_dir is not set and there is no home folder to take instead")]
     NoDataDir,
 }
 
 impl Config {
-    /// Reads the settings: `file`, or the default file if it exists, then the environment.
+    /// Reads the settings: what the installer was told, over it `file`, or the default file if it
+    /// exists, then the environment.
     pub fn load(
         file: Option<&Path>,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
         let default_file = os::default_config_file().filter(|path| path.exists());
-        let table = match file.map(Path::to_owned).or(default_file) {
+        let mut table = match file.map(Path::to_owned).or(default_file) {
             Some(path) => read_table(&path)?,
             None => Table::new(),
         };
+        if !table.contains_key("gateway_url")
+            && let Some(url) = os::installed_gateway()
+        {
+            table.insert("gateway_url".to_owned(), Value::String(url));
+        }
         Self::from_table(table, environment)
     }
 
@@ -149,6 +166,13 @@ impl Config {
                 .map(ProxySettings::try_from)
                 .transpose()?
                 .unwrap_or_default(),
+            update_key: match raw.update_key {
+                Some(key) => Some(key),
+                None => BUILT_UPDATE_KEY
+                    .map(str::parse)
+                    .transpose()
+                    .map_err(ConfigError::BuiltUpdateKey)?,
+            },
         })
     }
 }
@@ -223,6 +247,7 @@ mod tests {
             ("proxy_port = 70000", "proxy_port"),
             ("gateway_url = 'http://gw'", "gateway_url"),
             ("browser_args = '--x'", "browser_args"),
+            ("update_key = 'x'", "update_key"),
         ] {
             let error = from_text(text).unwrap_err();
             assert!(error.contains(key), "{text}: {error}");

@@ -70,6 +70,8 @@ pub enum Request {
         #[serde(default)]
         profile: Option<Choice>,
     },
+    /// End the agent with all its profiles.
+    Quit,
     /// Bring the window up.
     Open {
         /// Of which profile; without one and with several, the list.
@@ -281,6 +283,13 @@ async fn answer(request: Request, desk: &Desk) -> Result<Reply, DeskError> {
                 .wait_for(PICTURE_LIMIT, |view| view.session().is_none())
                 .await;
             Ok(status(id, &agent))
+        }
+        Request::Quit => {
+            desk.want_end();
+            Ok(Reply::Profiles {
+                stays: false,
+                profiles: Vec::new(),
+            })
         }
         Request::Open {
             profile,

@@ -191,6 +191,8 @@ struct Inner {
     windows: mpsc::Sender<WindowRequest>,
     /// Counts the changes of all pictures.
     changes: watch::Sender<u64>,
+    /// Whether another run wants this one to end.
+    end_wanted: watch::Sender<bool>,
 }
 
 /// A profile at work.
@@ -296,6 +298,7 @@ impl Desk {
             seats: Mutex::default(),
             windows,
             changes: watch::Sender::new(0),
+            end_wanted: watch::Sender::new(false),
         }));
         for (id, store) in all {
             desk.seat(id, store)?;
@@ -572,9 +575,37 @@ impl Desk {
         self.everybody().iter().any(busy)
     }
 
+    /// Whether nobody is in the middle of anything: no session, and no form to fill in.
+    pub fn is_at_rest(&self) -> bool {
+        self.profiles().iter().all(|profile| {
+            let state = &profile.view.state;
+            state.may_connect() || matches!(state, State::Pending { .. })
+        })
+    }
+
     /// Tells of every change of any picture.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
+    }
+
+    /// Wants the run to end.
+    pub fn want_end(&self) {
+        self.0.end_wanted.send_replace(true);
+    }
+
+    /// Waits until somebody wants the run to end.
+    pub async fn end_wanted(&self) {
+        let mut wanted = self.0.end_wanted.subscribe();
+        // The sender lives in `self`, so that the wait cannot fail.
+        let _ = wanted.wait_for(|wanted| *wanted).await;
+    }
+
+    /// The agents of all profiles; none once the desk has ended.
+    pub fn agents(&self) -> Vec<Agent> {
+        self.seats()
+            .values()
+            .map(|seat| seat.agent.clone())
+            .collect()
     }
 
     /// The store of a profile.

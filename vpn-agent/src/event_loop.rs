@@ -28,6 +28,7 @@ use crate::os::Notifier;
 use crate::session_state::{Doubt, Refused, Service, SessionState, State};
 use crate::status::{Approved, Pc, View};
 use crate::store::{Enrolment, Progress, Store, damaged_text};
+use crate::update::Note;
 
 mod announcements;
 mod failover;
@@ -107,12 +108,14 @@ pub struct EventLoop {
     watches_service: bool,
     proxy: Option<SocketAddr>,
     damage: Option<String>,
+    update: Option<Note>,
 }
 
 /// An approved enrolment, ready to be used.
 struct Fund {
     client: Arc<GatewayClient>,
     approval: Approval,
+    roots: Roots,
 }
 
 /// Jobs of which one at a time is enough.
@@ -166,6 +169,7 @@ impl EventLoop {
             polls: 0,
             way: None,
             ways: Vec::new(),
+            update: None,
         });
         let mut event_loop = Self {
             store: settings.store,
@@ -195,6 +199,7 @@ impl EventLoop {
             watches_service: false,
             proxy: None,
             damage,
+            update: None,
         };
         event_loop.enrolment = found.into_current();
         event_loop.state = SessionState::new(event_loop.state_on_disk());
@@ -262,6 +267,7 @@ impl EventLoop {
             Command::DismissNotice => self.state.dismiss_notice(),
             Command::ProxyListens(address) => self.proxy = Some(address),
             Command::WatchService => self.watches_service = true,
+            Command::ShowUpdate(note) => self.update = note,
             Command::Look => self.look_closely(),
             Command::ShutDown => {}
         }
@@ -572,7 +578,7 @@ impl EventLoop {
                 .and_service_authority(&enrolled.service_authority.0)?;
             let client = GatewayClient::device(
                 approval.gateways.clone(),
-                roots,
+                roots.clone(),
                 approval.identity.clone(),
                 self.clock.clone(),
                 self.dialer.clone(),
@@ -580,6 +586,7 @@ impl EventLoop {
             Ok(Fund {
                 client: Arc::new(client),
                 approval,
+                roots,
             })
         });
         match opened {
@@ -641,6 +648,7 @@ impl EventLoop {
             polls: self.polls,
             way: link.and_then(Link::way),
             ways: link.map(Link::ways).unwrap_or_default(),
+            update: self.update.clone(),
         };
         self.view.send_if_modified(|shown| {
             let changed = *shown != view;

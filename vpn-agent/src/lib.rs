@@ -33,6 +33,7 @@ pub mod secret;
 pub mod session_state;
 pub mod status;
 pub mod store;
+pub mod update;
 pub mod urls;
 
 #[cfg(test)]

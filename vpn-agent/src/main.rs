@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use vpn_agent::cli::Cli;
 use vpn_agent::config::Config;
 use vpn_agent::os;
+use vpn_agent::update::take_over;
 
 /// Wrong usage or settings; clap uses the same.
 const USAGE: u8 = 2;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
             EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn")),
         )
         .init();
+    take_over::arrive(cli.replaces.as_deref());
     let environment = |name: &str| std::env::var(name).ok();
     let config = match Config::load(cli.config.as_deref(), environment) {
         Ok(config) => config,

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,10 +30,12 @@ use crate::os::{self, PeerCheck};
 use crate::page::Page;
 use crate::secret::random_bytes;
 
+mod counted;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 pub mod guard;
 
+use counted::Counted;
 pub use guard::PAGE_HOST;
 use guard::Verdict;
 
@@ -73,6 +76,21 @@ const ROUTE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bytes that are under way between browser and tunnel, in each direction and connection.
 const COPY_BUFFER_BYTES: usize = 64 * 1024;
+
+/// What has passed between the window and the portal.
+#[derive(Debug, Default)]
+pub struct Traffic(AtomicU64);
+
+impl Traffic {
+    /// Bytes since the start, both ways.
+    pub fn moved_bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
 
 /// The listening proxy.
 #[derive(Debug)]
@@ -207,7 +225,7 @@ async fn answer(
     let host = request.headers().get(HOST).map(|value| value.as_bytes());
     match guard::judge(request.method(), request.uri(), host, portal) {
         Verdict::Portal => match route {
-            Some(route) => connect(&mut request, route).await,
+            Some(route) => connect(&mut request, route, agent.traffic().clone()).await,
             None => plain(StatusCode::SERVICE_UNAVAILABLE),
         },
         Verdict::NotConnected => plain(StatusCode::SERVICE_UNAVAILABLE),
@@ -220,7 +238,11 @@ async fn answer(
 }
 
 /// Opens a stream and, once the answer is out, passes bytes until both sides have finished.
-async fn connect(request: &mut Request<Incoming>, route: Route) -> Response<Full<Bytes>> {
+async fn connect(
+    request: &mut Request<Incoming>,
+    route: Route,
+    traffic: Arc<Traffic>,
+) -> Response<Full<Bytes>> {
     let mut stream = match route.link.open_stream().await {
         Ok(stream) => stream,
         Err(error) => {
@@ -237,7 +259,7 @@ async fn connect(request: &mut Request<Incoming>, route: Route) -> Response<Full
                 return;
             }
         };
-        let mut browser = TokioIo::new(upgraded);
+        let mut browser = Counted::new(TokioIo::new(upgraded), traffic);
         let copied = copy_bidirectional_with_sizes(
             &mut browser,
             &mut stream,

@@ -13,6 +13,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::link::paths::{Experience, Via, Way};
 use crate::session_state::{Doubt, Notice, Refused, Service, Session, State};
 use crate::store::profiles::ProfileId;
+use crate::update::{self, Note};
 
 /// A still picture of the agent.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +40,8 @@ pub struct View {
     pub way: Option<Way>,
     /// What is known of each way.
     pub ways: Vec<(Way, Experience)>,
+    /// Where the agent's own update stands.
+    pub update: Option<Note>,
 }
 
 /// What is known of this PC's enrolment.
@@ -165,6 +168,12 @@ pub struct StatusReport {
     pub rehearsal: bool,
     /// Whether an agent is running.
     pub running: bool,
+    /// The version of the program that says so.
+    #[serde(default)]
+    pub version: String,
+    /// Where its update stands, for the user.
+    #[serde(default)]
+    pub update: Option<String>,
     /// Which of this PC's profiles.
     #[serde(default)]
     pub profile: Option<ProfileId>,
@@ -208,6 +217,8 @@ impl View {
                 .as_ref()
                 .is_some_and(|service| service.rehearsal),
             running: true,
+            version: update::running_version_text().to_owned(),
+            update: self.update.as_ref().map(Note::page_text),
             profile: None,
         }
     }
@@ -302,6 +313,7 @@ impl StatusReport {
         line("業務画面", self.portal_url.clone());
         line("プロキシ", self.proxy.clone());
         line("お知らせ", self.notice.clone());
+        line("更新", self.update.clone());
         line("時計", self.clock_skew_s.map(skew_text));
         lines.join("\n")
     }
@@ -420,6 +432,7 @@ mod tests {
 
     fn view(state: State) -> View {
         View {
+            update: None,
             state,
             service: None,
             doubt: Doubt::default(),

@@ -31,7 +31,7 @@ use crate::device_key::{DeviceKey, KeyError};
 use crate::os;
 use crate::urls::GatewayUrl;
 
-mod files;
+pub(crate) mod files;
 mod gateways;
 mod networks;
 pub mod profiles;

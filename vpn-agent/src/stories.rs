@@ -71,6 +71,7 @@ impl Pc {
         let ca_file = folder.path().join("ca.pem");
         std::fs::write(&ca_file, ca_pem).unwrap();
         let config = Config {
+            update_key: None,
             data_dir: folder.path().join("data"),
             gateway_url: None,
             gateway_ca_file: Some(ca_file),

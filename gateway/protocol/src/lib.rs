@@ -8,6 +8,7 @@ pub mod agent_api;
 pub mod control;
 pub mod ids;
 pub mod proxy;
+pub mod updates;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

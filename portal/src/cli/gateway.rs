@@ -99,7 +99,7 @@ fn write_identity(app: &App, identity: &Identity, out: &Path) -> anyhow::Result<
     Ok(())
 }
 
-fn make_folder(path: &Path) -> anyhow::Result<()> {
+pub(super) fn make_folder(path: &Path) -> anyhow::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -6,12 +6,16 @@ use std::path::PathBuf;
 use super::windows::{Became, Windows};
 use super::{Claim, CommandError, Running, ask, claim_to_stay, say, senseless, system};
 use crate::agent::Command;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Client, Reply, Request};
 use crate::desk::{Choice, WindowRequest};
 use crate::os;
 use crate::store::Store;
 use crate::store::profiles::ProfileId;
+use crate::update::event_loop::{Due, waiting_since_before};
+use crate::update::staging::{Place, Staged};
+use crate::update::take_over;
 
 pub(super) async fn open(
     config: &Config,
@@ -28,12 +32,42 @@ pub(super) async fn open(
     match claim_to_stay(&store).await? {
         Claim::Theirs(client) => open_through(&client, choice, no_browser, file).await,
         Claim::Ours(instance) => {
+            // At the start nothing is under way: the quietest moment for a version that waits.
+            if let Some(staged) = waiting(config, &store).await {
+                match take_over::start_successor(&place(config), &staged) {
+                    Ok(()) => return Ok(()),
+                    Err(error) => tracing::error!(%error, "the next version was not started"),
+                }
+            }
             let mut running = Running::start(config, store, instance)?;
             let result = open_here(&mut running, config, choice, no_browser, file).await;
             running.end().await;
-            result
+            match result? {
+                End::Closed => Ok(()),
+                End::MakeWay(staged) => take_over::start_successor(&place(config), &staged)
+                    .map_err(system("新しい版を始められませんでした")),
+            }
         }
     }
+}
+
+/// Why the windows' run ends.
+enum End {
+    /// The user, the system or another run wanted it.
+    Closed,
+    /// The next version takes over.
+    MakeWay(Staged),
+}
+
+fn place(config: &Config) -> Place {
+    Place::new(take_over::program(), &config.data_dir)
+}
+
+/// The next version, if one has been waiting since an earlier run.
+async fn waiting(config: &Config, store: &Store) -> Option<Staged> {
+    let key = config.update_key?;
+    let clock = Clock::system(store.time_floor());
+    waiting_since_before(&place(config), &key, &clock).await
 }
 
 async fn open_through(
@@ -66,10 +100,11 @@ async fn open_here(
     choice: Option<Choice>,
     no_browser: bool,
     file: Option<PathBuf>,
-) -> Result<(), CommandError> {
+) -> Result<End, CommandError> {
     let (profile, landing) = running.desk.landing_with(choice, file.as_deref()).await?;
     let served = running.desk.serve(profile).await?;
     watch_service(running, profile).await;
+    let updates = running.watch_updates(config);
     let mut windows = Windows::new(config, running.desk.clone());
     let opened = if no_browser {
         say(&served.url(landing));
@@ -79,7 +114,7 @@ async fn open_here(
         windows.bring_up(profile, landing).await
     };
     let result = match opened {
-        Ok(()) => attend(running, &mut windows).await,
+        Ok(()) => attend(running, &mut windows, updates).await,
         Err(error) => Err(error),
     };
     windows.close_all().await;
@@ -94,13 +129,17 @@ async fn watch_service(running: &Running, profile: ProfileId) {
 }
 
 /// Waits for the windows' ends, for wishes to bring one up, and for the signal to end.
-async fn attend(running: &mut Running, windows: &mut Windows<'_>) -> Result<(), CommandError> {
+async fn attend(
+    running: &mut Running,
+    windows: &mut Windows<'_>,
+    mut updates: Option<Due>,
+) -> Result<End, CommandError> {
     let mut changes = running.desk.changes();
     loop {
         tokio::select! {
             changed = changes.changed() => {
                 if changed.is_err() {
-                    return Ok(());
+                    return Ok(End::Closed);
                 }
                 windows.open_the_unaware_anew().await?;
             }
@@ -108,7 +147,7 @@ async fn attend(running: &mut Running, windows: &mut Windows<'_>) -> Result<(), 
                 Became::Nothing => {}
                 Became::Closed(profile) => {
                     if windows.is_empty() {
-                        return Ok(());
+                        return Ok(End::Closed);
                     }
                     leave(running, profile).await;
                 }
@@ -121,11 +160,31 @@ async fn attend(running: &mut Running, windows: &mut Windows<'_>) -> Result<(), 
                 }
             },
             Some(request) = running.windows.recv() => bring_up(running, windows, request).await,
+            staged = next_version(&mut updates) => {
+                // The user may have pressed 接続 in this very moment.
+                if !running.desk.is_busy() {
+                    return Ok(End::MakeWay(staged));
+                }
+            }
+            () = running.desk.end_wanted() => return Ok(End::Closed),
             signal = os::shutdown_signal() => {
-                return signal.map_err(system("終了の合図を待てませんでした"));
+                signal.map_err(system("終了の合図を待てませんでした"))?;
+                return Ok(End::Closed);
             }
         }
     }
+}
+
+/// Waits for a version that may take over; for ever, where none is looked for.
+async fn next_version(updates: &mut Option<Due>) -> Staged {
+    if let Some(due) = updates {
+        while due.changed().await.is_ok() {
+            if let Some(staged) = due.borrow_and_update().clone() {
+                return staged;
+            }
+        }
+    }
+    std::future::pending().await
 }
 
 /// The window of one profile is closed, and others are not.

@@ -21,6 +21,7 @@ const YEAR: time::Duration = time::Duration::days(365);
 
 fn config(data_dir: &Path) -> Config {
     Config {
+        update_key: None,
         data_dir: data_dir.to_owned(),
         gateway_url: None,
         gateway_ca_file: None,

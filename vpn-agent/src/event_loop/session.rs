@@ -310,6 +310,7 @@ impl EventLoop {
                     self.route.send_replace(Some(Route {
                         link,
                         portal: fund.approval.portal.clone(),
+                        roots: fund.roots.clone(),
                     }));
                 }
             }

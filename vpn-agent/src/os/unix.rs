@@ -371,6 +371,11 @@ pub fn default_data_dir() -> Option<PathBuf> {
     home_or("XDG_DATA_HOME", ".local/share").map(|base| base.join("renkei"))
 }
 
+/// What an installer was told: here it writes a settings file.
+pub fn installed_gateway() -> Option<String> {
+    None
+}
+
 /// `~/.config/renkei/vpn-agent.toml`.
 pub fn default_config_file() -> Option<PathBuf> {
     home_or("XDG_CONFIG_HOME", ".config").map(|base| base.join("renkei/vpn-agent.toml"))

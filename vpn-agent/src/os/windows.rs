@@ -46,7 +46,7 @@ const PIPE_BUSY: i32 = 231;
 
 /// How often, and after which pause, a busy pipe or a file in use is tried again.
 const TRIES: u32 = 25;
-const PAUSE: Duration = Duration::from_millis(40);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Builds from here on are Windows 11, whatever the product's name in the registry says.
 const FIRST_BUILD_OF_11: u32 = 22_000;
@@ -56,6 +56,9 @@ const VERSION_KEY: &str = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion";
 
 /// The hidden window's class, by which installers find the running agent.
 const WINDOW_CLASS: &str = "RenkeiAgent";
+
+/// Where the installers write what they were told.
+const INSTALLED_KEY: &str = r"Software\Renkei\Agent";
 
 /// Somebody asked for the end by other ways than the console.
 static END_WANTED: Notify = Notify::const_new();
@@ -460,6 +463,14 @@ pub fn system_name() -> String {
 pub fn default_data_dir() -> Option<PathBuf> {
     let local = PathBuf::from(std::env::var_os("LOCALAPPDATA")?);
     local.is_absolute().then(|| local.join("Renkei"))
+}
+
+/// The gateway that an installer was told: for this user, or by group policy for the whole PC.
+pub fn installed_gateway() -> Option<String> {
+    [Root::CurrentUser, Root::LocalMachine64]
+        .into_iter()
+        .filter_map(|root| registry::text(root, INSTALLED_KEY, "GatewayUrl"))
+        .find(|url| !url.is_empty())
 }
 
 /// `%LOCALAPPDATA%\Renkei\vpn-agent.toml`.

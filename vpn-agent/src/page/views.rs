@@ -10,6 +10,7 @@ use crate::desk::Profile;
 use crate::enrolment::Application;
 use crate::session_state::{Refused, Session, State};
 use crate::status::{StateName, View, clock_time, day_and_time, skew_text, way_text};
+use crate::update::{Note, running_version_text};
 use crate::urls::GatewayUrl;
 
 /// How often a page without script asks anew, in seconds, while something is under way.
@@ -108,6 +109,8 @@ pub(super) struct Frame<'a> {
     /// The warning in the title.
     pub(super) warning: Option<&'static str>,
     pub(super) skew: Option<String>,
+    pub(super) update: Option<String>,
+    pub(super) update_refused: bool,
     pub(super) rehearsal: bool,
     pub(super) refresh_s: Option<u32>,
     pub(super) version: &'static str,
@@ -211,6 +214,7 @@ pub fn picture_of(view: &View) -> String {
             &view.pc,
             &view.skew_s.map(skew_text),
             &view.damage,
+            &view.update,
         )
     )
     .hash(&mut hasher);
@@ -390,9 +394,11 @@ pub(super) fn frame<'a>(shown: &Shown<'a>, refresh_s: Option<u32>) -> Frame<'a> 
         notice: view.notice.map(|notice| notice.page_text()),
         warning: view.notice.map(|notice| notice.title()),
         skew: view.skew_s.map(skew_text),
+        update: view.update.as_ref().map(Note::page_text),
+        update_refused: view.update.as_ref().is_some_and(Note::is_refusal),
         rehearsal: view.service.as_ref().is_some_and(|s| s.rehearsal),
         refresh_s,
-        version: env!("CARGO_PKG_VERSION"),
+        version: running_version_text(),
     }
 }
 
@@ -475,9 +481,11 @@ fn list_frame<'a>(profiles: &[Profile], csrf: &'a str) -> Frame<'a> {
         notice: None,
         warning: None,
         skew: None,
+        update: None,
+        update_refused: false,
         rehearsal: false,
         refresh_s: Some(REFRESH_SOON_S),
-        version: env!("CARGO_PKG_VERSION"),
+        version: running_version_text(),
     }
 }
 
@@ -523,6 +531,7 @@ mod tests {
 
     fn view(state: State) -> View {
         View {
+            update: None,
             state,
             service: None,
             doubt: Doubt::default(),

@@ -45,6 +45,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut file = os::create_private_file(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
+        // Windows renames no file that is open.
+        drop(file);
         os::replace_file(&temporary, path)?;
         os::sync_dir(folder)
     })();
@@ -87,6 +89,25 @@ mod tests {
         assert!(write_atomically(&path, b"new").is_err());
         assert_eq!(fs::read(path.join("inside")).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// What each step leaves on the disk if the program ends right after it: nothing of the
+    /// temporary file, an empty one, half of it, all of it.
+    #[test]
+    fn a_write_that_ends_after_any_step_leaves_the_old_file_or_the_new() {
+        for left in [None, Some(&b""[..]), Some(&b"ne"[..]), Some(&b"new"[..])] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("target");
+            write_atomically(&path, b"old").unwrap();
+            let torn = folder.path().join(".target.0011223344556677.tmp");
+            if let Some(bytes) = left {
+                fs::write(&torn, bytes).unwrap();
+            }
+            assert_eq!(read_bounded(&path).unwrap(), b"old");
+            write_atomically(&path, b"newer").unwrap();
+            assert_eq!(read_bounded(&path).unwrap(), b"newer");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
     }
 
     #[test]
