@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+mod agent;
 mod client;
 mod first_byte;
 mod namespaces;
@@ -22,7 +23,7 @@ mod tunnel;
 mod usage;
 mod wireguard;
 
-const USAGE: &str = "usage: renkei-bench portal | tunnel [--quick] [--only PART]…";
+const USAGE: &str = "usage: renkei-bench agent | portal | tunnel [--quick] [--only PART]…";
 
 /// Runs what the command line asks for.
 ///
@@ -31,6 +32,7 @@ const USAGE: &str = "usage: renkei-bench portal | tunnel [--quick] [--only PART]
 pub fn main(arguments: Vec<String>) -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.split_first() {
+        Some((&"agent", [])) => agent::run(),
         Some((&"portal", [])) => portal::run(),
         Some((&"tunnel", rest)) => tunnel::run(rest),
         // Called by the benchmark itself, in a network namespace.

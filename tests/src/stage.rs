@@ -517,6 +517,12 @@ impl Agent {
         })
     }
 
+    /// Where a browser of this machine reaches the proxy of an agent under Wine, running or not.
+    pub fn relay(&self) -> Option<String> {
+        let windows = self.windows.as_ref()?;
+        Some(windows.proxy.to_string())
+    }
+
     /// Asks to be registered, without waiting for staff; returns what was printed.
     pub fn enrol(&self, establishment: &str, code: &str) -> Result<String> {
         output(&mut self.command(&[

@@ -91,6 +91,25 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
+    /// What each step leaves on the disk if the program ends right after it: nothing of the
+    /// temporary file, an empty one, half of it, all of it.
+    #[test]
+    fn a_write_that_ends_after_any_step_leaves_the_old_file_or_the_new() {
+        for left in [None, Some(&b""[..]), Some(&b"ne"[..]), Some(&b"new"[..])] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("target");
+            write_atomically(&path, b"old").unwrap();
+            let torn = folder.path().join(".target.0011223344556677.tmp");
+            if let Some(bytes) = left {
+                fs::write(&torn, bytes).unwrap();
+            }
+            assert_eq!(read_bounded(&path).unwrap(), b"old");
+            write_atomically(&path, b"newer").unwrap();
+            assert_eq!(read_bounded(&path).unwrap(), b"newer");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+    }
+
     #[test]
     fn a_file_that_is_too_large_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
