@@ -17,6 +17,8 @@ mod misfortune;
 mod networks;
 #[path = "stories/profiles.rs"]
 mod profiles;
+#[path = "stories/reading.rs"]
+mod reading;
 #[path = "stories/tidy.rs"]
 mod tidy;
 #[path = "stories/updates.rs"]

@@ -16,6 +16,7 @@ use portal::db::Db;
 use portal::keys::MasterKey;
 use portal::page_images::worker;
 use portal::staff::StaffRole;
+use portal::text_layer;
 use protocol::GatewayName;
 use protocol::updates::Version;
 
@@ -88,6 +89,9 @@ enum Command {
         /// How wide, in points.
         width: u16,
     },
+    /// Searches the PDF on standard input for individual numbers; the portal calls itself so.
+    #[command(name = text_layer::worker::COMMAND, hide = true)]
+    FindIndividualNumber,
 }
 
 #[derive(Debug, Subcommand)]
@@ -241,6 +245,12 @@ pub(crate) fn run() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
+    if let Command::FindIndividualNumber = cli.command {
+        return match find_individual_number() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     if let Err(error) = operator::log::to_stderr(DEFAULT_LOG) {
         eprintln!("portal: {error}");
         return ExitCode::from(USAGE);
@@ -282,7 +292,13 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Backup { out } => copies::backup(prepared()?, &out).await,
         Command::Restore { from } => copies::restore(prepared()?, &from).await,
         Command::DrawPage { page, width } => draw_page(page, width),
+        Command::FindIndividualNumber => find_individual_number(),
     }
+}
+
+fn find_individual_number() -> anyhow::Result<()> {
+    text_layer::worker::serve(std::io::stdin(), std::io::stdout())?;
+    Ok(())
 }
 
 fn draw_page(page: usize, width: u16) -> anyhow::Result<()> {

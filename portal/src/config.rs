@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::virus_scan::Clamd;
+
 /// Everything the portal is told from outside.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +38,9 @@ pub struct Config {
     pub control: Control,
     /// Outgoing mail.
     pub smtp: Smtp,
+    /// The virus scanner. Absent: filings are not scanned here.
+    #[serde(default)]
+    pub virus_scan: Option<VirusScan>,
     /// Folder where the bound addresses are written as `listening.json`, for scripts that
     /// let the operating system choose ports.
     #[serde(default)]
@@ -46,6 +51,14 @@ pub struct Config {
     /// Metrics and health, for the operator's network only. Absent: nowhere.
     #[serde(default)]
     pub operator: Option<OperatorListener>,
+}
+
+/// The virus scanner.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VirusScan {
+    /// Where clamd listens.
+    pub clamd: Clamd,
 }
 
 /// Where the operator looks.
@@ -167,6 +180,7 @@ const KEYS: &[&str] = &[
     "smtp.from",
     "smtp.ca_file",
     "operator.listen",
+    "virus_scan.clamd",
 ];
 
 /// Variables with our prefix that are no keys.

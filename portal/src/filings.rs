@@ -7,9 +7,9 @@
 //!
 //! Nothing here reads a clock, a row or a file. `filings::store` asks here before it writes.
 
-pub mod archive;
 pub mod check;
 pub mod hand_in;
+pub mod individual_number;
 pub mod names;
 pub mod pages;
 pub mod pdf;

@@ -3,6 +3,7 @@
 //! Only compiled for tests and under the feature `fuzzing`. Each function takes any bytes,
 //! must not panic, and states what holds whatever they are.
 
+use archive::{DIRECTORY_LIMIT, ENTRY_LIMIT, Password};
 use http::{HeaderMap, HeaderValue, header};
 use protocol::EstablishmentNumber;
 use time::{Date, Month, OffsetDateTime};
@@ -10,12 +11,11 @@ use time::{Date, Month, OffsetDateTime};
 use crate::authenticator::Authenticator;
 use crate::authority::DeviceRequest;
 use crate::config::Config;
-use crate::filings::archive::{self, DIRECTORY_LIMIT, ENTRY_LIMIT, Password};
 use crate::filings::{names, pdf};
 use crate::{control_api, one_time_codes};
 
-pub use crate::filings::archive::fuzzing::entry_name;
 pub use crate::uploads::pages::fuzzing::upload_headers;
+pub use archive::fuzzing::entry_name;
 
 /// A password zip, together with the password that the corpus uses.
 pub fn password_zip(data: &[u8]) {

@@ -34,14 +34,17 @@ pub mod notices;
 pub mod one_time_codes;
 pub mod page_images;
 pub mod passwords;
+pub mod registrations;
 pub mod review;
 pub mod settings;
 pub mod sign_in;
 pub mod signals;
 pub mod staff;
+pub mod text_layer;
 pub mod tunnel_sessions;
 pub mod uploads;
 pub mod vault;
+pub mod virus_scan;
 pub mod web;
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub enum MailPurpose {
     FilingReturned,
     /// A PC was approved.
     DeviceApproved,
+    /// An admin was registered.
+    Invitation,
 }
 
 impl MailPurpose {
@@ -34,6 +36,7 @@ impl MailPurpose {
             Self::NoticeIssued => "notice_issued",
             Self::FilingReturned => "filing_returned",
             Self::DeviceApproved => "device_approved",
+            Self::Invitation => "invitation",
         }
     }
 }

@@ -198,6 +198,21 @@ pub async fn content(
     }
 }
 
+/// Takes an upload back and removes what came of it. False if it is not there, or was handed
+/// in.
+///
+/// # Errors
+/// If the database failed.
+pub async fn discard(app: &App, member: &Member, id: UploadId) -> Result<bool, StoreError> {
+    let mut tx = app.db.begin().await?;
+    let Some(objects) = store::remove(&mut tx, member, id).await? else {
+        return Ok(false);
+    };
+    Db::commit(tx).await?;
+    custody::remove_objects(app, objects).await;
+    Ok(true)
+}
+
 /// Throws away what has expired.
 pub async fn purge(app: &App, now: OffsetDateTime) -> Result<(), StoreError> {
     loop {

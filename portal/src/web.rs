@@ -29,7 +29,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
-    agent_updates, calendar, devices, establishments, filings, notices, review, settings, uploads,
+    agent_updates, calendar, devices, establishments, filings, notices, registrations, review,
+    settings, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -69,6 +70,7 @@ fn office_routes(routes: Routes) -> Routes {
         .with(assets::routes)
         .with(office::office_routes)
         .with(establishments::pages::office_routes)
+        .with(registrations::pages::office_routes)
         .with(devices::pages::office_routes)
         .with(calendar::pages::office_routes)
         .with(home::office_routes)

@@ -27,9 +27,13 @@ const MISNAMED: &str = "R060524_0123_資格取得届.pdf";
 /// A desk's screen and the narrowest that must do: 1280 pixels at 300 percent and more.
 const WIDTHS_PX: [u32; 2] = [400, 1280];
 /// The pictures that the documents show.
-const SHOWN_IN_DOCUMENTS: [&str; 9] = [
+const SHOWN_IN_DOCUMENTS: [&str; 13] = [
+    "agent-unenrolled",
+    "agent-pending",
     "agent-ready",
     "agent-connected",
+    "member-sign-in",
+    "member-first-password",
     "member-home",
     "member-submit",
     "member-receipt",
@@ -40,14 +44,14 @@ const SHOWN_IN_DOCUMENTS: [&str; 9] = [
 ];
 
 /// Looks at pages as they come by and remembers what is wrong with them.
-struct Inspector {
+pub struct Inspector {
     axe: String,
     pictures: PathBuf,
     found: Mutex<Vec<String>>,
 }
 
 impl Inspector {
-    fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let axe = std::env::var_os("RENKEI_TEST_AXE").context(
             "RENKEI_TEST_AXE names no axe-core source: run scripts/test, which fetches it and sets it",
         )?;
@@ -59,7 +63,7 @@ impl Inspector {
     }
 
     /// Inspects the page that `browser` shows and keeps its pictures.
-    async fn look(&self, browser: &Browser, name: &str) -> Result<()> {
+    pub async fn look(&self, browser: &Browser, name: &str) -> Result<()> {
         let documents = std::env::var("RENKEI_TEST_PICTURES").is_ok_and(|what| what == "docs");
         for width in WIDTHS_PX {
             let picture = browser.picture(&self.pictures, name, width).await?;
@@ -83,7 +87,7 @@ impl Inspector {
         self.found.lock().expect("no panic while held").push(what);
     }
 
-    fn must_have_found_nothing(self) {
+    pub fn must_have_found_nothing(self) {
         let found = self.found.into_inner().expect("no panic while held");
         assert!(found.is_empty(), "{}", found.join("\n\n"));
     }

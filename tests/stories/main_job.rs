@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use renkei_tests::job::{
     ADMIN_EMAIL, ADMIN_NAME, ADMIN_PASSWORD, AtWork, CORPUS_PASSWORD, FILED_PDF, FILED_ZIP, corpus,
 };
-use renkei_tests::process::output;
+use renkei_tests::pages::Site;
+use renkei_tests::process::{output, wait_for};
 use renkei_tests::{Database, Stage, StageOptions, postgres};
 use sha2::{Digest as _, Sha256};
 
@@ -145,9 +146,39 @@ async fn the_main_job(stage: &Stage) -> Result<()> {
             "7z opens the notice's zip with {wrong}"
         );
     }
+    let read = read_at_the_agents_page(stage, &zipped_file, &password).await?;
+    ensure!(sha256(&read) == sha256(&direct), "the agent shows the PDF");
     let listed = output(Command::new("7z").args(["l", "-slt"]).arg(&zipped_file))?;
     ensure!(listed.contains("AES-256"), "the zip is AES-256: {listed}");
     Ok(())
+}
+
+/// Opens a zip with `vpn-agent open FILE` and returns what its page then shows.
+async fn read_at_the_agents_page(stage: &Stage, zip: &Path, password: &str) -> Result<Vec<u8>> {
+    const PAGE: &str = "http://renkei-agent.invalid";
+    let mut agent = stage.agent("reader")?;
+    agent.start(&["open", "--no-browser", &zip.display().to_string()])?;
+    let launch = wait_for("the window's address", 30, async || {
+        let log = agent.log_text();
+        let address = log.lines().find_map(|line| line.strip_prefix(PAGE));
+        Ok(address.map(str::to_owned))
+    })
+    .await?;
+    let status = agent.status()?;
+    let proxy = status["proxy"].as_str().context("the agent has a proxy")?;
+    let site = Site::new(PAGE, &stage.ca_file(), Some(proxy))?;
+    let asked = site.get(&launch).await?;
+    let form = asked.form("/documents/unlock")?;
+    let refused = site
+        .submit(&form.clone().fill("password", "wrong")?)
+        .await?;
+    refused.must_say("パスワードが違います")?;
+    let list = site.submit(&form.fill("password", password)?).await?;
+    let documents = list.links("/documents/");
+    let document = documents.first().with_context(|| list.text())?;
+    let (_, bytes) = site.download(document).await?;
+    agent.stop()?;
+    Ok(bytes)
 }
 
 fn audit_finds_a_changed_row(stage: &Stage, change: impl Fn(&str) -> Result<String>) -> Result<()> {

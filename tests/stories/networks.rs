@@ -1,5 +1,7 @@
 //! The programs on networks as they are: each story in namespaces of its own.
 
+#[path = "networks/diagnosis.rs"]
+mod diagnosis;
 #[path = "networks/line.rs"]
 mod line;
 #[path = "networks/matrix.rs"]

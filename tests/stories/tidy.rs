@@ -50,6 +50,7 @@ fn the_rules_of_access_depend_on_nothing_but_errors_and_time() {
 fn dependencies_between_our_crates_go_one_way() {
     let ours = [
         "access",
+        "archive",
         "operator",
         "protocol",
         "tunnel",
@@ -58,7 +59,7 @@ fn dependencies_between_our_crates_go_one_way() {
         "portal",
         "vpn-agent",
     ];
-    let allowed: [(&str, &[&str]); 8] = [
+    let allowed: [(&str, &[&str]); 9] = [
         ("gateway/access", &[]),
         ("gateway/operator", &[]),
         ("gateway/protocol", &["access"]),
@@ -68,8 +69,12 @@ fn dependencies_between_our_crates_go_one_way() {
             "gateway",
             &["access", "operator", "protocol", "tunnel", "udp"],
         ),
-        ("portal", &["access", "operator", "protocol"]),
-        ("vpn-agent", &["access", "protocol", "tunnel", "udp"]),
+        ("portal", &["access", "archive", "operator", "protocol"]),
+        ("portal/archive", &[]),
+        (
+            "vpn-agent",
+            &["access", "archive", "protocol", "tunnel", "udp"],
+        ),
     ];
     for (krate, allowed) in allowed {
         for dependency in dependencies(krate)
@@ -210,4 +215,28 @@ fn every_fuzz_target_has_a_corpus_that_the_tests_replay() {
         .map(|file| root().join(file).metadata().expect("a file").len())
         .sum();
     assert!(bytes < 2_000_000, "{bytes} bytes of corpora");
+}
+
+#[test]
+fn each_manual_has_its_pictures_and_its_pdf() {
+    let folder = root().join("docs/manual");
+    let mut manuals = 0;
+    for file in std::fs::read_dir(&folder).expect("the manuals") {
+        let page = file.expect("a file").path();
+        if page.extension().is_none_or(|ending| ending != "html") {
+            continue;
+        }
+        manuals += 1;
+        let text = std::fs::read_to_string(&page).expect("a page");
+        for attribute in ["src=\"", "href=\""] {
+            for rest in text.split(attribute).skip(1) {
+                let named = rest.split('"').next().unwrap_or_default();
+                let there = folder.join(named).is_file();
+                assert!(there, "{} wants {named}", page.display());
+            }
+        }
+        let pdf = page.with_extension("pdf");
+        assert!(pdf.is_file(), "run scripts/manual: no {}", pdf.display());
+    }
+    assert!(manuals >= 2, "{manuals} manuals");
 }

@@ -71,7 +71,8 @@ pub struct Agent {
     view: watch::Receiver<View>,
     route: watch::Receiver<Option<Route>>,
     clock: Arc<Clock>,
-    suggested_gateway: Option<GatewayUrl>,
+    config: Arc<Config>,
+    store: Store,
     traffic: Arc<Traffic>,
 }
 
@@ -95,7 +96,7 @@ impl Agent {
         let (command_sender, commands) = mpsc::channel(MAX_WAITING_COMMANDS);
         let (route_sender, route) = watch::channel(None);
         let event_loop = EventLoop::new(Settings {
-            store,
+            store: store.clone(),
             roots,
             clock: clock.clone(),
             dialer: Dialer::new(config.proxy.clone()),
@@ -109,7 +110,8 @@ impl Agent {
             view: event_loop.view(),
             route,
             clock,
-            suggested_gateway: config.gateway_url.clone(),
+            config: Arc::new(config.clone()),
+            store,
             traffic: Arc::default(),
         };
         Ok((agent, tokio::spawn(event_loop.run())))
@@ -214,6 +216,16 @@ impl Agent {
 
     /// The gateway that the enrolment form suggests.
     pub fn suggested_gateway(&self) -> Option<&GatewayUrl> {
-        self.suggested_gateway.as_ref()
+        self.config.gateway_url.as_ref()
+    }
+
+    /// The settings of this run.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What is kept on disk. Only to be looked at: the event loop writes.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 }

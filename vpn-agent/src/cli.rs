@@ -66,11 +66,14 @@ pub enum Command {
     },
     /// Connect, and stay in the foreground until the session ends.
     Connect,
-    /// Open the agent's window.
+    /// Open the agent's window, or a password zip in it.
     Open {
         /// Print the window's address instead of opening a browser.
         #[arg(long)]
         no_browser: bool,
+        /// Show the documents in this password zip.
+        #[arg(value_name = "ZIP")]
+        file: Option<PathBuf>,
     },
     /// List the profiles (登録先): the establishments and funds that this PC is enrolled for.
     Profiles {
@@ -94,6 +97,10 @@ pub enum Command {
     Disconnect,
     /// End the running agent: its session, its window, itself.
     Quit,
-    /// Check everything that connecting needs, step by step.
-    Diagnose,
+    /// Check everything that connecting needs; takes ten seconds at most.
+    Diagnose {
+        /// Write the result to a new zip too, without names, addresses and secrets.
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
+    },
 }

@@ -4,6 +4,7 @@
 //! that agent itself. Standard output carries what was asked for, standard error the rest.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -103,13 +104,15 @@ pub async fn run(
             enrol(config, store, choice, application, no_wait).await
         }
         cli::Command::Connect => connect(config, store, choice).await,
-        cli::Command::Open { no_browser } => window::open(config, store, choice, no_browser).await,
+        cli::Command::Open { no_browser, file } => {
+            window::open(config, store, choice, no_browser, file).await
+        }
         cli::Command::Profiles { json } => profiles::list(config, store, json).await,
         cli::Command::Remove { yes } => profiles::remove(config, store, choice, yes).await,
         cli::Command::Status { json } => profiles::status(config, store, choice, json).await,
         cli::Command::Disconnect => disconnect(store, choice).await,
         cli::Command::Quit => quit(store).await,
-        cli::Command::Diagnose => diagnose(config, store, choice).await,
+        cli::Command::Diagnose { bundle } => diagnose(config, store, choice, bundle).await,
     }
 }
 
@@ -439,6 +442,7 @@ async fn diagnose(
     config: &Config,
     store: Store,
     choice: Option<Choice>,
+    bundle: Option<PathBuf>,
 ) -> Result<(), CommandError> {
     let chosen = Profiles::beside(store.clone()).choose(choice)?;
     let Some((id, chosen)) = chosen else {
@@ -458,6 +462,14 @@ async fn diagnose(
     for finding in &findings {
         say(&finding.to_string());
         well &= !finding.is_bad();
+    }
+    if let Some(path) = bundle {
+        let bytes = diagnose::bundle::bundle(&findings, config, &chosen, running.as_ref())
+            .map_err(|error| CommandError::Told(error.to_string()))?;
+        os::create_private_file(&path)
+            .and_then(|mut file| file.write_all(&bytes))
+            .map_err(system("診断結果のファイルを作れませんでした（同じ名前のファイルがないことをご確認ください）"))?;
+        eprintln!("診断結果を {} に保存しました。", path.display());
     }
     if well {
         Ok(())

@@ -79,6 +79,9 @@ pub enum Request {
         profile: Option<Choice>,
         /// Only tell its address.
         no_browser: bool,
+        /// Show the documents in this zip, which this user may read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<PathBuf>,
     },
     /// Ask the fund to register this PC.
     Enrol {
@@ -291,8 +294,9 @@ async fn answer(request: Request, desk: &Desk) -> Result<Reply, DeskError> {
         Request::Open {
             profile,
             no_browser,
+            file,
         } => {
-            let (id, landing) = desk.landing(profile)?;
+            let (id, landing) = desk.landing_with(profile, file.as_deref()).await?;
             let url = desk.bring_up(id, landing, no_browser).await?;
             Ok(Reply::Window { url })
         }

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -157,6 +158,8 @@ pub enum Landing {
     Profile,
     /// The list of all profiles.
     List,
+    /// The page that opens zips.
+    Documents,
 }
 
 /// A wish to bring a window up.
@@ -207,6 +210,7 @@ pub struct Served {
     url: String,
     /// The loopback proxy.
     pub proxy: SocketAddr,
+    page: Arc<Page>,
     task: AbortHandle,
 }
 
@@ -216,6 +220,7 @@ impl Served {
         match landing {
             Landing::Profile => self.url.clone(),
             Landing::List => format!("{}&list=1", self.url),
+            Landing::Documents => format!("{}&documents=1", self.url),
         }
     }
 }
@@ -461,14 +466,21 @@ impl Desk {
         let taken = self.seats().values().any(|seat| seat.served.is_some());
         let port = if taken { 0 } else { self.0.config.proxy_port };
         let proxy = Proxy::bind(port).await.map_err(DeskError::Listen)?;
-        let page = Page::new(self.clone(), id)?;
+        let page = Arc::new(Page::new(self.clone(), id)?);
         let address = proxy.address();
         let url = page.url();
-        let task = tokio::spawn(proxy.serve(agent.clone(), Arc::new(page))).abort_handle();
+        let (shown, seen_by) = (page.clone(), agent.clone());
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                () = proxy.serve(seen_by.clone(), shown.clone()) => {}
+                () = shown.tidy(&seen_by) => {}
+            }
+        });
         let made = Served {
             url,
             proxy: address,
-            task,
+            page,
+            task: task.abort_handle(),
         };
         // Somebody else may have been faster.
         let served = match self.seats().get_mut(&id) {
@@ -504,6 +516,27 @@ impl Desk {
             (None, [first, _, ..]) => Ok((first.id, Landing::List)),
             _ => Ok((self.choose(choice)?.0, Landing::Profile)),
         }
+    }
+
+    /// Where somebody begins who wants to read `file`, if one is named: it is laid on the page
+    /// of the profile that is meant, or of the first.
+    ///
+    /// # Errors
+    /// As [`Self::landing`], and [`DeskError::NoWindow`] if the file cannot be read.
+    pub async fn landing_with(
+        &self,
+        choice: Option<Choice>,
+        file: Option<&Path>,
+    ) -> Result<(ProfileId, Landing), DeskError> {
+        let (id, landing) = self.landing(choice)?;
+        let Some(file) = file else {
+            return Ok((id, landing));
+        };
+        let agent = self.agent(id).ok_or(DeskError::Unknown(Choice::Id(id)))?;
+        let page = self.serve(id).await?.page;
+        let laid = page.lay_file(file, &agent).await;
+        laid.map_err(DeskError::NoWindow)?;
+        Ok((id, Landing::Documents))
     }
 
     /// Brings the window of a profile up and returns its address.

@@ -3,8 +3,8 @@
 //! Used by the agent API ([`crate::gateway_client`]), by the tunnel's fallback
 //! ([`crate::link`]) and by `diagnose`. If a proxy is set for a host it is asked first, and
 //! the straight way tried if that fails, and the other way round; which one worked is
-//! remembered while the agent runs. The proxy learns the gateway's name and nothing else:
-//! TLS runs through it, end to end.
+//! remembered while the agent runs. The proxy learns the gateway's name, and who is signed in
+//! at the PC if it insists; TLS runs through it, end to end.
 
 use std::collections::HashMap;
 use std::io;
@@ -25,9 +25,16 @@ use crate::urls::GatewayUrl;
 mod connect;
 pub mod head;
 pub mod settings;
+pub mod sign_on;
+pub mod system;
 
+use connect::Asked;
 pub use connect::ProxyError;
-use settings::{ProxySettings, ProxyUrl};
+use settings::{Choice, ProxySettings, ProxyUrl, Source};
+use sign_on::{Dialogue, SignOns};
+use system::{Origin, SystemProxy};
+
+use crate::os;
 
 /// A connection to a gateway that was verified.
 pub type Connection = TlsStream<TcpStream>;
@@ -41,8 +48,12 @@ const MAX_ADDRESSES: usize = 8;
 /// How long a TCP connection may take to stand.
 const TCP_LIMIT: Duration = Duration::from_secs(3);
 
-/// How long a proxy may take to connect to the gateway.
-const PROXY_LIMIT: Duration = Duration::from_secs(5);
+/// How long it may take to reach a proxy and have it connect to the gateway.
+const PROXY_LIMIT: Duration = Duration::from_secs(8);
+
+/// How long the operating system may take to say which proxy it has: it may look for a script
+/// in the network.
+const SYSTEM_LIMIT: Duration = Duration::from_secs(8);
 
 /// How long TLS may take.
 const TLS_LIMIT: Duration = Duration::from_secs(5);
@@ -87,38 +98,109 @@ pub enum DialError {
 #[derive(Debug, Clone)]
 pub struct Dialer {
     proxy: ProxySettings,
-    environment: fn(&str) -> Option<String>,
+    surroundings: Surroundings,
     worked: Arc<Mutex<HashMap<String, Via>>>,
+    /// What the operating system said about a host, until a try fails.
+    told: Arc<Mutex<HashMap<String, Choice>>>,
+}
+
+/// What a dialer asks of the PC.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings {
+    /// A variable of the environment.
+    pub environment: fn(&str) -> Option<String>,
+    /// The operating system's proxy for an address such as `https://gw.example.jp/`. Blocks.
+    pub system: fn(&str) -> Option<SystemProxy>,
+    /// Speaks for the user who is signed in.
+    pub sign_ons: SignOns,
+}
+
+impl Surroundings {
+    /// Those of this process.
+    pub fn real() -> Self {
+        Self {
+            environment: |name| std::env::var(name).ok(),
+            system: os::system_proxy,
+            sign_ons: sign_on::of_the_system,
+        }
+    }
 }
 
 impl Dialer {
     /// A dialer for the settings and the environment of this process.
     pub fn new(proxy: ProxySettings) -> Self {
-        Self::with_environment(proxy, |name| std::env::var(name).ok())
+        Self::with_surroundings(proxy, Surroundings::real())
     }
 
-    /// A dialer for an environment of the caller's.
-    pub fn with_environment(proxy: ProxySettings, environment: fn(&str) -> Option<String>) -> Self {
+    /// A dialer for surroundings of the caller's.
+    pub fn with_surroundings(proxy: ProxySettings, surroundings: Surroundings) -> Self {
         Self {
             proxy,
-            environment,
+            surroundings,
             worked: Arc::default(),
+            told: Arc::default(),
         }
     }
 
-    /// The proxy for a gateway, if one is set.
-    pub fn proxy(&self, gateway: &GatewayUrl) -> Option<ProxyUrl> {
+    /// What is known without asking the operating system anew.
+    fn known(&self, gateway: &GatewayUrl) -> Choice {
         let (host, _) = gateway.authority();
-        self.proxy.for_host(host, self.environment)
+        match self.proxy.for_host(host, self.surroundings.environment) {
+            Choice::AskSystem => {
+                let told = self.told().get(host).cloned();
+                told.unwrap_or(Choice::AskSystem)
+            }
+            choice @ (Choice::Straight | Choice::Proxies(..)) => choice,
+        }
+    }
+
+    /// The proxies for a gateway and who names them; none if it is reached straight. May take
+    /// as long as the operating system takes to look for a script.
+    pub async fn proxies(&self, gateway: &GatewayUrl) -> Option<(Source, Vec<ProxyUrl>)> {
+        let choice = match self.known(gateway) {
+            Choice::AskSystem => self.ask_system(gateway).await,
+            choice @ (Choice::Straight | Choice::Proxies(..)) => choice,
+        };
+        match choice {
+            Choice::Proxies(source, proxies) => Some((source, proxies)),
+            Choice::Straight | Choice::AskSystem => None,
+        }
+    }
+
+    async fn ask_system(&self, gateway: &GatewayUrl) -> Choice {
+        let (url, system) = (gateway.to_string(), self.surroundings.system);
+        let asking = tokio::task::spawn_blocking(move || system(&url));
+        // A system that does not answer in time goes on in its thread; it is asked anew later.
+        let Ok(Ok(answer)) = tokio::time::timeout(SYSTEM_LIMIT, asking).await else {
+            return Choice::AskSystem;
+        };
+        let (host, _) = gateway.authority();
+        let choice = match answer {
+            None => Choice::Straight,
+            Some(found) => match (system::proxies(&found, host), found.origin) {
+                (proxies, _) if proxies.is_empty() => Choice::Straight,
+                (proxies, Origin::Fixed) => Choice::Proxies(Source::System, proxies),
+                (proxies, Origin::Script) => Choice::Proxies(Source::Script, proxies),
+            },
+        };
+        let mut told = self.told();
+        if told.len() >= MAX_REMEMBERED {
+            told.clear();
+        }
+        told.insert(host.to_owned(), choice.clone());
+        choice
     }
 
     /// The ways to a gateway: the one that worked last first, else the proxy if one is set.
     pub fn ways(&self, gateway: &GatewayUrl) -> Vec<Via> {
-        if self.proxy(gateway).is_none() {
-            return vec![Via::Straight];
-        }
+        let likely = match self.known(gateway) {
+            Choice::Straight => return vec![Via::Straight],
+            Choice::Proxies(..) => Via::Proxy,
+            // Most systems have none, and looking takes its time.
+            Choice::AskSystem => Via::Straight,
+        };
         let worked = self.worked().get(&key(gateway)).copied();
-        match worked.unwrap_or(Via::Proxy) {
+        match worked.unwrap_or(likely) {
             Via::Proxy => vec![Via::Proxy, Via::Straight],
             Via::Straight => vec![Via::Straight, Via::Proxy],
         }
@@ -177,12 +259,15 @@ impl Dialer {
     ) -> Result<Connection, DialError> {
         let (host, port) = gateway.authority();
         let stream = match via {
-            Via::Straight => tcp(host, port).await?,
-            Via::Proxy => {
-                let proxy = self.proxy(gateway).ok_or(DialError::NoProxy)?;
-                through(&proxy, host, port).await?
-            }
+            Via::Straight => tcp(host, port).await,
+            Via::Proxy => self.through_any(gateway).await,
         };
+        // In another network the system may say something else.
+        let stream = stream.inspect_err(|error| {
+            if !matches!(error, DialError::NoProxy) {
+                self.told().remove(host);
+            }
+        })?;
         let connection = handshake(stream, host, tls).await?;
         let mut worked = self.worked();
         if worked.len() >= MAX_REMEMBERED {
@@ -190,6 +275,47 @@ impl Dialer {
         }
         worked.insert(key(gateway), via);
         Ok(connection)
+    }
+
+    /// Connects through the first of the proxies that can be reached.
+    async fn through_any(&self, gateway: &GatewayUrl) -> Result<TcpStream, DialError> {
+        let (_, proxies) = self.proxies(gateway).await.ok_or(DialError::NoProxy)?;
+        let (host, port) = gateway.authority();
+        let mut last = DialError::NoProxy;
+        for proxy in &proxies {
+            match self.through(proxy, host, port).await {
+                Err(error @ DialError::Proxy(ProxyError::Unreachable { .. })) => last = error,
+                settled => return settled,
+            }
+        }
+        Err(last)
+    }
+
+    /// Connects to the proxy and through it to `host`.
+    async fn through(
+        &self,
+        proxy: &ProxyUrl,
+        host: &str,
+        port: u16,
+    ) -> Result<TcpStream, DialError> {
+        let asking = async {
+            let mut dialogue = Dialogue::new(proxy, self.surroundings.sign_ons);
+            loop {
+                let mut stream = reach(proxy).await?;
+                match connect::ask(&mut stream, &mut dialogue, host, port).await? {
+                    Asked::Connected => return Ok(stream),
+                    Asked::CallAgain => {}
+                }
+            }
+        };
+        match tokio::time::timeout(PROXY_LIMIT, asking).await {
+            Ok(asked) => asked.map_err(DialError::Proxy),
+            Err(_) => Err(DialError::Proxy(ProxyError::Silent)),
+        }
+    }
+
+    fn told(&self) -> std::sync::MutexGuard<'_, HashMap<String, Choice>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn worked(&self) -> std::sync::MutexGuard<'_, HashMap<String, Via>> {
@@ -216,27 +342,17 @@ fn key(gateway: &GatewayUrl) -> String {
     format!("{host}:{port}")
 }
 
-/// Connects to the proxy and through it to `host`.
-async fn through(proxy: &ProxyUrl, host: &str, port: u16) -> Result<TcpStream, DialError> {
-    let unreachable = |error| {
-        DialError::Proxy(ProxyError::Unreachable {
+async fn reach(proxy: &ProxyUrl) -> Result<TcpStream, ProxyError> {
+    tcp(proxy.host(), proxy.port()).await.map_err(|error| {
+        let source = match error {
+            DialError::Name { source, .. } | DialError::Tcp { source, .. } => source,
+            other => io::Error::other(other),
+        };
+        ProxyError::Unreachable {
             proxy: proxy.to_string(),
-            source: error,
-        })
-    };
-    let mut stream = match tcp(proxy.host(), proxy.port()).await {
-        Ok(stream) => stream,
-        Err(DialError::Name { source, .. } | DialError::Tcp { source, .. }) => {
-            return Err(unreachable(source));
+            source,
         }
-        Err(other) => return Err(other),
-    };
-    let asked = connect::ask(&mut stream, proxy, host, port);
-    match tokio::time::timeout(PROXY_LIMIT, asked).await {
-        Ok(Ok(())) => Ok(stream),
-        Ok(Err(error)) => Err(DialError::Proxy(error)),
-        Err(_) => Err(DialError::Proxy(ProxyError::Silent)),
-    }
+    })
 }
 
 async fn handshake(

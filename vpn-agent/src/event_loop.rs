@@ -102,6 +102,7 @@ pub struct EventLoop {
     /// Counts the wishes for a session; an answer to an earlier one is stale.
     attempt: u64,
     busy: Busy,
+    next_tick: Instant,
     next_enrolment_poll: Instant,
     next_service_poll: Instant,
     watches_service: bool,
@@ -192,6 +193,7 @@ impl EventLoop {
             renewal: Renewal::default(),
             attempt: 0,
             busy: Busy::default(),
+            next_tick: now + TICK,
             next_enrolment_poll: now,
             next_service_poll: now,
             watches_service: false,
@@ -226,7 +228,13 @@ impl EventLoop {
                 },
                 end = link_end(self.active.as_ref()) => self.handle_link_end(end),
                 outlook = link_outlook(self.active.as_ref()) => self.handle_outlook(outlook),
-                () = tokio::time::sleep(wake) => self.handle_tick(),
+                () = tokio::time::sleep(wake) => {}
+            }
+            // Whatever else goes on: a page that is looked at wakes this loop all the time.
+            let now = self.clock.now().mono;
+            if now >= self.next_tick {
+                self.next_tick = now + TICK;
+                self.handle_tick();
             }
         }
         self.shut_down().await;
@@ -235,7 +243,7 @@ impl EventLoop {
     /// How long to wait when nothing happens.
     fn next_wake(&self) -> Duration {
         let now = self.clock.now().mono;
-        let mut wake = now + TICK;
+        let mut wake = self.next_tick;
         if let Some(due) = self.state.poll_timeout() {
             wake = wake.min(due);
         }

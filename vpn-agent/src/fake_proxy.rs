@@ -13,6 +13,10 @@ pub enum Manner {
     Open,
     /// Wants `user:pass word`.
     Password,
+    /// Wants to know who is signed in: `one`, then `two` on the same connection.
+    Negotiate,
+    /// Connects to this port, whatever it is asked for.
+    LeadsTo(u16),
     /// Lets nobody through.
     Forbids,
     /// Is something else.
@@ -49,19 +53,43 @@ impl FakeProxy {
     }
 }
 
-async fn serve(mut client: TcpStream, manner: Manner, connected: Arc<AtomicUsize>) {
+async fn read_head(client: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        match client.read_u8().await {
-            Ok(byte) => head.push(byte),
-            Err(_) => return,
-        }
+        head.push(client.read_u8().await.ok()?);
     }
-    let head = String::from_utf8(head).unwrap();
+    String::from_utf8(head).ok()
+}
+
+/// What a client answers to `challenge`.
+async fn leg(client: &mut TcpStream, challenge: &str) -> Option<String> {
+    let answer = format!(
+        "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: {challenge}\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 4\r\n\r\nwho?"
+    );
+    client.write_all(answer.as_bytes()).await.ok()?;
+    read_head(client).await
+}
+
+async fn serve(mut client: TcpStream, manner: Manner, connected: Arc<AtomicUsize>) {
+    let Some(mut head) = read_head(&mut client).await else {
+        return;
+    };
+    if manner == Manner::Negotiate {
+        // "one", "what", "two"
+        let Some(first) = leg(&mut client, "Negotiate").await else {
+            return;
+        };
+        assert!(first.contains("\r\nProxy-Authorization: Negotiate b25l\r\n"));
+        let Some(second) = leg(&mut client, "Negotiate d2hhdA==").await else {
+            return;
+        };
+        assert!(second.contains("\r\nProxy-Authorization: Negotiate dHdv\r\n"));
+        head = second;
+    }
     // "user:pass word"
     let may = head.contains("\r\nProxy-Authorization: Basic dXNlcjpwYXNzIHdvcmQ=\r\n");
     let answer: &[u8] = match manner {
-        Manner::Open => b"",
+        Manner::Open | Manner::Negotiate | Manner::LeadsTo(_) => b"",
         Manner::Password if may => b"",
         Manner::Password => {
             b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=x\r\n\r\n"
@@ -83,7 +111,14 @@ async fn serve(mut client: TcpStream, manner: Manner, connected: Arc<AtomicUsize
         return;
     }
     let target = head.split(' ').nth(1).unwrap();
-    let mut server = TcpStream::connect(target).await.unwrap();
+    // Every name is this machine's.
+    let port = match manner {
+        Manner::LeadsTo(port) => port,
+        _ => target.rsplit(':').next().unwrap().parse().unwrap(),
+    };
+    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+        .await
+        .unwrap();
     let _ = client
         .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
         .await;

@@ -28,6 +28,7 @@ pub mod order;
 pub mod trust;
 
 pub use error::ApiError;
+pub(crate) use error::is_about_dates;
 use http::{Http, Request};
 use order::{Known, Order};
 use trust::{Dates, Roots};

@@ -18,6 +18,7 @@ pub mod desk;
 pub mod device_key;
 pub mod diagnose;
 pub mod dial;
+pub mod documents;
 pub mod enrolment;
 pub mod event_loop;
 #[cfg(any(test, feature = "fuzzing"))]

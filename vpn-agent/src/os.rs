@@ -14,6 +14,9 @@
 //! | [`notifier`] | says something wherever the user works just now |
 //! | [`attach_console`], [`tell_failure`] | speaking to whoever started the program |
 //! | [`browsers`], [`machine_name`], [`system_name`] | what the PC has and is called |
+//! | [`free_bytes`], [`path_mtu`] | what `diagnose` wants to know |
+//! | [`system_proxy`], [`sign_on`] | the proxy of the system's settings, and who is told to it |
+//! | [`zip_opener`], [`set_zip_opener`] | whether zips can be opened with this program |
 //! | [`default_data_dir`], [`default_config_file`] | where things lie |
 //! | [`installed_gateway`] | what the installer was told |
 //!
@@ -40,6 +43,11 @@ pub use windows::{
     peer_is_same_user, protect, replace_file, shutdown_signal, sync_dir, system_name, tell_failure,
     tighten, time_since_boot, unprotect,
 };
+
+#[cfg(unix)]
+pub use unix::{free_bytes, path_mtu, set_zip_opener, sign_on, system_proxy, zip_opener};
+#[cfg(windows)]
+pub use windows::{free_bytes, path_mtu, set_zip_opener, sign_on, system_proxy, zip_opener};
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -92,6 +100,17 @@ pub enum Urgency {
 pub trait Notifier: Send + Sync + fmt::Debug {
     /// Returns at once. What cannot be shown is logged and lost: the page says it too.
     fn notify(&self, notification: &Notification);
+}
+
+/// Whether the system offers this program for opening zips.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ZipOpener {
+    /// Not on this system.
+    Unavailable,
+    /// It does not offer it.
+    Off,
+    /// It does.
+    On,
 }
 
 /// The address that the PC would send from to reach `target`; it changes when the PC moves

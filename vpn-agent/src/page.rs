@@ -5,31 +5,39 @@
 //! page itself (`Origin`) and carry its anti-forgery token. The page shows a [`View`] and
 //! passes wishes on; it decides nothing.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName,
     HeaderValue, LOCATION, ORIGIN, REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
+use zeroize::Zeroizing;
 
 use crate::agent::{Agent, Command};
 use crate::desk::Desk;
+use crate::documents::FILE_LIMIT_BYTES;
 use crate::enrolment::Application;
+use crate::os;
 use crate::proxy::PAGE_HOST;
 use crate::secret::{NoRandomness, Secret};
 use crate::status::View;
 use crate::store::profiles::ProfileId;
 use crate::urls::PortalUrl;
 
+mod checkup;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod profiles;
+mod reading;
 mod views;
 
+use checkup::Checkup;
+use reading::Reading;
 pub use views::picture_of;
 use views::{EnrolForm, Shown, render, stranger};
 
@@ -38,6 +46,12 @@ const FORM_LIMIT_BYTES: usize = 16 * 1024;
 
 /// How long a form may take to arrive.
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a file may take to arrive from the window.
+const FILE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether something lies open that nobody reads.
+const TIDY_EVERY: Duration = Duration::from_secs(30);
 
 /// How long 接続 waits for the tunnel before it shows the page that waits.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
@@ -50,6 +64,13 @@ const COOKIE_NAME: &str = "renkei_launch";
 
 const CSS: &str = include_str!("../assets/agent.css");
 const JS: &str = include_str!("../assets/agent.js");
+const DOCUMENTS_JS: &str = include_str!("../assets/documents.js");
+
+/// The anti-forgery token of a request that is no form.
+const CSRF_HEADER: &str = "x-csrf";
+
+/// The name of the file that such a request brings, percent-encoded.
+const NAME_HEADER: &str = "x-name";
 
 /// The page of one profile and one launch.
 #[derive(Debug)]
@@ -58,6 +79,8 @@ pub struct Page {
     csrf: Secret,
     desk: Desk,
     profile: ProfileId,
+    reading: Reading,
+    checkup: Checkup,
 }
 
 impl Page {
@@ -68,7 +91,33 @@ impl Page {
             csrf: Secret::random()?,
             desk,
             profile,
+            reading: Reading::default(),
+            checkup: Checkup::default(),
         })
+    }
+
+    /// Wipes what nobody reads any longer, for as long as the agent lives.
+    pub async fn tidy(&self, agent: &Agent) {
+        loop {
+            tokio::time::sleep(TIDY_EVERY).await;
+            self.reading.tidy(agent.clock().now().mono).await;
+            self.note_reading(agent).await;
+        }
+    }
+
+    /// While documents lie open, no update closes the window.
+    async fn note_reading(&self, agent: &Agent) {
+        agent.traffic().note_reading(self.reading.is_in_use().await);
+    }
+
+    /// Takes a zip of this PC to the page that opens it.
+    ///
+    /// # Errors
+    /// The sentence for the user if the file cannot be read.
+    pub async fn lay_file(&self, path: &Path, agent: &Agent) -> Result<(), String> {
+        let laid = self.reading.lay_file(path, agent.clock().now().mono).await;
+        self.note_reading(agent).await;
+        laid
     }
 
     /// The address to open the window with.
@@ -81,8 +130,13 @@ impl Page {
         let query = request.uri().query().unwrap_or_default().to_owned();
         let path = request.uri().path().to_owned();
         if let Some(token) = field(query.as_bytes(), "token") {
-            let list = field(query.as_bytes(), "list").is_some();
-            return self.enter(&path, &token, if list { "/profiles" } else { "/" });
+            let asked = |name| field(query.as_bytes(), name).is_some();
+            let next = match (asked("list"), asked("documents")) {
+                (true, _) => "/profiles",
+                (false, true) => "/documents",
+                (false, false) => "/",
+            };
+            return self.enter(&path, &token, next);
         }
         if !self.has_cookie(request.headers()) {
             let again = field(query.as_bytes(), "again").is_some();
@@ -119,7 +173,21 @@ impl Page {
             }
             "/assets/agent.css" => asset("text/css; charset=utf-8", CSS),
             "/assets/agent.js" => asset("text/javascript; charset=utf-8", JS),
-            _ => see("/"),
+            "/assets/documents.js" => asset("text/javascript; charset=utf-8", DOCUMENTS_JS),
+            "/diagnosis" => {
+                let view = agent.view();
+                self.checkup.show(&self.shown(agent, &view))
+            }
+            "/diagnosis/bundle.zip" => self.checkup.bundle(agent),
+            "/documents" => self.show_documents(agent, StatusCode::OK).await,
+            path => match path.strip_prefix("/documents/") {
+                Some(rest) => {
+                    let save = field(query.as_bytes(), "save").is_some();
+                    let now = agent.clock().now().mono;
+                    self.reading.document(rest, save, now).await
+                }
+                None => see("/"),
+            },
         }
     }
 
@@ -161,11 +229,12 @@ impl Page {
         if !origin_fits {
             return html(StatusCode::FORBIDDEN, stranger(true), None);
         }
-        let body = Limited::new(request.into_body(), FORM_LIMIT_BYTES).collect();
-        let body = match tokio::time::timeout(FORM_TIMEOUT, body).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(_)) => return html(StatusCode::PAYLOAD_TOO_LARGE, stranger(true), None),
-            Err(_) => return html(StatusCode::REQUEST_TIMEOUT, stranger(true), None),
+        if path == "/documents" {
+            return self.take_file(request, agent).await;
+        }
+        let body = match receive(request.into_body(), FORM_LIMIT_BYTES, FORM_TIMEOUT).await {
+            Ok(body) => body,
+            Err(status) => return html(status, stranger(true), None),
         };
         if !field(&body, "csrf").is_some_and(|token| self.csrf.is(&token)) {
             return html(StatusCode::FORBIDDEN, stranger(true), None);
@@ -190,7 +259,62 @@ impl Page {
                     .await;
                 see("/")
             }
+            "/diagnosis" => self.checkup.run(agent).await,
+            "/documents/unlock" => {
+                let typed = field(&body, "password").unwrap_or_default();
+                let now = agent.clock().now().mono;
+                match self.reading.unlock(typed, now).await {
+                    StatusCode::OK => see("/documents"),
+                    refused => self.show_documents(agent, refused).await,
+                }
+            }
+            "/documents/close" => self.reading.close().await,
+            "/documents/association" => {
+                let wanted = field(&body, "wish").is_some_and(|wish| wish == "on");
+                if let Err(error) = os::set_zip_opener(wanted) {
+                    tracing::warn!(%error, "cannot change how zips are opened");
+                }
+                see("/documents")
+            }
             _ => html(StatusCode::NOT_FOUND, stranger(true), None),
+        }
+    }
+
+    /// `POST /documents`: a file as it is, from the page's own script.
+    async fn take_file(&self, request: Request<Incoming>, agent: &Agent) -> Response<Full<Bytes>> {
+        let token = request.headers().get(CSRF_HEADER);
+        let may = token
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|token| self.csrf.is(token));
+        if !may {
+            return html(StatusCode::FORBIDDEN, stranger(true), None);
+        }
+        let name = reading::sent_name(request.headers().get(NAME_HEADER));
+        match receive(request.into_body(), FILE_LIMIT_BYTES, FILE_TIMEOUT).await {
+            Ok(body) => {
+                let bytes = Zeroizing::new(Vec::from(body));
+                let now = agent.clock().now().mono;
+                self.reading.lay(name, bytes, now).await;
+                see("/documents")
+            }
+            Err(status) => html(status, stranger(true), None),
+        }
+    }
+
+    async fn show_documents(&self, agent: &Agent, status: StatusCode) -> Response<Full<Bytes>> {
+        self.note_reading(agent).await;
+        let view = agent.view();
+        self.reading.show(&self.shown(agent, &view), status).await
+    }
+
+    /// The picture, for a page that is not about the connection.
+    fn shown<'a>(&'a self, agent: &Agent, view: &'a View) -> Shown<'a> {
+        Shown {
+            now: agent.clock().now(),
+            csrf: self.csrf.expose(),
+            go: false,
+            form: EnrolForm::default(),
+            view,
         }
     }
 
@@ -231,6 +355,27 @@ impl Page {
             view: &view,
         };
         html(status, render(&shown), portal.as_ref())
+    }
+}
+
+/// Reads a whole body.
+///
+/// # Errors
+/// The status to answer with: too large, or too slow.
+async fn receive(
+    body: Incoming,
+    limit_bytes: usize,
+    patience: Duration,
+) -> Result<Bytes, StatusCode> {
+    // What announces itself as too large need not come first.
+    if body.size_hint().lower() > limit_bytes as u64 {
+        return Err(StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    let body = Limited::new(body, limit_bytes).collect();
+    match tokio::time::timeout(patience, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(_)) => Err(StatusCode::PAYLOAD_TOO_LARGE),
+        Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
     }
 }
 

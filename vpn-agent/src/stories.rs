@@ -26,6 +26,7 @@ use crate::status::{StateName, View};
 use crate::store::Store;
 use crate::store::profiles::ProfileId;
 
+mod care;
 mod gateways;
 mod profiles;
 mod states;
@@ -307,6 +308,20 @@ async fn a_clock_a_year_off_connects_and_is_told() {
 }
 
 #[tokio::test]
+async fn a_clock_that_fell_a_year_behind_what_was_seen_connects() {
+    let mut pc = Pc::start().await;
+    pc.become_ready().await;
+    pc.desk.end().await;
+    // Later than the gateway's certificate begins: that alone says nothing against it.
+    let store = Store::open(&pc.config.data_dir).unwrap();
+    store
+        .save_time_floor(Clock::system(None).now().wall)
+        .unwrap();
+    pc.restart(-YEAR).await;
+    pc.connect().await;
+}
+
+#[tokio::test]
 async fn a_wrong_clock_is_named_while_enrolling() {
     let pc = Pc::with_fund(FakeFund::start().await, YEAR);
     let sentence = pc.enrol(CODE).await.unwrap_err();
@@ -488,6 +503,7 @@ async fn another_run_steers_the_one_that_holds_the_folder() {
     let open = Request::Open {
         profile: None,
         no_browser: true,
+        file: None,
     };
     match other.ask(&open).await.unwrap() {
         Reply::Window { url } => assert_eq!(url, "http://window/"),

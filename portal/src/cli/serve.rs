@@ -31,6 +31,9 @@ struct Listening {
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn serve(app: App) -> anyhow::Result<()> {
     let smtp = Smtp::new(&app.config.smtp)?;
+    if app.config.virus_scan.is_none() {
+        tracing::warn!("no virus_scan in the configuration: filings are not scanned for viruses");
+    }
     let listeners = Listeners::bind(&app).await?;
     let operator = match &app.config.operator {
         Some(at) => {

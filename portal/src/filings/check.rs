@@ -12,14 +12,15 @@
 
 use std::fmt;
 
+use archive::{ArchiveError, Password, Protection};
 use protocol::EstablishmentNumber;
 use sha2::{Digest, Sha256};
 use time::Date;
 use unicode_normalization::UnicodeNormalization;
 
-use super::archive::{self, ArchiveError, Password, Protection};
 use super::names::{self, FilingName, NameError};
 use super::pdf::{self, PdfError};
+use crate::text_layer::worker::Searcher;
 
 /// How large an upload may be, as it arrives.
 pub const UPLOAD_LIMIT_BYTES: usize = 100 * 1024 * 1024;
@@ -129,7 +130,12 @@ impl Problem {
     pub fn suggestion(&self) -> Option<FilingName> {
         match &self.fault {
             Fault::Name(error) => error.suggestion(),
-            Fault::Size(_) | Fault::Archive(_) | Fault::Pdf(_) => None,
+            Fault::Size(_)
+            | Fault::Archive(_)
+            | Fault::Pdf(_)
+            | Fault::Virus(_)
+            | Fault::Unscanned
+            | Fault::IndividualNumber { .. } => None,
         }
     }
 }
@@ -149,6 +155,18 @@ pub enum Fault {
     /// The file is no acceptable PDF.
     #[error(transparent)]
     Pdf(#[from] PdfError),
+    /// The scanner knows something against it: its name for that.
+    #[error("virus: {0}")]
+    Virus(String),
+    /// The scanner gave no verdict.
+    #[error("not scanned for viruses")]
+    Unscanned,
+    /// An individual number stands in it.
+    #[error("an individual number on page {page}")]
+    IndividualNumber {
+        /// The first page with one, from 1.
+        page: usize,
+    },
 }
 
 impl Fault {
@@ -162,6 +180,15 @@ impl Fault {
             Self::Archive(error) => error.page_text(),
             Self::Name(error) => error.page_text(),
             Self::Pdf(error) => error.page_text(),
+            Self::Virus(name) => format!(
+                "ウイルス検査で問題が見つかりました（検出名：{name}）。このファイルは受け付けられません。ファイルを開かずに、社内のシステム担当の方へご連絡ください。"
+            ),
+            Self::Unscanned => {
+                "ただいまウイルス検査ができないため、受け付けられません。送信したファイルはそのまま残っています。しばらくしてから、もう一度提出してください。".into()
+            }
+            Self::IndividualNumber { page } => format!(
+                "{page}ページ目に個人番号（マイナンバー）と思われる12桁の数字があります。基金は個人番号を受け取ることができません。個人番号を除いて、PDFを作り直してお送りください。このファイルは保存していません。"
+            ),
         }
     }
 }
@@ -194,6 +221,19 @@ impl Rule for IsDocument {
     }
 }
 
+/// No individual number stands in the file's text.
+#[derive(Debug, Clone, Default)]
+pub struct HasNoIndividualNumber(pub Searcher);
+
+impl Rule for HasNoIndividualNumber {
+    fn check(&self, bytes: &[u8], _: &mut Facts) -> Result<(), Fault> {
+        match self.0.find(bytes) {
+            Some(page) => Err(Fault::IndividualNumber { page }),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Checks an upload against the name rule and `rules`. Blocks for as long as that takes.
 ///
 /// # Errors
@@ -215,7 +255,7 @@ pub fn check_upload(upload: &Upload<'_>, rules: &[&dyn Rule]) -> Result<Accepted
         })?;
         let warnings = match opened.protection {
             Protection::Aes => Vec::new(),
-            Protection::ZipCrypto => vec![Warning::WeakEncryption],
+            Protection::ZipCrypto | Protection::Nothing => vec![Warning::WeakEncryption],
         };
         let found = opened.entries.into_iter().map(|entry| Found {
             entry: Some(entry.name.clone()),

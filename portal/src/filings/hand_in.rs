@@ -17,8 +17,9 @@ use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use super::archive::{ArchiveError, Password};
-use super::check::{self, CheckedFile, ChosenName, Fault, IsDocument, Problem, Rule, Warning};
+use super::check::{
+    self, CheckedFile, ChosenName, Fault, HasNoIndividualNumber, IsDocument, Problem, Rule, Warning,
+};
 use super::store::{self, FileWarning, NewFiling, NewSubmission, ReceivedFile, SameContent};
 use super::{FilingName, StepError};
 use crate::app::App;
@@ -27,7 +28,9 @@ use crate::custody::{self, CustodyError, Sealed, sha256_hex};
 use crate::db::{Db, StoreError, next_number};
 use crate::ids::{FilingId, SubmissionId, UploadId};
 use crate::uploads::{self, ContentError, Upload};
+use crate::virus_scan::IsClean;
 use crate::web::principals::Member;
+use archive::{ArchiveError, Password};
 
 /// How many files can be handed in at one time.
 pub const FILES_LIMIT: usize = 20;
@@ -78,6 +81,14 @@ pub struct FileProblems {
     pub upload: UploadId,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
+}
+
+impl FileProblems {
+    fn may_not_stay(&self) -> bool {
+        let never =
+            |fault: &Fault| matches!(fault, Fault::IndividualNumber { .. } | Fault::Virus(_));
+        self.problems.iter().any(|problem| never(&problem.fault))
+    }
 }
 
 /// One filing that was filed before.
@@ -177,6 +188,10 @@ pub async fn hand_in(
     if !refused.is_empty() {
         take_back(app, passed).await;
         record_refusal(app, member, &refused, now).await?;
+        // What must not be received is not kept for a second try either.
+        for file in refused.iter().filter(|file| file.may_not_stay()) {
+            uploads::discard(app, member, file.upload).await?;
+        }
         return Ok(Outcome::Refused(refused));
     }
     if !request.duplicates_confirmed {
@@ -261,6 +276,13 @@ async fn check_and_seal(
         names: file.names.clone(),
         establishment: member.establishment_number(),
         today: now.to_offset(JST).date(),
+        is_clean: IsClean {
+            clamd: app
+                .config
+                .virus_scan
+                .as_ref()
+                .map(|scan| scan.clamd.clone()),
+        },
     };
     let checked = tokio::task::spawn_blocking(move || job.run())
         .await
@@ -299,11 +321,13 @@ struct Job {
     names: Vec<ChosenName>,
     establishment: protocol::EstablishmentNumber,
     today: time::Date,
+    is_clean: IsClean,
 }
 
 impl Job {
     fn run(self) -> Result<(check::Accepted, String), check::Refused> {
-        let rules: [&dyn Rule; 1] = [&IsDocument];
+        let no_number = HasNoIndividualNumber::default();
+        let rules: [&dyn Rule; 3] = [&IsDocument, &self.is_clean, &no_number];
         let upload = check::Upload {
             file_name: &self.file_name,
             bytes: &self.bytes,
@@ -470,7 +494,7 @@ impl HandInError {
             Self::Nothing => "提出するファイルを選んでください。".into(),
             Self::TooMany => format!("一度に提出できるファイルは{FILES_LIMIT}個までです。分けて提出してください。"),
             Self::Twice => "同じファイルが2回選ばれています。画面を再読み込みしてください。".into(),
-            Self::Gone(_) => "送信したファイルの保管期限（24時間）が過ぎています。もう一度ファイルを選んでください。".into(),
+            Self::Gone(_) => "送信したファイルは、保管期限（24時間）が過ぎたか、受け付けられない内容のため、削除しました。もう一度ファイルを選んでください。".into(),
             Self::Incomplete(_) => "まだ送信が終わっていないファイルがあります。終わるまでお待ちください。".into(),
             Self::HandedIn(_) => "すでに提出されたファイルが含まれています。提出履歴をご確認ください。".into(),
             Self::NotOneReplacement => "再提出では、訂正した届書を1件だけ選んでください。ほかの届書は「届書を提出する」から提出してください。".into(),
@@ -488,6 +512,8 @@ pub enum Remedy {
     Name,
     /// Mend the file.
     File,
+    /// Hand in again after a while.
+    Later,
 }
 
 impl Remedy {
@@ -500,7 +526,13 @@ impl Remedy {
                 | ArchiveError::PasswordTooLong,
             ) => Self::Password,
             Fault::Name(error) if !error.names_another_establishment() => Self::Name,
-            Fault::Name(_) | Fault::Archive(_) | Fault::Pdf(_) | Fault::Size(_) => Self::File,
+            Fault::Name(_)
+            | Fault::Archive(_)
+            | Fault::Pdf(_)
+            | Fault::Size(_)
+            | Fault::Virus(_)
+            | Fault::IndividualNumber { .. } => Self::File,
+            Fault::Unscanned => Self::Later,
         }
     }
 
@@ -510,6 +542,7 @@ impl Remedy {
             Self::Password => "password",
             Self::Name => "name",
             Self::File => "file",
+            Self::Later => "later",
         }
     }
 }

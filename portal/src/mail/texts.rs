@@ -84,6 +84,21 @@ pub fn device_approved(config: &Config, to: &str) -> Mail {
     )
 }
 
+/// An admin was registered. What he needs comes by post.
+pub fn invitation(config: &Config, to: &str) -> Mail {
+    mail(
+        config,
+        MailPurpose::Invitation,
+        to,
+        "企業年金電子連携サービスのご案内",
+        "企業年金電子連携サービスの管理者として登録しました。\n\n\
+         ご利用に必要な登録コードとパスワードは、郵便でお送りします。\n\
+         お手元に届きましたら、同封のご案内に沿ってパソコンを登録してください。\n\
+         安全のため、登録コードとパスワードはこのメールには記載していません。\n\n\
+         お心当たりがないときは、基金事務局へご連絡ください。",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +131,7 @@ mod tests {
             notice_issued(&config, to),
             filing_returned(&config, to),
             device_approved(&config, to),
+            invitation(&config, to),
         ] {
             assert!(!mail.body.contains("tanaka") && !mail.subject.contains("tanaka"));
             assert_eq!(

@@ -208,9 +208,8 @@ mod tests {
     fn our_own_intake_opens_what_we_hand_out() {
         let password = ZipPassword::random();
         let (_folder, path, content) = made(&password);
-        let typed = crate::filings::archive::Password::new(password.reveal().to_owned());
-        let opened =
-            crate::filings::archive::open(&std::fs::read(path).unwrap(), Some(&typed)).unwrap();
+        let typed = archive::Password::new(password.reveal().to_owned());
+        let opened = archive::open(&std::fs::read(path).unwrap(), Some(&typed)).unwrap();
         assert_eq!(opened.entries[0].name, NAME);
         assert_eq!(opened.entries[0].bytes, content);
     }

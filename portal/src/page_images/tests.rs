@@ -4,10 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use archive::Password;
 use hayro::vello_cpu::Pixmap;
 
 use super::*;
-use crate::filings::archive::{self, Password};
 
 fn corpus(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/corpus");

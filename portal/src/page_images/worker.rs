@@ -69,11 +69,10 @@ pub(super) async fn ask(
     page: usize,
     width: u16,
 ) -> Result<PageImage, PageImageError> {
-    let mut process = limited(program.as_os_str())
+    let mut process = Command::from(limited(program.as_os_str()))
         .arg(COMMAND)
         .arg(page.to_string())
         .arg(width.to_string())
-        .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -122,18 +121,21 @@ fn understand(answer: &[u8]) -> Result<PageImage, PageImageError> {
     }
 }
 
-/// The program, under limits that a shell sets before it becomes the program.
+/// A program that reads what strangers sent: without environment, under limits of memory and
+/// time that a shell sets before it becomes the program.
 #[cfg(unix)]
-fn limited(program: &OsStr) -> Command {
+pub(crate) fn limited(program: &OsStr) -> std::process::Command {
     let seconds = TIME_LIMIT.as_secs();
     let script =
         format!(r#"ulimit -v {MEMORY_LIMIT_KIB} && ulimit -t {seconds} && exec "$0" "$@""#);
-    let mut command = Command::new("/bin/sh");
-    command.arg("-c").arg(script).arg(program);
+    let mut command = std::process::Command::new("/bin/sh");
+    command.env_clear().arg("-c").arg(script).arg(program);
     command
 }
 
 #[cfg(not(unix))]
-fn limited(program: &OsStr) -> Command {
-    Command::new(program)
+pub(crate) fn limited(program: &OsStr) -> std::process::Command {
+    let mut command = std::process::Command::new(program);
+    command.env_clear();
+    command
 }

@@ -209,13 +209,11 @@ async fn remove(
     _: VerifiedScript,
 ) -> Result<StatusCode, PageError> {
     let id: UploadId = id.parse().map_err(|_| PageError::NotFound)?;
-    let mut tx = app.db.begin().await?;
-    let objects = store::remove(&mut tx, &member, id)
-        .await?
-        .ok_or(PageError::NotFound)?;
-    Db::commit(tx).await?;
-    custody::remove_objects(&app, objects).await;
-    Ok(StatusCode::NO_CONTENT)
+    if super::discard(&app, &member, id).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(PageError::NotFound)
+    }
 }
 
 async fn find(app: &App, member: &Member, id: &str) -> Result<Upload, PageError> {

@@ -4,6 +4,7 @@
 //! than a form (an upload's part) shows the token in a header, and its handler takes
 //! [`VerifiedScript`]. The token is derived from the web session, so nothing is stored.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 
@@ -14,12 +15,17 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
+use super::body::{self, Unreceived};
 use super::page_error::PageError;
 use crate::app::App;
 use crate::keys::Purpose;
 
 /// Largest form, in bytes. Files travel on routes of their own.
 pub const FORM_LIMIT_BYTES: usize = 64 * 1024;
+/// Largest form with files, in bytes: 200 workbooks of 100 KB.
+const FILES_LIMIT_BYTES: u64 = 20 * 1024 * 1024;
+/// Files that one form may bring.
+const FILES_LIMIT: usize = 500;
 /// Header with the anti-forgery token, for requests by a page's own script.
 pub const CSRF_HEADER: &str = "renkei-csrf";
 
@@ -80,6 +86,84 @@ impl FromRequestParts<App> for VerifiedScript {
         check(app, parts, shown)?;
         Ok(Self(()))
     }
+}
+
+/// A file out of a form.
+#[derive(Debug)]
+pub struct FormFile {
+    /// Its name, as the browser gave it, without any folder.
+    pub name: String,
+    /// The file.
+    pub bytes: Vec<u8>,
+}
+
+/// A form with files (RFC 7578) that carries the token of the session it came in.
+#[derive(Debug, Default)]
+pub struct VerifiedFiles {
+    /// The files, in their order. An input that was left empty gives none.
+    pub files: Vec<FormFile>,
+    /// The text fields.
+    pub fields: BTreeMap<String, Typed>,
+}
+
+impl FromRequest<App> for VerifiedFiles {
+    type Rejection = PageError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, PageError> {
+        let (parts, body) = request.into_parts();
+        refuse_foreign_site(&parts.headers)?;
+        let bad = |error: multer::Error| PageError::BadForm(error.to_string());
+        let content_type = parts.headers.get(http::header::CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok());
+        // A form of another kind is none of ours, and has no token where ours has it.
+        let boundary = multer::parse_boundary(content_type.unwrap_or_default())
+            .map_err(|_| PageError::Forged)?;
+        let body = body::receive(body, FILES_LIMIT_BYTES, body::READ_TIMEOUT)
+            .await
+            .map_err(|unreceived| match unreceived {
+                Unreceived::TooMuch => PageError::TooLarge,
+                Unreceived::Cut | Unreceived::Slow => {
+                    PageError::BadForm("the body did not come whole".to_owned())
+                }
+            })?;
+        let whole = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(body)]);
+        let mut form = multer::Multipart::new(whole, boundary);
+        let mut read = Self::default();
+        while let Some(field) = form.next_field().await.map_err(bad)? {
+            let name = field.name().unwrap_or_default().to_owned();
+            match field.file_name().map(base_name) {
+                Some(file) => {
+                    let bytes = field.bytes().await.map_err(bad)?;
+                    if file.is_empty() && bytes.is_empty() {
+                        continue;
+                    }
+                    if read.files.len() == FILES_LIMIT {
+                        return Err(PageError::TooLarge);
+                    }
+                    read.files.push(FormFile {
+                        name: file,
+                        bytes: bytes.into(),
+                    });
+                }
+                None => {
+                    let text = Zeroizing::new(field.text().await.map_err(bad)?);
+                    if text.len() > FORM_LIMIT_BYTES || read.fields.len() == FILES_LIMIT {
+                        return Err(PageError::TooLarge);
+                    }
+                    read.fields.insert(name, Typed(text));
+                }
+            }
+        }
+        let shown = read.fields.get("csrf").ok_or(PageError::Forged)?;
+        check(app, &parts, shown)?;
+        Ok(read)
+    }
+}
+
+/// What stands behind the last separator: some programs send a whole path.
+fn base_name(name: &str) -> String {
+    let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    name.to_owned()
 }
 
 fn header_token(headers: &HeaderMap) -> Option<&str> {

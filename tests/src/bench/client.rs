@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::namespaces::Namespaces;
-use super::nginx::{BIG_FILE, SMALL_PAGE, UPLOAD};
+use super::nginx::{SMALL_PAGE, UPLOAD};
 use crate::process::output;
 use crate::stage::MEMBER_HOST;
 
@@ -37,17 +37,32 @@ pub(super) struct Client<'a> {
 impl Client<'_> {
     /// Uploads a file; returns the seconds from the start of the connection to the answer.
     pub(super) fn upload(&self, file: &Path) -> Result<f64> {
-        let mut curl = self.curl();
-        curl.args(["-T"])
-            .arg(file)
-            .args(["-H", "Expect:", "-o", "/dev/null"]);
-        one(&times(curl.arg(url(UPLOAD)))?)
+        one(&times(&mut self.uploading(file))?)
     }
 
-    /// Downloads the big file; returns the seconds.
-    pub(super) fn download(&self) -> Result<f64> {
+    /// Begins an upload that goes on beside what is done next; the caller ends it.
+    pub(super) fn begin_upload(&self, file: &Path) -> Result<Child> {
+        Ok(self.uploading(file).stdout(Stdio::null()).spawn()?)
+    }
+
+    /// Downloads a file; returns the seconds.
+    pub(super) fn download(&self, file: &str) -> Result<f64> {
         let mut curl = self.curl();
-        one(&times(curl.args(["-o", "/dev/null"]).arg(url(BIG_FILE)))?)
+        one(&times(curl.args(["-o", "/dev/null"]).arg(url(file)))?)
+    }
+
+    /// Asks for the small page on a connection of its own; returns the seconds.
+    pub(super) fn page(&self) -> Result<f64> {
+        self.download(SMALL_PAGE)
+    }
+
+    fn uploading(&self, file: &Path) -> Command {
+        let mut curl = self.curl();
+        curl.arg("-T")
+            .arg(file)
+            .args(["-H", "Expect:", "-o", "/dev/null"])
+            .arg(url(UPLOAD));
+        curl
     }
 
     /// Asks for the small page again and again on one connection; returns the mean seconds of

@@ -17,6 +17,9 @@ pub(super) const SMALL_PAGE: &str = "small";
 /// Path of the file for downloads.
 pub(super) const BIG_FILE: &str = "big";
 
+/// Path of a file for downloads over slow lines.
+pub(super) const LINE_FILE: &str = "line";
+
 /// Path that takes uploads.
 pub(super) const UPLOAD: &str = "upload";
 

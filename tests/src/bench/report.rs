@@ -14,7 +14,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::process::output;
 
 /// The parts, in the order of the document.
-pub(super) const PARTS: [&str; 5] = ["speed", "lines", "loss", "many", "agent"];
+pub(super) const PARTS: [&str; 4] = ["speed", "lines", "many", "agent"];
 
 /// What one part found.
 #[derive(Debug, Default, Serialize, Deserialize)]

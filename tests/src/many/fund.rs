@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use portal::authority::{Authorities, DeviceRequest};
+use portal::authority::{Authorities, DEVICE_VALIDITY, DeviceRequest};
 use portal::clock::unix_ms;
 use portal::db::Db;
 use portal::ids::{EstablishmentId, UserId};
@@ -107,17 +107,26 @@ pub(super) async fn register(
         let certificate = authorities.issue_device(&request, id, now)?;
         let hash = Bytes32(Sha256::digest(&certificate).into());
         sqlx::query(
-            "INSERT INTO devices (id, establishment_id, user_id, name, os, certificate,
-                                  certificate_sha256, public_key, approved_ms, approved_by)
-             VALUES ($1, $2, $3, 'invented', 'invented', $4, $5, $6, $7, 'invented')",
+            "INSERT INTO devices (id, establishment_id, user_id, name, os, public_key,
+                                  grants_given, approved_ms, approved_by)
+             VALUES ($1, $2, $3, 'invented', 'invented', $4, 0, $5, 'invented')",
         )
         .bind(id.to_string())
         .bind(establishment.to_string())
         .bind(user.to_string())
-        .bind(STANDARD.encode(&certificate))
-        .bind(hash.to_string())
         .bind(public_key.as_str())
         .bind(unix_ms(now))
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query(
+            "INSERT INTO device_certificates (sha256, device_id, certificate, issued_ms, expires_ms)
+             VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(hash.to_string())
+        .bind(id.to_string())
+        .bind(STANDARD.encode(&certificate))
+        .bind(unix_ms(now))
+        .bind(unix_ms(now + DEVICE_VALIDITY))
         .execute(&mut *tx)
         .await?;
         pcs.push(Pc {

@@ -1,6 +1,8 @@
 //! `open`: the agent with its windows. Closing a profile's window ends its session; closing
 //! the last one ends the agent.
 
+use std::path::PathBuf;
+
 use super::windows::{Became, Windows};
 use super::{Claim, CommandError, Running, ask, claim_to_stay, say, senseless, system};
 use crate::agent::Command;
@@ -20,9 +22,15 @@ pub(super) async fn open(
     store: Store,
     choice: Option<Choice>,
     no_browser: bool,
+    file: Option<PathBuf>,
 ) -> Result<(), CommandError> {
+    // The running agent has another current folder.
+    let file = file
+        .map(std::path::absolute)
+        .transpose()
+        .map_err(system("ファイルの場所を確認できませんでした"))?;
     match claim_to_stay(&store).await? {
-        Claim::Theirs(client) => open_through(&client, choice, no_browser).await,
+        Claim::Theirs(client) => open_through(&client, choice, no_browser, file).await,
         Claim::Ours(instance) => {
             // At the start nothing is under way: the quietest moment for a version that waits.
             if let Some(staged) = waiting(config, &store).await {
@@ -32,7 +40,7 @@ pub(super) async fn open(
                 }
             }
             let mut running = Running::start(config, store, instance)?;
-            let result = open_here(&mut running, config, choice, no_browser).await;
+            let result = open_here(&mut running, config, choice, no_browser, file).await;
             running.end().await;
             match result? {
                 End::Closed => Ok(()),
@@ -66,11 +74,14 @@ async fn open_through(
     client: &Client,
     profile: Option<Choice>,
     no_browser: bool,
+    file: Option<PathBuf>,
 ) -> Result<(), CommandError> {
     let request = Request::Open {
         profile,
         no_browser,
+        file,
     };
+    os::pass_on_the_front();
     match ask(client, &request).await? {
         Reply::Window { url } => {
             if no_browser {
@@ -88,8 +99,9 @@ async fn open_here(
     config: &Config,
     choice: Option<Choice>,
     no_browser: bool,
+    file: Option<PathBuf>,
 ) -> Result<End, CommandError> {
-    let (profile, landing) = running.desk.landing(choice)?;
+    let (profile, landing) = running.desk.landing_with(choice, file.as_deref()).await?;
     let served = running.desk.serve(profile).await?;
     watch_service(running, profile).await;
     let updates = running.watch_updates(config);

@@ -2,17 +2,17 @@
 //!
 //! One that is closed while another is open is nothing to worry about, and is told as such.
 
-use std::sync::Arc;
+use std::io;
+use std::time::Duration;
 
-use super::{CHECK_LIMIT, Finding, Outcome, client};
-use crate::clock::Clock;
-use crate::config::Config;
-use crate::dial::{DialError, Dialer};
-use crate::gateway_client::ApiError;
+use super::interception::{Seen, Witness};
+use super::{CHECK_LIMIT, Finding, Outcome, Scene};
+use crate::dial::DialError;
+use crate::gateway_client::{ApiError, is_about_dates};
 use crate::link::paths::Via;
 use crate::link::tls_way::{self, TlsWayError};
+use crate::os;
 use crate::status::{Transport, WayReport, WayResult};
-use crate::store::Enrolment;
 use crate::urls::GatewayUrl;
 
 const STRAIGHT: &str = "HTTPS（直接）";
@@ -60,39 +60,84 @@ fn udp_port(way: &WayReport, another_works: bool) -> Finding {
     Finding::new("UDPの通信", outcome, format!("ポート{port}: {what}"))
 }
 
-/// Connects both ways and asks on each whether the tunnel would be carried.
-pub(super) async fn https(
-    config: &Config,
+/// How long the true time may take to become known, where the PC's clock is wrong.
+const TIME_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What one way by TLS showed.
+pub(super) struct Look {
+    /// Whether the tunnel would be carried.
+    result: Result<(), TlsWayError>,
+    /// The certificate that came.
+    pub(super) seen: Option<Seen>,
+    /// The largest packet, in bytes.
+    pub(super) mtu_bytes: Option<u32>,
+}
+
+impl Look {
+    /// Whether the gateway was reached.
+    pub(super) fn is_open(&self) -> bool {
+        self.result.is_ok()
+    }
+}
+
+/// Connects one way and asks whether the tunnel would be carried; looks at the certificate.
+pub(super) async fn look(scene: &Scene<'_>, gateway: &GatewayUrl, via: Via) -> Look {
+    let mut mtu_bytes = None;
+    let (seen, result) = tokio::join!(
+        witness(scene, gateway, via),
+        tokio::time::timeout(CHECK_LIMIT, try_way(scene, gateway, via, &mut mtu_bytes)),
+    );
+    Look {
+        result: result.unwrap_or(Err(TlsWayError::Cut(io::ErrorKind::TimedOut.into()))),
+        seen,
+        mtu_bytes,
+    }
+}
+
+async fn witness(scene: &Scene<'_>, gateway: &GatewayUrl, via: Via) -> Option<Seen> {
+    let (witness, tls) = Witness::new(&scene.roots().ok()?, scene.clock.clone()).ok()?;
+    let connecting = scene.dialer.connect_via(gateway, via, &tls);
+    // Whatever came of it, nothing is said over this connection.
+    let _ = tokio::time::timeout(CHECK_LIMIT, connecting).await;
+    witness.testimony()
+}
+
+async fn try_way(
+    scene: &Scene<'_>,
     gateway: &GatewayUrl,
-    enrolment: Option<&Enrolment>,
-    clock: &Arc<Clock>,
-) -> Vec<Finding> {
-    let dialer = Dialer::new(config.proxy.clone());
-    let tls = match client(config, gateway, enrolment, clock, dialer.clone()) {
-        Ok(client) => client.tls(),
-        Err(error) => {
-            return vec![Finding::new(STRAIGHT, Outcome::Bad, error.page_text())];
-        }
-    };
-    let is_device = enrolment.is_some_and(|enrolment| enrolment.enrolled().is_some());
-    let attempt = async |via| {
-        let connection = dialer.connect_via(gateway, via, &tls).await;
-        let connection = connection.map_err(TlsWayError::Dial)?;
-        if is_device {
-            tls_way::ask(connection, gateway).await?;
-        }
-        Ok(())
-    };
-    let limited = async |via| match tokio::time::timeout(CHECK_LIMIT, attempt(via)).await {
-        Ok(result) => result,
-        Err(_) => Err(TlsWayError::Cut(std::io::ErrorKind::TimedOut.into())),
-    };
-    let straight = limited(Via::Straight).await;
-    let proxy = limited(Via::Proxy).await;
-    let any = straight.is_ok() || proxy.is_ok();
+    via: Via,
+    mtu_bytes: &mut Option<u32>,
+) -> Result<(), TlsWayError> {
+    // Roots that cannot be read are told elsewhere.
+    let tls = scene
+        .client(gateway)
+        .map_err(|error| TlsWayError::Dial(DialError::Tls(io::Error::other(error))))?
+        .tls();
+    let mut tried = scene.dialer.connect_via(gateway, via, &tls).await;
+    if tried.as_ref().is_err_and(is_about_dates) && scene.is_device() {
+        // The question beside this one learns the true time, as it does when connecting.
+        let told = async {
+            while !scene.clock.has_been_told() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let _ = tokio::time::timeout(TIME_PATIENCE, told).await;
+        tried = scene.dialer.connect_via(gateway, via, &tls).await;
+    }
+    let connection = tried.map_err(TlsWayError::Dial)?;
+    *mtu_bytes = os::path_mtu(connection.get_ref().0);
+    if scene.is_device() {
+        tls_way::ask(connection, gateway).await?;
+    }
+    Ok(())
+}
+
+/// What came of both ways.
+pub(super) fn https(straight: Look, proxied: Look) -> Vec<Finding> {
+    let any = straight.is_open() || proxied.is_open();
     vec![
-        https_finding(STRAIGHT, straight, any),
-        https_finding(THROUGH_PROXY, proxy, any),
+        https_finding(STRAIGHT, straight.result, any),
+        https_finding(THROUGH_PROXY, proxied.result, any),
     ]
 }
 

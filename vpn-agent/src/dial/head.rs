@@ -19,10 +19,27 @@ const MAX_FIELDS: usize = 64;
 pub struct Head {
     /// The status code.
     pub status: u16,
+    /// The values of `Proxy-Authenticate`, in order.
+    pub challenges: Vec<String>,
+    /// How the body behind it ends.
+    pub body: Body,
+    /// Whether the connection goes on after the body.
+    pub keeps: bool,
     /// The value of `Upgrade`, if there is one.
     pub upgrade: Option<String>,
     /// What came behind the head.
     pub rest: Vec<u8>,
+}
+
+/// How the body of an answer ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// After so many bytes.
+    Length(u64),
+    /// After a chunk of length zero.
+    Chunked,
+    /// With the connection.
+    UntilEnd,
 }
 
 /// Why there is no head.
@@ -70,20 +87,46 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Head>, HeadError> {
     let mut answer = httparse::Response::new(&mut fields);
     match answer.parse(bytes) {
         Ok(httparse::Status::Partial) => Ok(None),
-        Ok(httparse::Status::Complete(length)) => {
-            let upgrade = answer
-                .headers
-                .iter()
-                .find(|field| field.name.eq_ignore_ascii_case("upgrade"))
-                .and_then(|field| str::from_utf8(field.value).ok());
+        Ok(httparse::Status::Complete(end)) => {
+            let says = |name: &str, word: &str| {
+                let mut words = values(answer.headers, name).flat_map(|value| value.split(','));
+                words.any(|said| said.trim().eq_ignore_ascii_case(word))
+            };
+            // Squid and its like speak of the connection in a field of their own.
+            let said_of_connection =
+                |word: &str| says("connection", word) || says("proxy-connection", word);
+            let mut lengths = values(answer.headers, "content-length");
+            let length = lengths.next().map(|value| value.trim().parse());
+            let body = match length {
+                _ if says("transfer-encoding", "chunked") => Body::Chunked,
+                Some(length) => Body::Length(length.map_err(|_| HeadError::Garbage)?),
+                None => Body::UntilEnd,
+            };
+            let keeps = match answer.version {
+                Some(1) => !said_of_connection("close"),
+                _ => said_of_connection("keep-alive"),
+            };
             Ok(Some(Head {
                 status: answer.code.ok_or(HeadError::Garbage)?,
-                upgrade: upgrade.map(str::to_owned),
-                rest: bytes[length..].to_vec(),
+                challenges: values(answer.headers, "proxy-authenticate")
+                    .map(str::to_owned)
+                    .collect(),
+                body,
+                keeps: keeps && body != Body::UntilEnd,
+                upgrade: values(answer.headers, "upgrade").next().map(str::to_owned),
+                rest: bytes[end..].to_vec(),
             }))
         }
         Err(_) => Err(HeadError::Garbage),
     }
+}
+
+/// The values of the fields with this name that are text.
+fn values<'a>(fields: &'a [httparse::Header<'a>], name: &'a str) -> impl Iterator<Item = &'a str> {
+    let named = fields
+        .iter()
+        .filter(move |field| field.name.eq_ignore_ascii_case(name));
+    named.filter_map(|field| str::from_utf8(field.value).ok())
 }
 
 #[cfg(test)]
@@ -102,6 +145,46 @@ mod tests {
             assert_eq!(head.upgrade.as_deref(), Some("Renkei-WireGuard"));
             assert!(b"\0\x01x".starts_with(&head.rest));
         }
+    }
+
+    #[test]
+    fn how_a_body_ends_and_whether_the_connection_goes_on_is_told() {
+        let cases: [(&str, &str, Body, bool); 7] = [
+            ("1.1", "content-length: 12", Body::Length(12), true),
+            (
+                "1.1",
+                "transfer-encoding: gzip, chunked",
+                Body::Chunked,
+                true,
+            ),
+            ("1.1", "x: y", Body::UntilEnd, false),
+            (
+                "1.1",
+                "content-length: 0\r\nConnection: close",
+                Body::Length(0),
+                false,
+            ),
+            (
+                "1.1",
+                "content-length: 0\r\nProxy-Connection: Close",
+                Body::Length(0),
+                false,
+            ),
+            ("1.0", "content-length: 0", Body::Length(0), false),
+            (
+                "1.0",
+                "content-length: 0\r\nProxy-Connection: keep-alive",
+                Body::Length(0),
+                true,
+            ),
+        ];
+        for (version, fields, body, keeps) in cases {
+            let text = format!("HTTP/{version} 407 No\r\n{fields}\r\n\r\n");
+            let head = parse(text.as_bytes()).unwrap().unwrap();
+            assert_eq!((head.body, head.keeps), (body, keeps), "{text}");
+        }
+        let wrong = b"HTTP/1.1 407 No\r\ncontent-length: -1\r\n\r\n";
+        assert!(matches!(parse(wrong), Err(HeadError::Garbage)));
     }
 
     #[tokio::test]

@@ -1,9 +1,9 @@
 //! Whether a host is reached through a proxy, and through which.
 //!
-//! The setting `proxy` is an URL, `"none"`, or `"environment"` (the default): then
-//! `https_proxy`, `HTTPS_PROXY`, `all_proxy`, `ALL_PROXY` and `no_proxy`, `NO_PROXY` are read
-//! as curl reads them. The proxies that an operating system has in its own settings get a
-//! kind of their own here.
+//! The setting `proxy` is an URL, `"none"`, `"environment"` or `"system"` (the default). The
+//! environment is read as curl reads it: `https_proxy`, `HTTPS_PROXY`, `all_proxy`, `ALL_PROXY`
+//! and `no_proxy`, `NO_PROXY`. `"system"` is the environment where it names a proxy, else what
+//! the operating system's own settings say ([`super::system`]).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,8 +21,10 @@ const DEFAULT_PORT: u16 = 1080;
 /// Where proxies come from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum ProxySettings {
-    /// From the environment's variables.
+    /// From the environment's variables, else from the operating system's settings.
     #[default]
+    System,
+    /// From the environment's variables.
     Environment,
     /// There is none.
     None,
@@ -50,19 +52,60 @@ pub enum ProxyUrlError {
     Scheme(String),
 }
 
+/// Who names a proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The setting `proxy`.
+    Settings,
+    /// The environment's variables.
+    Environment,
+    /// The operating system's settings.
+    System,
+    /// A script that the operating system's settings name, or found in the network.
+    Script,
+}
+
+/// What the settings say about one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// No proxy.
+    Straight,
+    /// One of these, tried in this order. Never empty.
+    Proxies(Source, Vec<ProxyUrl>),
+    /// The operating system has to be asked, which may take seconds.
+    AskSystem,
+}
+
 impl ProxySettings {
-    /// The proxy for `host`, which may be a name or an address.
-    pub fn for_host(
-        &self,
-        host: &str,
-        environment: impl Fn(&str) -> Option<String>,
-    ) -> Option<ProxyUrl> {
-        match self {
-            Self::None => None,
-            Self::Fixed(proxy) => Some(proxy.clone()),
-            Self::Environment => from_environment(host, environment),
+    /// What is set for `host`, which may be a name or an address.
+    pub fn for_host(&self, host: &str, environment: impl Fn(&str) -> Option<String>) -> Choice {
+        let from_environment = match self {
+            Self::None => return Choice::Straight,
+            Self::Fixed(proxy) => {
+                return Choice::Proxies(Source::Settings, vec![proxy.clone()]);
+            }
+            Self::Environment | Self::System => from_environment(host, environment),
+        };
+        match (from_environment, self) {
+            (Named::Proxy(proxy), _) => Choice::Proxies(Source::Environment, vec![proxy]),
+            (Named::Nothing, Self::System) if !is_this_pc(host) => Choice::AskSystem,
+            (Named::Nothing | Named::Exception, _) => Choice::Straight,
         }
     }
+}
+
+/// What the environment names.
+enum Named {
+    Proxy(ProxyUrl),
+    Exception,
+    Nothing,
+}
+
+/// No proxy leads back to this PC.
+fn is_this_pc(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// A variable that is set and not empty, under the first of its names.
@@ -73,25 +116,26 @@ fn variable(names: [&str; 2], environment: &impl Fn(&str) -> Option<String>) -> 
         .filter(|value| !value.trim().is_empty())
 }
 
-fn from_environment(host: &str, environment: impl Fn(&str) -> Option<String>) -> Option<ProxyUrl> {
+fn from_environment(host: &str, environment: impl Fn(&str) -> Option<String>) -> Named {
     let host = host.trim_matches(['[', ']']);
-    // No proxy leads back to this PC.
-    if host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    {
-        return None;
+    if is_this_pc(host) {
+        return Named::Exception;
     }
     let exceptions = variable(["no_proxy", "NO_PROXY"], &environment);
     if exceptions.is_some_and(|list| is_excepted(host, &list)) {
-        return None;
+        return Named::Exception;
     }
     let text = variable(["https_proxy", "HTTPS_PROXY"], &environment)
-        .or_else(|| variable(["all_proxy", "ALL_PROXY"], &environment))?;
-    text.parse()
-        .inspect_err(|error: &ProxyUrlError| {
+        .or_else(|| variable(["all_proxy", "ALL_PROXY"], &environment));
+    match text.map(|text| text.parse()) {
+        None => Named::Nothing,
+        Some(Ok(proxy)) => Named::Proxy(proxy),
+        Some(Err(error)) => {
+            let error: ProxyUrlError = error;
             tracing::warn!(%error, "the environment's proxy is not used");
-        })
-        .ok()
+            Named::Nothing
+        }
+    }
 }
 
 /// Whether `no_proxy` names `host`: itself, a domain above it, a network it lies in, or `*`.
@@ -113,7 +157,7 @@ fn is_excepted(host: &str, list: &str) -> bool {
         })
 }
 
-fn is_in_network(address: IpAddr, entry: &str) -> bool {
+pub(super) fn is_in_network(address: IpAddr, entry: &str) -> bool {
     let (network, bits) = match entry.split_once('/') {
         Some((network, bits)) => (network, bits.parse::<u32>().ok()),
         None => (entry, Some(u32::MAX)),
@@ -199,6 +243,7 @@ impl TryFrom<String> for ProxySettings {
     fn try_from(text: String) -> Result<Self, ProxyUrlError> {
         let text = Zeroizing::new(text);
         match text.trim() {
+            "system" => Ok(Self::System),
             "environment" => Ok(Self::Environment),
             "none" => Ok(Self::None),
             url => url.parse().map(Self::Fixed),
@@ -231,8 +276,30 @@ mod tests {
             let found = variables.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        let proxy = ProxySettings::Environment.for_host(host, environment);
-        proxy.map(|proxy| proxy.to_string())
+        match ProxySettings::Environment.for_host(host, environment) {
+            Choice::Proxies(Source::Environment, proxies) => Some(proxies[0].to_string()),
+            Choice::Straight => None,
+            choice => panic!("{choice:?}"),
+        }
+    }
+
+    #[test]
+    fn the_system_is_asked_where_the_environment_says_nothing() {
+        let none = |_: &str| None;
+        let set = |name: &str| match name {
+            "https_proxy" => Some("p:1".to_owned()),
+            "no_proxy" => Some("except.example.jp".to_owned()),
+            _ => None,
+        };
+        let system = ProxySettings::default();
+        assert_eq!(system, ProxySettings::System);
+        assert_eq!(system.for_host("gw.example.jp", none), Choice::AskSystem);
+        assert_eq!(system.for_host("127.0.0.1", none), Choice::Straight);
+        assert_eq!(system.for_host("except.example.jp", set), Choice::Straight);
+        assert!(matches!(
+            system.for_host("gw.example.jp", set),
+            Choice::Proxies(Source::Environment, _)
+        ));
     }
 
     #[test]

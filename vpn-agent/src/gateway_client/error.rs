@@ -51,12 +51,7 @@ impl ApiError {
     /// Sorts out why there is no connection.
     pub(crate) fn from_dial(error: DialError) -> Self {
         match certificate_error(&error) {
-            Some(
-                CertificateError::Expired
-                | CertificateError::ExpiredContext { .. }
-                | CertificateError::NotValidYet
-                | CertificateError::NotValidYetContext { .. },
-            ) => Self::WrongDates,
+            Some(found) if has_wrong_dates(found) => Self::WrongDates,
             Some(_) => Self::Untrusted(error),
             None => match error {
                 DialError::Proxy(error) => Self::Proxy(error),
@@ -102,6 +97,22 @@ impl ApiError {
             }
         }
     }
+}
+
+/// Whether there is no connection because the certificate's dates do not fit the time that
+/// the PC goes by.
+pub(crate) fn is_about_dates(error: &DialError) -> bool {
+    certificate_error(error).is_some_and(has_wrong_dates)
+}
+
+fn has_wrong_dates(error: &CertificateError) -> bool {
+    matches!(
+        error,
+        CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. }
+    )
 }
 
 /// Finds what TLS said about the server's certificate. An `io::Error` hides the error it

@@ -79,6 +79,11 @@ impl Roots {
         Ok(Self(store))
     }
 
+    /// For a verifier of another kind.
+    pub(crate) fn store(&self) -> Arc<RootCertStore> {
+        Arc::new(self.0.clone())
+    }
+
     /// These and the fund's service authority.
     pub fn and_service_authority(mut self, authority: &[u8]) -> Result<Self, ApiError> {
         self.0
@@ -137,7 +142,7 @@ impl AgentVerifier {
 }
 
 /// Where to look again after a date did not fit: at the edge of the certificate's time.
-fn edge(error: &Error) -> Option<UnixTime> {
+pub(crate) fn edge(error: &Error) -> Option<UnixTime> {
     match error {
         Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. }) => {
             Some(*not_before)
@@ -174,10 +179,9 @@ impl ServerCertVerifier for AgentVerifier {
                 let Some(time) = result.as_ref().err().and_then(edge) else {
                     break;
                 };
-                if time < floor {
-                    break;
-                }
-                result = verify(time);
+                // One that is valid since before the floor is looked at as of the floor; one
+                // that ended before it is refused there too.
+                result = verify(time.max(floor));
             }
         }
         result

@@ -17,6 +17,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
+mod surroundings;
+pub use surroundings::{free_bytes, path_mtu, set_zip_opener, sign_on, system_proxy, zip_opener};
+
 use super::{Browser, Notification, Notifier, PeerCheck, Urgency};
 use crate::network::{self, Network, Seen, Tables};
 

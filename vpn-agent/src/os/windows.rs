@@ -27,7 +27,9 @@ use crate::network::{Network, Seen};
 use crate::secret::random_bytes;
 
 mod browsers;
+mod surroundings;
 pub use browsers::browsers;
+pub use surroundings::{free_bytes, path_mtu, set_zip_opener, sign_on, system_proxy, zip_opener};
 
 /// What DPAPI mixes into the wrapping: another program of this user that asks Windows to open
 /// the file gets nothing without knowing it.

@@ -99,21 +99,21 @@ impl EnrolForm {
 }
 
 /// What every page has.
-struct Frame<'a> {
-    picture: String,
+pub(super) struct Frame<'a> {
+    pub(super) picture: String,
     /// Where the page's script learns of another picture.
-    source: &'static str,
-    csrf: &'a str,
-    fund_name: Option<&'a str>,
-    notice: Option<&'static str>,
+    pub(super) source: &'static str,
+    pub(super) csrf: &'a str,
+    pub(super) fund_name: Option<&'a str>,
+    pub(super) notice: Option<&'static str>,
     /// The warning in the title.
-    warning: Option<&'static str>,
-    skew: Option<String>,
-    update: Option<String>,
-    update_refused: bool,
-    rehearsal: bool,
-    refresh_s: Option<u32>,
-    version: &'static str,
+    pub(super) warning: Option<&'static str>,
+    pub(super) skew: Option<String>,
+    pub(super) update: Option<String>,
+    pub(super) update_refused: bool,
+    pub(super) rehearsal: bool,
+    pub(super) refresh_s: Option<u32>,
+    pub(super) version: &'static str,
 }
 
 #[derive(Template)]
@@ -380,7 +380,7 @@ fn spell_seconds(left: u64) -> String {
     format!("{}分{:02}秒", left / 60, left % 60)
 }
 
-fn frame<'a>(shown: &Shown<'a>, refresh_s: Option<u32>) -> Frame<'a> {
+pub(super) fn frame<'a>(shown: &Shown<'a>, refresh_s: Option<u32>) -> Frame<'a> {
     let view = shown.view;
     Frame {
         picture: picture_of(view),
@@ -508,7 +508,7 @@ fn entry(profile: &Profile) -> Entry {
     }
 }
 
-fn finish(rendered: askama::Result<String>) -> String {
+pub(super) fn finish(rendered: askama::Result<String>) -> String {
     rendered.unwrap_or_else(|error| {
         tracing::error!(%error, "page not rendered");
         "<!DOCTYPE html><html lang=\"ja\"><title>連携</title><p>画面を表示できませんでした。</p></html>"

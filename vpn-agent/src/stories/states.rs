@@ -85,3 +85,16 @@ async fn the_page_hears_of_a_change_at_once_and_of_nothing_within_a_second() {
     assert_ne!(news["picture"], seen.as_str());
     assert_eq!(news["state"], "connecting");
 }
+
+#[tokio::test]
+async fn a_page_that_is_looked_at_all_the_time_keeps_nothing_from_being_done() {
+    let pc = Pc::start().await;
+    pc.become_ready().await;
+    let store = Store::open(&pc.config.data_dir).unwrap();
+    for _ in 0..60 {
+        pc.agent.look();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // What is done once a second was done.
+    assert!(store.time_floor().is_some());
+}

@@ -9,11 +9,14 @@
 pub mod clock;
 pub mod console;
 pub mod files;
+pub mod measures;
 pub mod networks;
 pub mod peers;
 pub mod pipes;
+pub mod proxy;
 pub mod registry;
 pub mod secrets;
+pub mod sign_on;
 pub mod tray;
 pub mod windows;
 

@@ -6,7 +6,8 @@ use std::ptr::{null, null_mut};
 use windows_sys::Win32::Foundation::{ERROR_FILE_NOT_FOUND, ERROR_MORE_DATA, ERROR_SUCCESS};
 use windows_sys::Win32::System::Registry::{
     HKEY, HKEY_CURRENT_USER, HKEY_LOCAL_MACHINE, REG_SZ, RRF_RT_REG_DWORD, RRF_RT_REG_SZ,
-    RRF_SUBKEY_WOW6432KEY, RRF_SUBKEY_WOW6464KEY, RegDeleteTreeW, RegGetValueW, RegSetKeyValueW,
+    RRF_SUBKEY_WOW6432KEY, RRF_SUBKEY_WOW6464KEY, RegDeleteKeyValueW, RegDeleteTreeW, RegGetValueW,
+    RegSetKeyValueW,
 };
 
 use crate::text::wide;
@@ -131,6 +132,19 @@ pub fn set_own_text(key: &str, name: &str, text: &str) -> io::Result<()> {
 pub fn remove_own_key(key: &str) -> io::Result<()> {
     // SAFETY: the text ends with a zero.
     match unsafe { RegDeleteTreeW(HKEY_CURRENT_USER, wide(key).as_ptr()) } {
+        ERROR_FILE_NOT_FOUND => Ok(()),
+        code => result(code),
+    }
+}
+
+/// Removes one value of a key of this user's half. One that is not there is fine.
+///
+/// # Errors
+/// What the system says.
+pub fn remove_own_value(key: &str, name: &str) -> io::Result<()> {
+    let (key, name) = (wide(key), wide(name));
+    // SAFETY: both texts end with zeros.
+    match unsafe { RegDeleteKeyValueW(HKEY_CURRENT_USER, key.as_ptr(), name.as_ptr()) } {
         ERROR_FILE_NOT_FOUND => Ok(()),
         code => result(code),
     }

@@ -103,3 +103,47 @@ async fn stopped_at_any_moment_everything_is_accepted_or_nothing() {
     assert_eq!(objects.len(), rows.len());
     audit::verify(&world.app.db, &world.app.keys).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_filing_with_an_individual_number_is_refused_and_leaves_nothing() {
+    let world = World::new().await;
+    let member = world.alice.as_member().await;
+    for name in ["my_number", "my_number_spaced", "my_number_fullwidth"] {
+        let file = corpus(&format!("bad/{name}.zip"));
+        let upload = world.alice.upload("20240524_0123_届書.zip", file).await;
+        let request = HandIn {
+            files: vec![HandInFile {
+                upload: upload.parse().unwrap(),
+                password: Some(Password::new("Rene52hsqx3ca4q2".into())),
+                names: Vec::new(),
+            }],
+            duplicates_confirmed: false,
+            replaces: None,
+        };
+        let outcome = hand_in(&world.app, &member, &request, NOW).await.unwrap();
+        let Outcome::Refused(refused) = outcome else {
+            panic!("{name}: {outcome:?}");
+        };
+        let told = refused[0].problems[0].page_text();
+        assert!(
+            told.contains("個人番号") && told.contains("1ページ目"),
+            "{told}"
+        );
+        assert_eq!(
+            told.chars().filter(char::is_ascii_digit).count(),
+            3,
+            "{told}"
+        );
+        for table in ["uploads", "upload_parts", "filings", "documents"] {
+            let sql = sqlx::AssertSqlSafe(format!("SELECT COUNT(*) AS n FROM {table}"));
+            let row = sqlx::query(sql).fetch_one(world.app.db.pool()).await;
+            let left: i64 = row.unwrap().try_get("n").unwrap();
+            assert_eq!(left, 0, "{name}: {table}");
+        }
+        let again = hand_in(&world.app, &member, &request, NOW).await.unwrap();
+        assert!(
+            matches!(again, Outcome::Impossible(HandInError::Gone(_))),
+            "{again:?}"
+        );
+    }
+}

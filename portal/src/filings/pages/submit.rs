@@ -15,7 +15,6 @@ use time::Date;
 use time::macros::format_description;
 
 use crate::app::App;
-use crate::filings::archive::Password;
 use crate::filings::check::{ChosenName, Problem};
 use crate::filings::hand_in::{
     self, Duplicate, FILES_LIMIT, FileProblems, HandIn, HandInError, HandInFailure, HandInFile,
@@ -31,6 +30,7 @@ use crate::web::layout::{Layout, MemberPage};
 use crate::web::page;
 use crate::web::page_error::PageError;
 use crate::web::principals::Member;
+use archive::Password;
 
 #[derive(Template)]
 #[template(path = "filing_new.html")]

@@ -5,12 +5,11 @@
 //! cost is bounded before it is paid: the number of entries before the directory is read,
 //! the sizes before anything is unpacked and again while it is.
 //!
-//! [`super::check`] calls it; the password comes from the upload form, is forgotten
-//! afterwards and stands in no error and no log line.
+//! The portal opens with it what establishments hand in, the PC's program what the clerk wants
+//! to read. The password stands in no error and no log line.
 
 mod entry_names;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod fuzzing;
+pub mod fuzzing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -108,6 +107,17 @@ pub enum Protection {
     Aes,
     /// ZipCrypto for at least one file: broken since 1994. Accepted, with a warning.
     ZipCrypto,
+    /// None for at least one file. Only where [`Plain::Taken`] allows it.
+    Nothing,
+}
+
+/// What is done with files that have no password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plain {
+    /// They are refused, and the archive with them: nobody may hand them in.
+    Refused,
+    /// They are read like the others.
+    Taken,
 }
 
 /// Why an archive, or an entry of it, is refused.
@@ -219,19 +229,35 @@ pub fn looks_like_zip(bytes: &[u8]) -> bool {
 /// Everything that is wrong with it, as far as it can be told without the password, or else
 /// everything that was found while opening. Never empty.
 pub fn open(bytes: &[u8], password: Option<&Password>) -> Result<Opened, Vec<ArchiveProblem>> {
+    open_with(bytes, password, Plain::Refused)
+}
+
+/// Opens an archive, which may hold files without a password if `plain` says so. One without
+/// any needs no password.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(
+    bytes: &[u8],
+    password: Option<&Password>,
+    plain: Plain,
+) -> Result<Opened, Vec<ArchiveProblem>> {
     let mut archive = directory(bytes).map_err(|error| vec![error.into()])?;
-    let entries = plan(&mut archive)?;
-    let Some(password) = password.filter(|password| !password.bytes().is_empty()) else {
-        return Err(vec![ArchiveError::PasswordMissing.into()]);
+    let entries = plan(&mut archive, plain)?;
+    let has = |cipher| entries.iter().any(|planned| planned.cipher == cipher);
+    let needs_password = has(Cipher::Aes) || has(Cipher::ZipCrypto);
+    let spellings = match password.filter(|password| !password.bytes().is_empty()) {
+        None if needs_password => return Err(vec![ArchiveError::PasswordMissing.into()]),
+        None => vec![Zeroizing::default()],
+        Some(password) if password.bytes().len() > PASSWORD_LIMIT_BYTES => {
+            return Err(vec![ArchiveError::PasswordTooLong.into()]);
+        }
+        Some(password) => password.spellings(),
     };
-    if password.bytes().len() > PASSWORD_LIMIT_BYTES {
-        return Err(vec![ArchiveError::PasswordTooLong.into()]);
-    }
 
     let mut problems = Vec::new();
     let mut opened = Vec::new();
     let mut left_bytes = TOTAL_LIMIT_BYTES;
-    let spellings = password.spellings();
     for planned in &entries {
         match read_with_any(&mut archive, planned, &spellings, left_bytes) {
             Ok(bytes) => {
@@ -251,16 +277,16 @@ pub fn open(bytes: &[u8], password: Option<&Password>) -> Result<Opened, Vec<Arc
     if !problems.is_empty() {
         return Err(problems);
     }
-    let weak = entries
-        .iter()
-        .any(|planned| planned.cipher == Cipher::ZipCrypto);
+    let protection = if has(Cipher::Nothing) {
+        Protection::Nothing
+    } else if has(Cipher::ZipCrypto) {
+        Protection::ZipCrypto
+    } else {
+        Protection::Aes
+    };
     Ok(Opened {
         entries: opened,
-        protection: if weak {
-            Protection::ZipCrypto
-        } else {
-            Protection::Aes
-        },
+        protection,
     })
 }
 
@@ -276,6 +302,7 @@ struct Planned {
 enum Cipher {
     Aes,
     ZipCrypto,
+    Nothing,
 }
 
 impl Planned {
@@ -336,7 +363,7 @@ fn listed_entries(bytes: &[u8]) -> Result<usize, ArchiveError> {
 }
 
 /// Decides from the headers alone which entries are filings, and what is wrong with any.
-fn plan(archive: &mut Zip<'_>) -> Result<Vec<Planned>, Vec<ArchiveProblem>> {
+fn plan(archive: &mut Zip<'_>, plain: Plain) -> Result<Vec<Planned>, Vec<ArchiveProblem>> {
     let mut problems = Vec::new();
     let mut planned = Vec::new();
     let mut names = BTreeMap::<String, usize>::new();
@@ -385,10 +412,14 @@ fn plan(archive: &mut Zip<'_>) -> Result<Vec<Planned>, Vec<ArchiveProblem>> {
         let Place::File { folder } = name.place else {
             continue;
         };
-        if !entry.encrypted() {
-            problem(ArchiveError::NotEncrypted);
-            continue;
-        }
+        let cipher = match (entry.encrypted(), plain) {
+            (true, _) => cipher,
+            (false, Plain::Taken) => Cipher::Nothing,
+            (false, Plain::Refused) => {
+                problem(ArchiveError::NotEncrypted);
+                continue;
+            }
+        };
         if entry.size() > ENTRY_LIMIT_BYTES {
             problem(ArchiveError::TooLarge {
                 size_bytes: entry.size(),
@@ -459,8 +490,9 @@ fn read_entry(
     password: &[u8],
     left_bytes: u64,
 ) -> Result<Vec<u8>, ArchiveError> {
+    let password = (planned.cipher != Cipher::Nothing).then_some(password);
     let options = ZipReadOptions::new()
-        .password(Some(password))
+        .password(password)
         .enforce_header_consistency(true);
     let entry = archive
         .by_index_with_options(planned.index, options)
@@ -483,7 +515,7 @@ fn read_entry(
     }
     // ZipCrypto lets 1 of 256 wrong passwords through, and only then the content tells.
     let failed = match planned.cipher {
-        Cipher::Aes => ArchiveError::EntryBroken,
+        Cipher::Aes | Cipher::Nothing => ArchiveError::EntryBroken,
         Cipher::ZipCrypto => ArchiveError::WrongPassword,
     };
     match read {

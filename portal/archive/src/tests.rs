@@ -239,3 +239,16 @@ proptest! {
         prop_assert!(open(&zip, Some(&key())).is_err());
     }
 }
+
+#[test]
+fn files_without_a_password_are_read_only_where_that_is_allowed() {
+    let bytes = archive(&[("a.pdf", b"%PDF-a", aes()), ("b.pdf", b"%PDF-b", plain())]);
+    let opened = open_with(&bytes, Some(&key()), Plain::Taken).unwrap();
+    assert_eq!(opened.entries.len(), 2);
+    assert_eq!(opened.protection, Protection::Nothing);
+    let missing = open_with(&bytes, None, Plain::Taken).unwrap_err();
+    assert_eq!(missing[0].error, ArchiveError::PasswordMissing);
+    let all_plain = archive(&[("a.pdf", b"%PDF-a", plain())]);
+    assert!(open_with(&all_plain, None, Plain::Taken).is_ok());
+    assert_eq!(errors(&all_plain), [ArchiveError::NotEncrypted]);
+}
