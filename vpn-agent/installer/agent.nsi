@@ -218,6 +218,9 @@ Section "Uninstall"
   ; Only if empty: what somebody else put there is not ours to remove.
   RMDir "$INSTDIR"
   RMDir "$LOCALAPPDATA\Programs"
+  ; What the agent's own page may have offered: this program for opening zips.
+  DeleteRegKey HKCU "Software\Classes\Renkei.Zip"
+  DeleteRegValue HKCU "Software\Classes\.zip\OpenWithProgids" "Renkei.Zip"
   DeleteRegKey HKCU "${SETTINGS}"
   DeleteRegKey /ifempty HKCU "Software\Renkei"
   DeleteRegKey HKCU "${UNINSTALL}"

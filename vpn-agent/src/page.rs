@@ -101,7 +101,13 @@ impl Page {
         loop {
             tokio::time::sleep(TIDY_EVERY).await;
             self.reading.tidy(agent.clock().now().mono).await;
+            self.note_reading(agent).await;
         }
+    }
+
+    /// While documents lie open, no update closes the window.
+    async fn note_reading(&self, agent: &Agent) {
+        agent.traffic().note_reading(self.reading.is_in_use().await);
     }
 
     /// Takes a zip of this PC to the page that opens it.
@@ -109,7 +115,9 @@ impl Page {
     /// # Errors
     /// The sentence for the user if the file cannot be read.
     pub async fn lay_file(&self, path: &Path, agent: &Agent) -> Result<(), String> {
-        self.reading.lay_file(path, agent.clock().now().mono).await
+        let laid = self.reading.lay_file(path, agent.clock().now().mono).await;
+        self.note_reading(agent).await;
+        laid
     }
 
     /// The address to open the window with.
@@ -294,6 +302,7 @@ impl Page {
     }
 
     async fn show_documents(&self, agent: &Agent, status: StatusCode) -> Response<Full<Bytes>> {
+        self.note_reading(agent).await;
         let view = agent.view();
         self.reading.show(&self.shown(agent, &view), status).await
     }

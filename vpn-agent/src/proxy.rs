@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -77,18 +77,32 @@ const ROUTE_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes that are under way between browser and tunnel, in each direction and connection.
 const COPY_BUFFER_BYTES: usize = 64 * 1024;
 
-/// What has passed between the window and the portal.
+/// What goes on in the window: what has passed between it and the portal, and whether
+/// somebody reads documents in it.
 #[derive(Debug, Default)]
-pub struct Traffic(AtomicU64);
+pub struct Traffic {
+    moved_bytes: AtomicU64,
+    is_reading: AtomicBool,
+}
 
 impl Traffic {
     /// Bytes since the start, both ways.
     pub fn moved_bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.moved_bytes.load(Ordering::Relaxed)
     }
 
     fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.moved_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether documents lie open on the agent's own page.
+    pub fn is_reading(&self) -> bool {
+        self.is_reading.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of whether they do.
+    pub(crate) fn note_reading(&self, is_reading: bool) {
+        self.is_reading.store(is_reading, Ordering::Relaxed);
     }
 }
 

@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 use super::{Notification, Notifier, PRODUCT_NAME, PeerCheck};
 use crate::network::{Network, Seen};
 use crate::secret::random_bytes;
+use crate::update::take_over;
 
 mod browsers;
 mod surroundings;
@@ -318,11 +319,9 @@ impl Notifier for TrayNotifier {
 
 /// Does what one more double click does: it finds this process and brings its window up.
 fn start_again() {
-    let started = std::env::current_exe().and_then(|program| {
-        std::process::Command::new(program)
-            .args(std::env::args_os().skip(1))
-            .spawn()
-    });
+    let started = std::process::Command::new(take_over::program())
+        .args(take_over::arguments())
+        .spawn();
     if let Err(error) = started {
         tracing::warn!(%error, "cannot bring the window up");
     }

@@ -114,6 +114,11 @@ impl Reading {
         see("/documents")
     }
 
+    /// Whether something lies on the desk, or its password is remembered.
+    pub(super) async fn is_in_use(&self) -> bool {
+        self.shared.lock().await.desk.poll_timeout().is_some()
+    }
+
     /// Wipes what nobody looked at for long.
     pub(super) async fn tidy(&self, now: Instant) {
         self.shared.lock().await.desk.handle_timeout(now);

@@ -101,7 +101,8 @@ impl Updater {
         let moved = agents.iter().map(|agent| agent.traffic().moved_bytes());
         let seen = Seen {
             connected: connected.is_some(),
-            resting: self.desk.is_at_rest(),
+            resting: self.desk.is_at_rest()
+                && !agents.iter().any(|agent| agent.traffic().is_reading()),
             moved_bytes: moved.sum(),
         };
         self.pace.see(seen, now);

@@ -110,7 +110,7 @@ pub async fn try_out(staged: &Staged) -> Result<(), Refusal> {
 pub fn start_successor(place: &Place, staged: &Staged) -> io::Result<()> {
     place.note_try(staged.version)?;
     tracing::info!(version = %staged.version, "making way for the next version");
-    let mut arguments = without_replaces(std::env::args_os().skip(1));
+    let mut arguments = arguments();
     if arguments.is_empty() {
         // A double click: with arguments before it, what it means has to be said.
         arguments.push("open".into());
@@ -121,6 +121,11 @@ pub fn start_successor(place: &Place, staged: &Staged) -> io::Result<()> {
         .args(arguments)
         .spawn()
         .map(drop)
+}
+
+/// What this program was started with, for starting it again.
+pub fn arguments() -> Vec<OsString> {
+    without_replaces(std::env::args_os().skip(1))
 }
 
 /// The arguments, without who was replaced to get here.

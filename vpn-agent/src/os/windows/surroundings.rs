@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::dial::sign_on::{Scheme, SignOn};
 use crate::dial::system::{Origin, SystemProxy};
 use crate::os::{PRODUCT_NAME, ZipOpener};
+use crate::update::take_over;
 
 /// The name under which this program offers itself for zips.
 const ZIP_CLASS: &str = "Renkei.Zip";
@@ -95,9 +96,9 @@ impl SignOn for Signed {
 /// Whether Windows offers this very program for opening zips.
 pub fn zip_opener() -> ZipOpener {
     let command = registry::text(Root::CurrentUser, &command_key(), "");
-    match (command, command_line()) {
-        (Some(found), Ok(own)) if found == own => ZipOpener::On,
-        (_, _) => ZipOpener::Off,
+    match command {
+        Some(found) if found == command_line() => ZipOpener::On,
+        Some(_) | None => ZipOpener::Off,
     }
 }
 
@@ -109,7 +110,7 @@ pub fn set_zip_opener(offered: bool) -> io::Result<()> {
     if offered {
         registry::set_own_text(&class, "", PRODUCT_NAME)?;
         registry::set_own_text(&class, "FriendlyTypeName", PRODUCT_NAME)?;
-        registry::set_own_text(&command_key(), "", &command_line()?)?;
+        registry::set_own_text(&command_key(), "", &command_line())?;
         registry::set_own_text(&list, ZIP_CLASS, "")
     } else {
         registry::remove_own_value(&list, ZIP_CLASS)?;
@@ -122,7 +123,7 @@ fn command_key() -> String {
 }
 
 /// `"C:\…\vpn-agent.exe" open "%1"`
-fn command_line() -> io::Result<String> {
-    let program = std::env::current_exe()?;
-    Ok(format!("\"{}\" open \"%1\"", program.display()))
+fn command_line() -> String {
+    let program = take_over::program();
+    format!("\"{}\" open \"%1\"", program.display())
 }
