@@ -23,7 +23,6 @@ fn config(data_dir: &Path) -> Config {
     Config {
         update_key: None,
         data_dir: data_dir.to_owned(),
-        update_key: None,
         gateway_url: None,
         gateway_ca_file: None,
         browser: Some("/nonexistent/browser".into()),
