@@ -476,8 +476,8 @@ fn reading(clock: &Clock, endpoints: &[SocketAddr], way: Option<Way>) -> Reading
         network: Network::of(&tables),
         is_cut: network::is_cut(&tables, os::has_carrier),
         needs: match way {
-            Some(Way::Udp(_)) => Needs::Route,
-            Some(Way::Tls(_)) | None => Needs::AnyNetwork,
+            Some(Way::Udp(_) | Way::Tls(Via::Straight)) => Needs::Route,
+            Some(Way::Tls(Via::Proxy)) | None => Needs::AnyNetwork,
         },
     }
 }
