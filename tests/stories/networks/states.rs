@@ -130,8 +130,11 @@ fn what_happens_to_the_network_is_on_the_page_within_two_seconds() -> Result<()>
 
         // The cable is pulled: the system tells.
         home.pc.ip(&["link", "set", "line0", "down"])?;
-        page.doubts("no network", &["ネットワークにつながっていません"])
-            .await?;
+        page.doubts(
+            "no network",
+            &["ネットワークにつながっていません", "通信が途切れた"],
+        )
+        .await?;
         home.pc.ip(&["link", "set", "line0", "up"])?;
         home.use_line(0, 2)?;
         page.is_connected("the cable is back").await?;
