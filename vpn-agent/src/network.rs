@@ -242,7 +242,11 @@ pub fn is_cut(tables: &Tables, has_carrier: impl Fn(&str) -> Option<bool>) -> bo
     let v4 = tables.routes.lines().skip(1).take(MAX_ROUTES);
     let v4 = v4.filter_map(|line| line.split_ascii_whitespace().next());
     let v6 = tables.routes_v6.lines().take(MAX_ROUTES);
-    let v6 = v6.filter_map(|line| line.split_ascii_whitespace().nth(9));
+    // Every interface has a route to its own neighbours: that is no network.
+    let leads_on = |line: &&str| !line.starts_with("fe8") && !line.starts_with("ff");
+    let v6 = v6
+        .filter(leads_on)
+        .filter_map(|line| line.split_ascii_whitespace().nth(9));
     v4.chain(v6)
         .filter(|interface| *interface != LOOPBACK)
         .all(|interface| has_carrier(interface) == Some(false))
@@ -465,6 +469,8 @@ mod tests {
         let itself = ROUTES_V6.lines().last().unwrap();
         assert!(is_cut(&tables(none, "", itself), |_| Some(true)));
         assert!(!is_cut(&tables(none, "", ROUTES_V6), |_| Some(true)));
+        let neighbours = ROUTES_V6.lines().nth(1).unwrap();
+        assert!(is_cut(&tables(none, "", neighbours), |_| Some(true)));
         // A system without such tables.
         assert!(!is_cut(&Tables::default(), |_| Some(false)));
     }

@@ -477,8 +477,8 @@ fn reading(clock: &Clock, endpoints: &[SocketAddr], way: Option<Way>) -> Reading
         network: seen.network,
         is_cut: seen.is_cut,
         needs: match way {
-            Some(Way::Udp(_)) => Needs::Route,
-            Some(Way::Tls(_)) | None => Needs::AnyNetwork,
+            Some(Way::Udp(_) | Way::Tls(Via::Straight)) => Needs::Route,
+            Some(Way::Tls(Via::Proxy)) | None => Needs::AnyNetwork,
         },
     }
 }
