@@ -574,6 +574,13 @@ impl Agent {
         self.running.as_mut().context("the agent is not running")
     }
 
+    /// Ends the running agent at once, as a power cut would.
+    pub fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            running.kill();
+        }
+    }
+
     /// Ends the running agent.
     pub fn stop(&mut self) -> Result<Option<i32>> {
         let code = self.process()?.terminate()?;

@@ -42,9 +42,6 @@ pub const CHECK_LIMIT: Duration = Duration::from_secs(10);
 /// smallest one, with the headers of QUIC's UDP, WireGuard, UDP and IPv6 around it.
 const NEEDED_MTU_BYTES: u32 = 1_200 + 48 + 32 + 8 + 40;
 
-/// How much the system may tell too little of a path's MTU, in bytes.
-const MTU_DOUBT_BYTES: u32 = 12;
-
 /// What a check found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -314,17 +311,17 @@ fn proxy(proxies: Option<&(Source, Vec<ProxyUrl>)>) -> Finding {
 fn packet_size(straight: &Look, proxied: &Look) -> Finding {
     let subject = "パケットの大きさ（MTU）";
     match (straight.mtu_bytes, proxied.mtu_bytes) {
-        (Some(mtu), _) if mtu + MTU_DOUBT_BYTES < NEEDED_MTU_BYTES => Finding::new(
+        (Some(mtu), _) if mtu < NEEDED_MTU_BYTES => Finding::new(
             subject,
             Outcome::Open,
             format!(
-                "約{mtu}バイトです。UDPでの接続には小さすぎる（{NEEDED_MTU_BYTES}バイト必要）ため、HTTPSで接続します。速さが必要なときは、社内のシステム担当者にMTUの確認を依頼してください。"
+                "{mtu}バイトです。UDPでの接続には小さすぎる（{NEEDED_MTU_BYTES}バイト必要）ため、HTTPSで接続します。速さが必要なときは、社内のシステム担当者にMTUの確認を依頼してください。"
             ),
         ),
         (Some(mtu), _) => Finding::new(
             subject,
             Outcome::Good,
-            format!("約{mtu}バイトで、足りています。"),
+            format!("{mtu}バイトで、足りています。"),
         ),
         (None, Some(_)) => Finding::new(
             subject,

@@ -21,8 +21,8 @@ const YEAR: time::Duration = time::Duration::days(365);
 
 fn config(data_dir: &Path) -> Config {
     Config {
-        data_dir: data_dir.to_owned(),
         update_key: None,
+        data_dir: data_dir.to_owned(),
         gateway_url: None,
         gateway_ca_file: None,
         browser: Some("/nonexistent/browser".into()),

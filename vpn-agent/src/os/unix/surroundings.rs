@@ -15,15 +15,15 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-/// The largest packet that the way of a connection takes, in bytes, as far as its ends agreed.
-/// May be up to 12 bytes too small: the options that TCP uses are not known.
+/// The largest packet that the way of a connection takes, in bytes, as far as is known. Not what
+/// TCP uses on it: a gateway keeps TCP's own packets small.
 #[cfg(target_os = "linux")]
 pub fn path_mtu(stream: &tokio::net::TcpStream) -> Option<u32> {
-    let headers = match stream.peer_addr().ok()? {
-        SocketAddr::V4(_) => 40,
-        SocketAddr::V6(_) => 60,
+    let mtu = match stream.peer_addr().ok()? {
+        SocketAddr::V4(_) => rustix::net::sockopt::ip_mtu(stream),
+        SocketAddr::V6(_) => rustix::net::sockopt::ipv6_mtu(stream),
     };
-    Some(socket2::SockRef::from(stream).tcp_mss().ok()? + headers)
+    mtu.ok()
 }
 
 /// The largest packet that the way of a connection takes.
