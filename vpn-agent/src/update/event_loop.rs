@@ -100,7 +100,7 @@ impl Updater {
         let connected = agents.iter().find(|agent| agent.route().is_some());
         let moved = agents.iter().map(|agent| agent.traffic().moved_bytes());
         let seen = Seen {
-            connected: connected.is_some(),
+            session: connected.and_then(|agent| Some(agent.view().session()?.id)),
             resting: self.desk.is_at_rest()
                 && !agents.iter().any(|agent| agent.traffic().is_reading()),
             moved_bytes: moved.sum(),

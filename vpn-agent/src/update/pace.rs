@@ -7,6 +7,8 @@
 
 use std::time::{Duration, Instant};
 
+use protocol::SessionId;
+
 /// How long a session stands before the portal is asked: the first pages come first.
 pub const CHECK_AFTER: Duration = Duration::from_secs(5);
 
@@ -29,8 +31,8 @@ pub const REST_FOR: Duration = Duration::from_secs(20);
 /// What is seen at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
-    /// A tunnel stands.
-    pub connected: bool,
+    /// The session whose tunnel stands.
+    pub session: Option<SessionId>,
     /// No session runs or comes about, and the user is not in the middle of anything.
     pub resting: bool,
     /// Bytes that have passed the proxy since the start, both ways.
@@ -41,6 +43,7 @@ pub struct Seen {
 #[derive(Debug, Clone, Default)]
 pub struct Pace {
     moved_bytes: u64,
+    session: Option<SessionId>,
     connected_since: Option<Instant>,
     quiet_since: Option<Instant>,
     resting_since: Option<Instant>,
@@ -53,11 +56,13 @@ impl Pace {
         let moved = seen.moved_bytes.saturating_sub(self.moved_bytes);
         self.moved_bytes = seen.moved_bytes;
         let since = |kept: Option<Instant>, is_so: bool| is_so.then(|| kept.unwrap_or(now));
-        self.connected_since = since(self.connected_since, seen.connected);
-        if !seen.connected {
-            // Each session asks anew.
+        if self.session != seen.session {
+            // Each session asks anew, also one that follows within a second.
+            self.session = seen.session;
+            self.connected_since = None;
             self.next_check = None;
         }
+        self.connected_since = since(self.connected_since, seen.session.is_some());
         self.quiet_since = since(self.quiet_since, moved <= QUIET_BYTES);
         self.resting_since = since(self.resting_since, seen.resting);
     }
@@ -104,6 +109,7 @@ mod tests {
         pace: Pace,
         now: Instant,
         seen: Seen,
+        sessions: u128,
     }
 
     impl Day {
@@ -113,10 +119,11 @@ mod tests {
                 pace: Pace::default(),
                 now: Instant::now(),
                 seen: Seen {
-                    connected: false,
+                    session: None,
                     resting: true,
                     moved_bytes: 0,
                 },
+                sessions: 0,
             }
         }
 
@@ -130,12 +137,15 @@ mod tests {
         }
 
         fn connect(&mut self) {
-            (self.seen.connected, self.seen.resting) = (true, false);
+            self.sessions += 1;
+            let id = uuid::Uuid::from_u128(self.sessions);
+            self.seen.session = Some(SessionId::from_uuid(id));
+            self.seen.resting = false;
             self.pace.see(self.seen, self.now);
         }
 
         fn disconnect(&mut self) {
-            (self.seen.connected, self.seen.resting) = (false, true);
+            (self.seen.session, self.seen.resting) = (None, true);
             self.pace.see(self.seen, self.now);
         }
     }
@@ -156,7 +166,7 @@ mod tests {
         day.pass(60, 0);
         assert!(day.pace.may_check(day.now));
         day.pace.checks(day.now);
-        day.disconnect();
+        // Without a look in between at which nothing was connected.
         day.connect();
         day.pass(5, 0);
         assert!(day.pace.may_check(day.now), "another session asks anew");
