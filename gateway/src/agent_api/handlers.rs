@@ -1,6 +1,7 @@
 //! What happens with each request: find the route, take the body, ask the portal, pass on.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
@@ -26,6 +27,10 @@ use super::{AgentApi, Caller};
 /// How much of an overlong body is read and thrown away, in bytes, so that the client gets
 /// to read the refusal.
 const DISCARD_LIMIT_BYTES: usize = 256 * 1024;
+
+/// How long a session that is asked for waits for the portal's feed, which comes back within
+/// this after a restart of the portal.
+const FEED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Longest poll token with its scheme, in bytes.
 const AUTHORIZATION_LIMIT_BYTES: usize = 512;
@@ -112,7 +117,7 @@ impl AgentApi {
         body: Bytes,
         caller: &Caller,
     ) -> Result<Reply, Refused> {
-        let asked_in = *self.feed.borrow();
+        let asked_in = self.feed_soon().await;
         if asked_in == FeedState::Lost {
             self.metrics.refused(RefusalCode::Unavailable);
             warn!("no session opened: the portal's feed is lost");
@@ -148,6 +153,16 @@ impl AgentApi {
                 Err(Refused::Unavailable)
             }
         }
+    }
+
+    /// The state of the feed; one that is only just coming up, or coming back, is waited for.
+    async fn feed_soon(&self) -> FeedState {
+        let mut feed = self.feed.clone();
+        let live = feed.wait_for(|state| *state != FeedState::Lost);
+        let waited = tokio::time::timeout(FEED_PATIENCE, live).await;
+        waited.map_or(FeedState::Lost, |state| {
+            state.map_or(FeedState::Lost, |state| *state)
+        })
     }
 
     async fn let_in(

@@ -3,13 +3,13 @@
 use std::ffi::CStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ptr::null;
+use std::ptr::{NonNull, null};
 
 use windows_sys::Win32::Foundation::{ERROR_BUFFER_OVERFLOW, ERROR_NO_DATA, ERROR_SUCCESS};
 use windows_sys::Win32::NetworkManagement::IpHelper::{
-    GAA_FLAG_INCLUDE_GATEWAYS, GAA_FLAG_SKIP_ANYCAST, GAA_FLAG_SKIP_DNS_SERVER,
-    GAA_FLAG_SKIP_FRIENDLY_NAME, GAA_FLAG_SKIP_MULTICAST, GetAdaptersAddresses, GetIpNetEntry2,
-    IP_ADAPTER_ADDRESSES_LH, MIB_IPNET_ROW2,
+    FreeMibTable, GAA_FLAG_INCLUDE_GATEWAYS, GAA_FLAG_SKIP_ANYCAST, GAA_FLAG_SKIP_DNS_SERVER,
+    GAA_FLAG_SKIP_FRIENDLY_NAME, GAA_FLAG_SKIP_MULTICAST, GetAdaptersAddresses, GetIpNetTable2,
+    IP_ADAPTER_ADDRESSES_LH, MIB_IPNET_ROW2, MIB_IPNET_TABLE2,
 };
 use windows_sys::Win32::NetworkManagement::Ndis::IfOperStatusUp;
 use windows_sys::Win32::Networking::WinSock::{
@@ -151,21 +151,51 @@ unsafe fn address(found: &SOCKET_ADDRESS) -> Option<IpAddr> {
 }
 
 /// The hardware address of a neighbour, if the PC knows it. Sends nothing.
+///
+/// Looks through the whole table: the call for one entry is missing in Wine 8, which ends a
+/// program that makes it.
 pub fn hardware_address(neighbour: Ipv4Addr, interface: u32) -> Option<Vec<u8>> {
-    let mut row = MIB_IPNET_ROW2 {
-        InterfaceIndex: interface,
-        ..MIB_IPNET_ROW2::default()
-    };
-    row.Address.Ipv4.sin_family = AF_INET;
-    row.Address.Ipv4.sin_addr.S_un.S_addr = u32::from_ne_bytes(neighbour.octets());
-    // SAFETY: the row is a live one with family, address and interface filled in, as asked for.
-    if unsafe { GetIpNetEntry2(&raw mut row) } != ERROR_SUCCESS {
-        return None;
-    }
+    let table = Table::read()?;
+    let row = table.rows().iter().find(|row| {
+        // SAFETY: the table was asked for IPv4 alone, so this is the member that is filled in;
+        // and all its bits are valid as a number.
+        let address = unsafe { row.Address.Ipv4.sin_addr.S_un.S_addr };
+        row.InterfaceIndex == interface && address.to_ne_bytes() == neighbour.octets()
+    })?;
     let length = usize::try_from(row.PhysicalAddressLength).ok()?;
     let address = row.PhysicalAddress.get(..length)?;
     address
         .iter()
         .any(|byte| *byte != 0)
         .then(|| address.to_vec())
+}
+
+/// The table of IPv4 neighbours; the system's memory, given back when dropped.
+struct Table(NonNull<MIB_IPNET_TABLE2>);
+
+impl Table {
+    fn read() -> Option<Self> {
+        let mut table = std::ptr::null_mut();
+        // SAFETY: the system writes a pointer to a table of its own there, if it succeeds.
+        let status = unsafe { GetIpNetTable2(AF_INET, &raw mut table) };
+        let table = NonNull::new(table)?;
+        (status == ERROR_SUCCESS).then_some(Self(table))
+    }
+
+    fn rows(&self) -> &[MIB_IPNET_ROW2] {
+        // SAFETY: the table holds as many rows as it says, one after the other, and lives as
+        // long as `self`.
+        unsafe {
+            let table = self.0.as_ptr();
+            let count = usize::try_from((*table).NumEntries).unwrap_or(0);
+            std::slice::from_raw_parts((&raw const (*table).Table).cast(), count)
+        }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        // SAFETY: the table came from the system and is given back once.
+        unsafe { FreeMibTable(self.0.as_ptr().cast()) };
+    }
 }
