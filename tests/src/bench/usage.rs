@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 /// Ticks of /proc/PID/stat in a second (USER_HZ).
 const TICKS_PER_S: f64 = 100.0;
@@ -12,7 +12,12 @@ const TICKS_PER_S: f64 = 100.0;
 pub(super) fn cpu_seconds(processes: &[u32]) -> Result<f64> {
     let mut sum = 0.0;
     for pid in with_children(processes) {
-        let fields = stat(pid).with_context(|| format!("process {pid} is gone"))?;
+        let fields = match stat(pid) {
+            Some(fields) => fields,
+            // A child that has ended meanwhile is counted with the ended ones.
+            None if !processes.contains(&pid) => continue,
+            None => bail!("process {pid} is gone"),
+        };
         let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
         // Fields 14 and 15 of proc(5), counted from behind the name: utime and stime.
         let (user, system) = ticks(11).zip(ticks(12)).context("utime and stime")?;
@@ -34,7 +39,12 @@ pub(super) fn ended_children_cpu_seconds() -> Result<f64> {
 pub(super) fn resident_bytes(processes: &[u32]) -> Result<f64> {
     let mut sum = 0.0;
     for pid in with_children(processes) {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let status = match std::fs::read_to_string(format!("/proc/{pid}/status")) {
+            Ok(status) => status,
+            // A child that has ended meanwhile has no memory any more.
+            Err(_) if !processes.contains(&pid) => continue,
+            Err(error) => return Err(error.into()),
+        };
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kilobytes = line.and_then(|line| line.split_whitespace().next());
         sum += 1024.0 * kilobytes.context("VmRSS")?.parse::<f64>()?;
