@@ -593,7 +593,11 @@ impl Agent {
                 None => self.state.handle_broken(String::new()),
             },
             CloseReason::ByUs => {}
-            CloseReason::TimedOut | CloseReason::Unexplained => self.state.handle_link_lost(),
+            CloseReason::TimedOut => self.state.handle_link_lost(),
+            CloseReason::Unexplained => {
+                tally.count("a tunnel ended without a reason");
+                self.state.handle_link_lost();
+            }
             CloseReason::Failed(_) if stood => self.state.handle_link_lost(),
             CloseReason::Failed(why) => {
                 tally.count("a tunnel was not believed");

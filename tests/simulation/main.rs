@@ -62,7 +62,7 @@ const COVERAGE: [(&str, u64); 34] = [
     ("replays from elsewhere", 20_000),
     ("forgeries", 50_000),
     ("ghosts", 300),
-    ("a tunnel was not believed", 3),
+    ("a tunnel ended without a reason", 3),
     ("edges reached", 200),
     ("snapshots taken over", 2_000),
     ("a feed was given up", 500),

@@ -103,6 +103,15 @@ async fn with_several_profiles_a_wish_must_say_which_and_with_one_it_need_not() 
     assert_eq!(pc.desk.profiles().len(), 1);
     let second = pc.desk.enrol(None, application(&other_fund, "0456")).await;
     let second = second.unwrap();
+    // The list learns of it a moment after the request was answered.
+    let listed = async {
+        while pc.desk.profiles().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), listed)
+        .await
+        .expect("both are listed");
     let Err(DeskError::Ambiguous(found)) = pc.desk.choose(None) else {
         panic!("two may be meant");
     };
