@@ -109,7 +109,7 @@ async fn with_several_profiles_a_wish_must_say_which_and_with_one_it_need_not() 
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), listed)
+    tokio::time::timeout(Duration::from_secs(10), listed)
         .await
         .expect("both are listed");
     let Err(DeskError::Ambiguous(found)) = pc.desk.choose(None) else {
