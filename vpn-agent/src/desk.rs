@@ -412,29 +412,27 @@ impl Desk {
     }
 
     fn place_for(&self, application: &Application) -> Result<(ProfileId, Agent), DeskError> {
-        let mut kept = Vec::new();
         for (id, store) in self.0.profiles.all()? {
-            let Some(current) = store.find()?.into_current() else {
-                continue;
+            let current = store.find()?.into_current();
+            let fits = |found: &crate::store::Enrolment| {
+                found.is_for(&application.gateway, application.establishment)
             };
-            let fits = current.is_for(&application.gateway, application.establishment);
-            if fits && let Some(agent) = self.agent(id) {
+            if current.as_ref().is_some_and(fits)
+                && let Some(agent) = self.agent(id)
+            {
                 return Ok((id, agent));
             }
-            kept.push(id);
         }
-        // The picture may lag behind what is kept: only both together say that nothing came of it.
-        let came_to_nothing =
-            self.everybody()
-                .into_iter()
-                .find(|profile| match profile.view.state {
-                    State::Unenrolled { .. } => !kept.contains(&profile.id),
-                    State::Refused {
+        let came_to_nothing = self.everybody().into_iter().find(|profile| {
+            matches!(
+                profile.view.state,
+                State::Unenrolled { .. }
+                    | State::Refused {
                         what: Refused::Enrolment,
                         ..
-                    } => true,
-                    _ => false,
-                });
+                    }
+            )
+        });
         if let Some(found) = came_to_nothing
             && let Some(agent) = self.agent(found.id)
         {
