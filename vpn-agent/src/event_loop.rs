@@ -89,6 +89,8 @@ pub struct EventLoop {
     view: watch::Sender<View>,
     state: SessionState,
     enrolment: Option<Enrolment>,
+    /// Counts the enrolments: what was asked about an earlier one does not concern a later.
+    enrolments: u64,
     fund: Option<Fund>,
     /// Asks for staff's decision.
     poller: Option<Arc<GatewayClient>>,
@@ -133,7 +135,10 @@ struct Busy {
 /// What a job came back with.
 enum Outcome {
     Applied(Box<Result<Enrolment, EnrolError>>),
-    Polled(Result<EnrolmentState, ApiError>),
+    Polled {
+        enrolment: u64,
+        result: Result<EnrolmentState, ApiError>,
+    },
     Service(Result<ServiceStatus, ApiError>),
     Granted {
         attempt: u64,
@@ -184,6 +189,7 @@ impl EventLoop {
             view,
             state: SessionState::new(State::Unenrolled { problem: None }),
             enrolment: None,
+            enrolments: 0,
             fund: None,
             poller: None,
             polls: 0,
@@ -317,11 +323,15 @@ impl EventLoop {
     fn handle_outcome(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Applied(result) => self.handle_applied(*result),
-            Outcome::Polled(result) => {
+            Outcome::Polled { enrolment, result } => {
                 self.busy.polling = false;
                 self.polls += 1;
-                self.next_enrolment_poll = self.clock.now().mono + ENROLMENT_POLL;
-                self.handle_polled(result);
+                // A decision about a request that another one is replacing decides nothing.
+                let waiting = matches!(self.state.state(), State::Pending { .. });
+                if waiting && enrolment == self.enrolments {
+                    self.next_enrolment_poll = self.clock.now().mono + ENROLMENT_POLL;
+                    self.handle_polled(result);
+                }
             }
             Outcome::Service(result) => {
                 self.busy.asking_service = false;
@@ -362,6 +372,7 @@ impl EventLoop {
             Ok(enrolment) => {
                 tracing::info!(code = %enrolment.key.matching_code(), "registration asked for");
                 self.enrolment = Some(enrolment);
+                self.enrolments += 1;
                 self.fund = None;
                 self.poller = None;
                 self.damage = None;
@@ -559,8 +570,11 @@ impl EventLoop {
         };
         self.busy.polling = true;
         let (id, token) = (*id, poll_token.clone());
-        self.jobs
-            .spawn(async move { Outcome::Polled(client.enrolment(&id, &token).await) });
+        let enrolment = self.enrolments;
+        self.jobs.spawn(async move {
+            let result = client.enrolment(&id, &token).await;
+            Outcome::Polled { enrolment, result }
+        });
     }
 
     /// Makes the device's client once there is an approval.
