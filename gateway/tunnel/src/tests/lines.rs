@@ -288,8 +288,9 @@ fn both_ways_at_once_are_filled() {
         let mut transfers =
             BOTH_WAYS.map(|way| Transfer::start(&mut world, 0, way, 1000 * MEGABYTE));
         run(&mut world, &mut transfers, Duration::from_secs(2));
-        let moved = run(&mut world, &mut transfers, Duration::from_secs(3));
-        let whole = line(&path).payload_per_s() * 3.0;
+        // Ten seconds: within three, one cut more or less at 1 % loss moves a share by a tenth.
+        let moved = run(&mut world, &mut transfers, Duration::from_secs(10));
+        let whole = line(&path).payload_per_s() * 10.0;
         let shares: Vec<_> = moved.iter().map(|moved| *moved as f64 / whole).collect();
         println!("{:?} {} of 1000 lost: {shares:.2?}", line(&path), path.loss);
         assert!(shares.iter().all(|share| *share >= 0.7), "{shares:?}");
