@@ -334,7 +334,7 @@ CREATE INDEX filing_events_filing ON filing_events (filing_id, at_ms);
 CREATE TABLE notices (
     id TEXT PRIMARY KEY,
     number TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL,                 -- determination
+    kind TEXT NOT NULL,                 -- determination | contribution | payment | other
     establishment_id TEXT NOT NULL REFERENCES establishments (id),
     filing_id TEXT REFERENCES filings (id),
     document_id TEXT NOT NULL REFERENCES documents (id),
@@ -342,10 +342,18 @@ CREATE TABLE notices (
     issued_ms BIGINT NOT NULL,
     issued_by TEXT NOT NULL REFERENCES staff (id),
     recalled_ms BIGINT,
-    first_fetched_ms BIGINT
+    first_fetched_ms BIGINT,
+    batch_id TEXT,                      -- notice_batches.id, if it came out of a batch
+    month TEXT,                         -- 2026-10: which month's contributions it is about
+    amount_yen BIGINT,                  -- null where it is about no money
+    replaces_id TEXT REFERENCES notices (id), -- the notice that this one corrects
+    recalled_by TEXT REFERENCES staff (id),
+    recall_reason TEXT
 );
 CREATE INDEX notices_establishment ON notices (establishment_id, issued_ms);
 CREATE INDEX notices_filing ON notices (filing_id);
+CREATE INDEX notices_batch ON notices (batch_id);
+CREATE INDEX notices_issued ON notices (issued_ms);
 
 -- A determination that a reviewer is looking at before it is issued.
 CREATE TABLE notice_drafts (
@@ -363,7 +371,7 @@ CREATE TABLE notice_fetches (
     notice_id TEXT NOT NULL REFERENCES notices (id),
     user_id TEXT NOT NULL REFERENCES users (id),
     device_id TEXT NOT NULL REFERENCES devices (id),
-    form TEXT NOT NULL,                 -- pdf | zip
+    form TEXT NOT NULL,                 -- pdf | zip | pack
     at_ms BIGINT NOT NULL
 );
 CREATE INDEX notice_fetches_notice ON notice_fetches (notice_id, at_ms);

@@ -16,7 +16,8 @@ use time::OffsetDateTime;
 use crate::clock::unix_ms;
 use crate::db::{Db, StoreError, Tx};
 use crate::ids::{
-    EstablishmentId, FilingId, NoticeId, RegistrationCodeId, StaffId, SubmissionId, UserId,
+    BatchId, EstablishmentId, FilingId, NoticeId, RegistrationCodeId, RowId, StaffId, SubmissionId,
+    UserId,
 };
 use crate::keys::{MasterKey, Purpose};
 use crate::metrics::metrics;
@@ -146,6 +147,30 @@ pub enum Act {
     NoticeRead(NoticeId),
     /// A notice was fetched, as pdf or zip.
     NoticeFetched(NoticeId, &'static str),
+    /// A batch of notices was read and checked, or stopped: the details say which.
+    BatchMade(BatchId),
+    /// A batch was put before a second person.
+    BatchProposed(BatchId),
+    /// A second person gave a batch back.
+    BatchGivenBack(BatchId),
+    /// A second person released a batch: all its notices are issued.
+    BatchReleased(BatchId),
+    /// A batch was thrown away.
+    BatchDiscarded(BatchId),
+    /// Staff looked at a page of a batch.
+    BatchRead(BatchId),
+    /// Those who have not fetched a batch's notices were reminded.
+    BatchReminded(BatchId, &'static str),
+    /// A notice that nobody had fetched was recalled.
+    NoticeRecalled(NoticeId),
+    /// A notice's document was destroyed, its time being over.
+    NoticeDestroyed(NoticeId),
+    /// How long notices of a kind are kept was changed.
+    RetentionChanged(&'static str),
+    /// A pack of records was made, by its own id.
+    RecordsPacked(RowId),
+    /// The list of destructions was exported.
+    DestructionsExported,
     /// A zip password was shown.
     ZipPasswordShown(EstablishmentId),
     /// A zip password was changed.
@@ -464,6 +489,18 @@ impl Act {
             Self::NoticeIssued(id) => ("notice_issued", "notice", id.to_string()),
             Self::NoticeRead(id) => ("notice_read", "notice", id.to_string()),
             Self::NoticeFetched(id, form) => ("notice_fetched", "notice", format!("{id}/{form}")),
+            Self::BatchMade(id) => ("batch_made", "batch", id.to_string()),
+            Self::BatchProposed(id) => ("batch_proposed", "batch", id.to_string()),
+            Self::BatchGivenBack(id) => ("batch_given_back", "batch", id.to_string()),
+            Self::BatchReleased(id) => ("batch_released", "batch", id.to_string()),
+            Self::BatchDiscarded(id) => ("batch_discarded", "batch", id.to_string()),
+            Self::BatchRead(id) => ("batch_read", "batch", id.to_string()),
+            Self::BatchReminded(id, how) => ("batch_reminded", "batch", format!("{id}/{how}")),
+            Self::NoticeRecalled(id) => ("notice_recalled", "notice", id.to_string()),
+            Self::NoticeDestroyed(id) => ("notice_destroyed", "notice", id.to_string()),
+            Self::RetentionChanged(kind) => ("retention_changed", "kind", (*kind).to_owned()),
+            Self::RecordsPacked(id) => ("records_packed", "pack", id.to_string()),
+            Self::DestructionsExported => ("destructions_exported", "", String::new()),
             Self::ZipPasswordShown(id) => ("zip_password_shown", "establishment", id.to_string()),
             Self::ZipPasswordChanged(id) => {
                 ("zip_password_changed", "establishment", id.to_string())

@@ -66,6 +66,8 @@ row_id! {
     FilingId,
     /// One notice from the fund.
     NoticeId,
+    /// A batch of notices.
+    BatchId,
     /// A notice that a reviewer looks at before it is issued.
     DraftId,
     /// A row of a list that nothing refers to.

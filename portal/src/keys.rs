@@ -54,6 +54,8 @@ pub enum Purpose {
     ProxyHeader,
     /// The audit chain.
     AuditChain,
+    /// The key that packs of records are signed with.
+    RecordsSignature,
 }
 
 /// The root of all keys: 32 random bytes.
@@ -237,6 +239,7 @@ impl Purpose {
             Self::TunnelPresharedKey => b"tunnel preshared key",
             Self::ProxyHeader => b"proxy header",
             Self::AuditChain => b"audit chain",
+            Self::RecordsSignature => b"records signature",
         }
     }
 }

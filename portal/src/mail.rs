@@ -20,6 +20,8 @@ pub enum MailPurpose {
     OneTimeCode,
     /// A notice waits on the portal.
     NoticeIssued,
+    /// A notice has been waiting for some days.
+    NoticeWaiting,
     /// A filing was returned.
     FilingReturned,
     /// A PC was approved.
@@ -34,6 +36,7 @@ impl MailPurpose {
         match self {
             Self::OneTimeCode => "one_time_code",
             Self::NoticeIssued => "notice_issued",
+            Self::NoticeWaiting => "notice_waiting",
             Self::FilingReturned => "filing_returned",
             Self::DeviceApproved => "device_approved",
             Self::Invitation => "invitation",

@@ -29,8 +29,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
-    agent_updates, calendar, devices, establishments, filings, notices, registrations, review,
-    settings, uploads,
+    agent_updates, batches, calendar, devices, establishments, filings, notices, records,
+    registrations, retention, review, settings, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -63,6 +63,7 @@ fn member_routes(routes: Routes) -> Routes {
         .with(uploads::pages::member_routes)
         .with(filings::pages::member_routes)
         .with(notices::pages::member_routes)
+        .with(records::pages::member_routes)
 }
 
 fn office_routes(routes: Routes) -> Routes {
@@ -76,6 +77,9 @@ fn office_routes(routes: Routes) -> Routes {
         .with(home::office_routes)
         .with(review::pages::office_routes)
         .with(notices::pages::office_routes)
+        .with(batches::pages::office_routes)
+        .with(records::pages::office_routes)
+        .with(retention::pages::office_routes)
 }
 
 fn finish(routes: Routes, app: App, side: Side) -> (Router, Vec<Route>) {

@@ -58,6 +58,20 @@ pub fn notice_issued(config: &Config, to: &str) -> Mail {
     )
 }
 
+/// A notice has been waiting for some days.
+pub fn notice_waiting(config: &Config, to: &str) -> Mail {
+    mail(
+        config,
+        MailPurpose::NoticeWaiting,
+        to,
+        "未受領の通知書のお知らせ",
+        "まだお受け取りいただいていない通知書があります。\n\n\
+         接続用プログラムで接続し、「通知書」の画面からお受け取りください。\n\
+         行き違いでお受け取り済みのときは、ご容赦ください。\n\
+         個人情報を守るため、内容はこのメールには記載していません。",
+    )
+}
+
 /// A filing was returned.
 pub fn filing_returned(config: &Config, to: &str) -> Mail {
     mail(
@@ -129,6 +143,7 @@ mod tests {
         for mail in [
             code,
             notice_issued(&config, to),
+            notice_waiting(&config, to),
             filing_returned(&config, to),
             device_approved(&config, to),
             invitation(&config, to),

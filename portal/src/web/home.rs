@@ -35,7 +35,8 @@ struct MemberHome {
 /// `GET /`
 async fn member_home(member: Member, State(app): State<App>) -> Result<Html<String>, PageError> {
     let now = app.clock.now();
-    let unread = crate::notices::store::unread(&app.db, &member).await?;
+    let unread =
+        crate::notices::store::unread(&app.db, &member, crate::notices::store::PAGE_LENGTH).await?;
     page(&MemberHome {
         layout: Layout::member(&app, &member, MemberPage::Home, now),
         name: member.name().to_owned(),

@@ -26,7 +26,7 @@ use crate::ids::{DraftId, NoticeId};
 use crate::mail::texts;
 use crate::notices::determination::{self, Determination};
 use crate::notices::store::NewNotice;
-use crate::notices::{self, Notice};
+use crate::notices::{self, Kind, Notice};
 use crate::review::pictures::picture_of;
 use crate::review::store::{self as drafts, Draft};
 use crate::review::{Decision, DeterminationForm, EVENTS, FormRow, ROWS_LIMIT, likely_event};
@@ -40,8 +40,6 @@ use crate::web::router::Routes;
 
 /// Empty rows that a new form begins with.
 const FIRST_ROWS: usize = 1;
-/// The word for this kind of notice in the database.
-const KIND: &str = "determination";
 
 pub(super) fn office_routes(routes: Routes) -> Routes {
     routes
@@ -405,8 +403,10 @@ async fn issue(
             title: format!("決定通知書（{}）", line.filing.name.kind().name()),
             issued: now,
             first_fetched: None,
+            amount_yen: None,
+            recalled: None,
         },
-        kind: KIND,
+        kind: Kind::Determination,
     };
     let mut tx = app.db.begin().await?;
 
