@@ -6,6 +6,7 @@ use super::dates;
 use super::principals::{Member, OfficeVisitor, Staff, Visitor};
 use crate::app::App;
 use crate::clock::unix_ms;
+use crate::permissions::Permission;
 
 /// Which of the two sets of pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub enum OfficePage {
     Devices,
     /// 利用日カレンダー
     Calendar,
+    /// 承認
+    Approvals,
 }
 
 /// One entry of the menu.
@@ -98,7 +101,11 @@ impl Layout {
     /// Around a page of a member.
     pub fn member(app: &App, member: &Member, here: MemberPage, now: OffsetDateTime) -> Self {
         Self {
-            menu: MemberPage::ALL.map(|page| page.item(page == here)).to_vec(),
+            menu: MemberPage::ALL
+                .into_iter()
+                .filter(|page| page.is_for(member))
+                .map(|page| page.item(page == here))
+                .collect(),
             ..Self::member_without_menu(app, member, now)
         }
     }
@@ -188,6 +195,16 @@ impl MemberPage {
         Self::Settings,
     ];
 
+    /// Whether the member may open it.
+    fn is_for(self, member: &Member) -> bool {
+        match self {
+            Self::Home | Self::Settings => true,
+            Self::Submit => member.may(Permission::File),
+            Self::History => member.may(Permission::File) || member.may(Permission::History),
+            Self::Notices => member.may(Permission::Fetch),
+        }
+    }
+
     fn item(self, current: bool) -> MenuItem {
         let (label, href) = match self {
             Self::Home => ("ホーム", "/"),
@@ -205,12 +222,13 @@ impl MemberPage {
 }
 
 impl OfficePage {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Review,
         Self::Notices,
         Self::Establishments,
         Self::Devices,
         Self::Calendar,
+        Self::Approvals,
     ];
 
     fn item(self, current: bool) -> MenuItem {
@@ -220,6 +238,7 @@ impl OfficePage {
             Self::Establishments => ("事業所", "/establishments"),
             Self::Devices => ("パソコン", "/devices"),
             Self::Calendar => ("利用日カレンダー", "/calendar"),
+            Self::Approvals => ("承認", "/approvals"),
         };
         MenuItem {
             label,
