@@ -29,8 +29,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
-    agent_updates, approvals, calendar, devices, establishments, filings, notices, registrations,
-    review, settings, step_up, uploads,
+    agent_updates, approvals, calendar, devices, establishments, filings, notices, people,
+    registrations, review, settings, step_up, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -60,6 +60,7 @@ fn member_routes(routes: Routes) -> Routes {
         .with(pages::member_routes)
         .with(step_up::member_routes)
         .with(settings::pages::member_routes)
+        .with(people::pages::member_routes)
         .with(home::member_routes)
         .with(uploads::pages::member_routes)
         .with(filings::pages::member_routes)

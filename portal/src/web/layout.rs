@@ -6,6 +6,7 @@ use super::dates;
 use super::principals::{Member, OfficeVisitor, Staff, Visitor};
 use crate::app::App;
 use crate::clock::unix_ms;
+use crate::establishments::Role;
 use crate::permissions::Permission;
 
 /// Which of the two sets of pages.
@@ -28,6 +29,8 @@ pub enum MemberPage {
     History,
     /// 通知書
     Notices,
+    /// 利用者とパソコン; for admins alone.
+    People,
     /// 設定
     Settings,
 }
@@ -187,11 +190,12 @@ impl DeadlineLine {
 }
 
 impl MemberPage {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Home,
         Self::Submit,
         Self::History,
         Self::Notices,
+        Self::People,
         Self::Settings,
     ];
 
@@ -199,6 +203,7 @@ impl MemberPage {
     fn is_for(self, member: &Member) -> bool {
         match self {
             Self::Home | Self::Settings => true,
+            Self::People => member.role() == Role::Admin,
             Self::Submit => member.may(Permission::File),
             Self::History => member.may(Permission::File) || member.may(Permission::History),
             Self::Notices => member.may(Permission::Fetch),
@@ -211,6 +216,7 @@ impl MemberPage {
             Self::Submit => ("届書を提出する", "/filings/new"),
             Self::History => ("提出履歴", "/filings"),
             Self::Notices => ("通知書", "/notices"),
+            Self::People => ("利用者", "/users"),
             Self::Settings => ("設定", "/settings"),
         };
         MenuItem {
