@@ -125,7 +125,7 @@ async fn a_folder_with_something_in_it_is_not_written_to() {
 #[test]
 fn every_table_of_the_schema_is_copied() {
     let tables: Vec<_> = db::tables().collect();
-    let schema = include_str!("../../migrations/0001_first.sql");
+    let schema: String = db::schema().collect();
     assert_eq!(tables.len(), schema.matches("CREATE TABLE").count());
     assert!(tables.contains(&"audit_log") && tables.contains(&"tunnel_sessions"));
 }
