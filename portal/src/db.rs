@@ -226,4 +226,5 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "standing",
         include_str!("../migrations/0003_standing.sql"),
     ),
+    (4, "filing", include_str!("../migrations/0004_filing.sql")),
 ];

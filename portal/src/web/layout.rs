@@ -46,6 +46,8 @@ pub enum OfficePage {
     Establishments,
     /// パソコン
     Devices,
+    /// 届書の種類
+    FilingKinds,
     /// 利用日カレンダー
     Calendar,
     /// 承認
@@ -233,6 +235,7 @@ impl OfficePage {
         Self::Notices,
         Self::Establishments,
         Self::Devices,
+        Self::FilingKinds,
         Self::Calendar,
         Self::Approvals,
     ];
@@ -243,6 +246,7 @@ impl OfficePage {
             Self::Notices => ("通知書", "/notices"),
             Self::Establishments => ("事業所", "/establishments"),
             Self::Devices => ("パソコン", "/devices"),
+            Self::FilingKinds => ("届書の種類", "/filing-kinds"),
             Self::Calendar => ("利用日カレンダー", "/calendar"),
             Self::Approvals => ("承認", "/approvals"),
         };
