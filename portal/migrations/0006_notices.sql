@@ -6,11 +6,9 @@ CREATE TABLE notice_batches (
     source TEXT NOT NULL,               -- files | csv
     month TEXT NOT NULL,                -- 2026-10
     edition TEXT NOT NULL,              -- first | correction
-    state TEXT NOT NULL,                -- stopped | checked | proposed | released | discarded
+    state TEXT NOT NULL,                -- stopped | checked | released | discarded
     made_by TEXT NOT NULL REFERENCES staff (id),
     made_ms BIGINT NOT NULL,
-    proposed_by TEXT REFERENCES staff (id),
-    proposed_ms BIGINT,
     released_by TEXT REFERENCES staff (id),
     released_ms BIGINT,
     discarded_ms BIGINT,

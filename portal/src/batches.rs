@@ -17,7 +17,11 @@ pub mod table;
 
 use time::{Month, OffsetDateTime};
 
+use crate::app::App;
+use crate::audit::{self, Act};
+use crate::db::{StoreError, Tx};
 use crate::ids::{BatchId, StaffId};
+use crate::web::principals::Staff;
 
 /// Files or lines that one batch may have: a fund of 1,000 establishments with two each.
 pub const ITEM_LIMIT: usize = 2_000;
@@ -91,10 +95,8 @@ impl Edition {
 pub enum State {
     /// Something is wrong; nothing was kept.
     Stopped,
-    /// Everything fits; whoever made it looks at it.
+    /// Everything fits; it waits for a second person's word (`approvals`).
     Checked,
-    /// It waits for a second person.
-    Proposed,
     /// Its notices are issued.
     Released,
     /// It was thrown away.
@@ -102,10 +104,9 @@ pub enum State {
 }
 
 impl State {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 4] = [
         Self::Stopped,
         Self::Checked,
-        Self::Proposed,
         Self::Released,
         Self::Discarded,
     ];
@@ -115,7 +116,6 @@ impl State {
         match self {
             Self::Stopped => "stopped",
             Self::Checked => "checked",
-            Self::Proposed => "proposed",
             Self::Released => "released",
             Self::Discarded => "discarded",
         }
@@ -131,7 +131,6 @@ impl State {
         match self {
             Self::Stopped => ("error", "停止（問題あり）"),
             Self::Checked => ("info", "確認中"),
-            Self::Proposed => ("warning", "発行の承認待ち"),
             Self::Released => ("success", "発行済"),
             Self::Discarded => ("neutral", "破棄"),
         }
@@ -212,8 +211,6 @@ pub struct Batch {
     pub made_by: StaffId,
     /// When.
     pub made: OffsetDateTime,
-    /// Who put it before a second person.
-    pub proposed_by: Option<StaffId>,
     /// When its notices were issued.
     pub released: Option<OffsetDateTime>,
 }
@@ -224,7 +221,7 @@ pub enum BatchError {
     /// It stands elsewhere than the page showed, or somebody else was first.
     #[error("the batch is {0:?}")]
     Moved(State),
-    /// Whoever made or proposed it cannot be the second person.
+    /// Whoever made it cannot be the second person, even if somebody else proposed it.
     #[error("the second person must be another one")]
     OwnBatch,
     /// Nobody is left to remind.
@@ -244,7 +241,7 @@ impl BatchError {
                 state.chip().1
             ),
             Self::OwnBatch => {
-                "作成した方・承認を依頼した方とは別の責任者が承認してください。".into()
+                "一括発行を作成した方とは別の責任者が承認してください。".into()
             }
             Self::NobodyToRemind => {
                 "すべて受け取られているため、お知らせする相手がいません。".into()
@@ -265,24 +262,16 @@ impl Batch {
         self.expect(&[State::Checked])
     }
 
-    /// Whether `by`, a supervisor, can release it.
+    /// Whether `by`, the second person, can release it.
     ///
     /// # Errors
     /// [`BatchError`].
     pub fn release(&self, by: StaffId) -> Result<(), BatchError> {
-        self.expect(&[State::Proposed])?;
-        if self.made_by == by || self.proposed_by == Some(by) {
+        self.expect(&[State::Checked])?;
+        if self.made_by == by {
             return Err(BatchError::OwnBatch);
         }
         Ok(())
-    }
-
-    /// Whether it can be given back to be looked at once more.
-    ///
-    /// # Errors
-    /// [`BatchError::Moved`].
-    pub fn give_back(&self) -> Result<(), BatchError> {
-        self.expect(&[State::Proposed])
     }
 
     /// Whether it can be thrown away.
@@ -348,6 +337,51 @@ impl Remark {
             Self::TextUnread => {
                 "本文の文字を読み取れないPDF（スキャンなど）のため、送り先の誤りを確認できません。内容を目でご確認ください。"
             }
+        }
+    }
+}
+
+/// Issues a batch: what `approvals` does when a second person agrees, in that transaction.
+/// Mails follow after it ([`mails::tell`]).
+///
+/// # Errors
+/// [`ReleaseError`].
+pub async fn release(
+    tx: &mut Tx,
+    app: &App,
+    id: BatchId,
+    staff: &Staff,
+    now: OffsetDateTime,
+) -> Result<(), ReleaseError> {
+    let batch = store::find_in(tx, id).await?.ok_or(ReleaseError::Gone)?;
+    batch.release(staff.id())?;
+    let issued = store::release(tx, &batch, staff.id(), now).await??;
+    let details = serde_json::json!({ "notices": issued });
+    let (actor, act) = (staff.actor(), Act::BatchReleased(id));
+    audit::record_with(tx, &app.keys, &actor, act, "", &details, now).await?;
+    Ok(())
+}
+
+/// A batch cannot be released.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// There is no such batch.
+    #[error("no such batch")]
+    Gone,
+    /// The rules say no.
+    #[error(transparent)]
+    Refused(#[from] BatchError),
+    /// The database did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ReleaseError {
+    /// What staff are told; `None` if the fault is ours.
+    pub fn page_text(&self) -> Option<String> {
+        match self {
+            Self::Gone | Self::Store(_) => None,
+            Self::Refused(error) => Some(error.page_text()),
         }
     }
 }

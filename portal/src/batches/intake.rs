@@ -123,7 +123,6 @@ pub async fn take(
         state: State::Checked,
         made_by: reviewer.id(),
         made: now,
-        proposed_by: None,
         released: None,
     };
     let establishments = establishments::store::list(&app.db).await?;

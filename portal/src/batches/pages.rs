@@ -16,13 +16,13 @@ use super::{
     mails, table,
 };
 use crate::app::App;
+use crate::approvals::{self, Reason};
 use crate::audit::{self, Act};
 use crate::custody::{self, Document};
 use crate::db::{Db, Tx};
 use crate::documents::yen_text;
 use crate::ids::{BatchId, NoticeId};
 use crate::review::pictures::picture_of;
-use crate::staff::StaffRole;
 use crate::web::forms::{FieldErrors, FormFile, Typed, Verified, VerifiedBatch};
 use crate::web::layout::{Layout, OfficePage};
 use crate::web::page_error::PageError;
@@ -40,8 +40,6 @@ pub fn office_routes(routes: Routes) -> Routes {
         .allow::<Reviewer, _, _>(Method::GET, "/batches/template.csv", template)
         .allow::<Reviewer, _, _>(Method::GET, "/batches/{id}", show)
         .allow::<Reviewer, _, _>(Method::POST, "/batches/{id}/propose", propose)
-        .allow::<Reviewer, _, _>(Method::POST, "/batches/{id}/release", release)
-        .allow::<Reviewer, _, _>(Method::POST, "/batches/{id}/give-back", give_back)
         .allow::<Reviewer, _, _>(Method::POST, "/batches/{id}/discard", discard)
         .allow::<Reviewer, _, _>(Method::POST, "/batches/{id}/remind", remind)
         .allow::<Reviewer, _, _>(Method::GET, "/batches/{id}/items/{item}", item)
@@ -231,21 +229,18 @@ struct BatchPage {
     acts: Acts,
     released: Option<String>,
     rounds: Vec<RoundLine>,
-    waiting: u64,
+    proposed: bool,
+    errors: FieldErrors,
+    reason: String,
     remind_days: usize,
     done: &'static str,
 }
 
 /// What whoever looks at the page may do.
-#[derive(Default)]
 struct Acts {
     propose: bool,
     discard: bool,
-    release: bool,
-    give_back: bool,
     remind: bool,
-    /// Why a supervisor cannot release it; empty if he can or is none.
-    not_release: String,
 }
 
 struct PlaceLine {
@@ -276,32 +271,54 @@ async fn show(
     State(app): State<App>,
     Path(id): Path<String>,
     Query(query): Query<PageQuery>,
-) -> Result<Html<String>, PageError> {
+) -> Result<Response, PageError> {
     let batch = find(&app, &reviewer, &id).await?;
+    let (errors, reason) = (FieldErrors::default(), String::new());
+    show_with(&app, &reviewer, batch, query, errors, reason).await
+}
+
+async fn show_with(
+    app: &App,
+    reviewer: &Reviewer,
+    batch: Batch,
+    query: PageQuery,
+    errors: FieldErrors,
+    reason: String,
+) -> Result<Response, PageError> {
     let shown = match query.show.as_str() {
         "unfetched" => Shown::Unfetched,
         _ => Shown::All,
     };
     let at = query.page.unwrap_or(1).max(1);
-    let (places, total) = store::places(&app.db, &reviewer, batch.id, shown, at).await?;
+    let (places, total) = store::places(&app.db, reviewer, batch.id, shown, at).await?;
     let sums = store::sums(&app.db, batch.id).await?;
     let path = format!("/batches/{}", batch.id);
     let pages = pages_of(total, store::PLACES_PAGE_LENGTH);
-    let open = matches!(batch.state, BatchState::Checked | BatchState::Proposed);
-    let missing = match open {
-        true => store::missing(&app.db, &reviewer, batch.id).await?,
+    let is_checked = batch.state == BatchState::Checked;
+    let missing = match is_checked {
+        true => store::missing(&app.db, reviewer, batch.id).await?,
         false => Vec::new(),
     };
-    let released = batch.released.map(dates::moment);
-    page(&BatchPage {
-        layout: Layout::office(&app, reviewer.staff(), OfficePage::Notices),
+    let now = app.clock.now();
+    let proposed = is_checked && store::is_proposed(&app.db, batch.id, now).await?;
+    let status = match errors.is_empty() {
+        true => StatusCode::OK,
+        false => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    let template = BatchPage {
+        layout: Layout::office(app, reviewer.staff(), OfficePage::Notices),
+        errors,
+        reason,
         number: batch.number.clone(),
         what: what(&batch),
-        chip: batch.state.chip(),
+        chip: match proposed {
+            true => ("warning", "発行の承認待ち"),
+            false => batch.state.chip(),
+        },
         made: dates::moment(batch.made),
         contribution: yen_text(sums.contribution_yen),
         payment: yen_text(sums.payment_yen),
-        problems: store::problems(&app.db, &reviewer, batch.id).await?,
+        problems: store::problems(&app.db, reviewer, batch.id).await?,
         places: places
             .into_iter()
             .map(|place| place_line(&path, place))
@@ -312,37 +329,24 @@ async fn show(
             .collect(),
         paging: Paging::new(&path, &[("show", query.show.as_str())], at, pages, total),
         unfetched_only: shown == Shown::Unfetched,
-        acts: acts(&batch, &reviewer, sums),
-        rounds: rounds(&app, &batch).await?,
-        waiting: sums.items - sums.fetched - sums.recalled.min(sums.items - sums.fetched),
+        acts: Acts {
+            propose: batch.propose().is_ok() && !proposed,
+            discard: batch.discard().is_ok() && !proposed,
+            remind: batch.remind().is_ok() && sums.waiting > 0,
+        },
+        proposed,
+        rounds: rounds(app, &batch).await?,
         remind_days: mails::REMIND_AFTER_WORKING_DAYS,
         done: match query.done.as_str() {
             "proposed" => "責任者に発行の承認を依頼しました。",
-            "released" => "発行しました。事業所へのお知らせメールを送信しています。",
-            "given-back" => "作成した方へ戻しました。",
             "reminded" => "まだ受け取っていない事業所へ、再度お知らせメールを送信しています。",
             _ => "",
         },
-        released,
+        released: batch.released.map(dates::moment),
         sums,
         path,
-    })
-}
-
-fn acts(batch: &Batch, reviewer: &Reviewer, sums: Sums) -> Acts {
-    let supervisor = reviewer.staff().role() == StaffRole::Supervisor;
-    let release = batch.release(reviewer.id());
-    Acts {
-        propose: batch.propose().is_ok(),
-        discard: batch.discard().is_ok(),
-        release: supervisor && release.is_ok(),
-        give_back: batch.give_back().is_ok(),
-        remind: batch.remind().is_ok() && sums.fetched + sums.recalled < sums.items,
-        not_release: match release {
-            Err(BatchError::OwnBatch) if supervisor => BatchError::OwnBatch.page_text(),
-            Ok(()) | Err(_) => String::new(),
-        },
-    }
+    };
+    Ok(page_with(status, &template)?.into_response())
 }
 
 fn place_line(path: &str, place: Place) -> PlaceLine {
@@ -411,64 +415,35 @@ fn to(id: BatchId, done: &str) -> Redirect {
 #[derive(Deserialize)]
 struct Nothing {}
 
-/// `POST /batches/{id}/propose`
+/// What who proposes a batch says about it.
+#[derive(Deserialize)]
+struct ProposeForm {
+    reason: String,
+}
+
+/// `POST /batches/{id}/propose`: the second person decides on `/approvals`.
 async fn propose(
     reviewer: Reviewer,
     State(app): State<App>,
     Path(id): Path<String>,
-    Verified(Nothing {}): Verified<Nothing>,
-) -> Result<Redirect, PageError> {
+    Verified(form): Verified<ProposeForm>,
+) -> Result<Response, PageError> {
     let now = app.clock.now();
+    let Some(reason) = Reason::new(&form.reason) else {
+        let batch = find(&app, &reviewer, &id).await?;
+        let errors = FieldErrors::of_one("reason", Reason::page_text());
+        let query = PageQuery::default();
+        return show_with(&app, &reviewer, batch, query, errors, form.reason).await;
+    };
     let mut tx = app.db.begin().await?;
     let batch = find_in(&mut tx, &id).await?;
     allowed(batch.propose())?;
-    allowed(store::propose(&mut tx, &batch, reviewer.id(), now).await?)?;
-    let act = Act::BatchProposed(batch.id);
-    audit::record(&mut tx, &app.keys, &reviewer.actor(), act, now).await?;
+    let (kind, subject) = (approvals::Kind::BatchRelease, batch.id.to_string());
+    approvals::propose(&mut tx, &app, kind, &subject, &reason, reviewer.staff(), now)
+        .await
+        .map_err(approvals::refused)?;
     Db::commit(tx).await?;
-    Ok(to(batch.id, "proposed"))
-}
-
-/// `POST /batches/{id}/release`
-async fn release(
-    reviewer: Reviewer,
-    State(app): State<App>,
-    Path(id): Path<String>,
-    Verified(Nothing {}): Verified<Nothing>,
-) -> Result<Redirect, PageError> {
-    if reviewer.staff().role() != StaffRole::Supervisor {
-        return Err(PageError::NotFound);
-    }
-    let now = app.clock.now();
-    let mut tx = app.db.begin().await?;
-    let batch = find_in(&mut tx, &id).await?;
-    allowed(batch.release(reviewer.id()))?;
-    let issued = allowed(store::release(&mut tx, &batch, reviewer.id(), now).await?)?;
-    let (actor, act) = (reviewer.actor(), Act::BatchReleased(batch.id));
-    let details = json!({ "notices": issued });
-    audit::record_with(&mut tx, &app.keys, &actor, act, "", &details, now).await?;
-    Db::commit(tx).await?;
-    // Released it is; if this breaks off, the hourly round goes on.
-    mails::tell(&app, batch.id, now).await?;
-    Ok(to(batch.id, "released"))
-}
-
-/// `POST /batches/{id}/give-back`
-async fn give_back(
-    reviewer: Reviewer,
-    State(app): State<App>,
-    Path(id): Path<String>,
-    Verified(Nothing {}): Verified<Nothing>,
-) -> Result<Redirect, PageError> {
-    let now = app.clock.now();
-    let mut tx = app.db.begin().await?;
-    let batch = find_in(&mut tx, &id).await?;
-    allowed(batch.give_back())?;
-    allowed(store::give_back(&mut tx, &batch, reviewer.id(), now).await?)?;
-    let act = Act::BatchGivenBack(batch.id);
-    audit::record(&mut tx, &app.keys, &reviewer.actor(), act, now).await?;
-    Db::commit(tx).await?;
-    Ok(to(batch.id, "given-back"))
+    Ok(to(batch.id, "proposed").into_response())
 }
 
 /// `POST /batches/{id}/discard`

@@ -7,6 +7,7 @@ use sqlx::any::AnyRow;
 use time::OffsetDateTime;
 
 use super::{Batch, BatchError, Edition, Remark, Source, State, TargetMonth};
+use crate::approvals;
 use crate::clock::unix_ms;
 use crate::custody;
 use crate::db::rows::Columns as _;
@@ -24,7 +25,7 @@ pub const PLACES_PAGE_LENGTH: i64 = 50;
 pub const PROBLEM_LIMIT: usize = 200;
 
 const BATCH: &str = "b.id, b.number, b.source, b.month, b.edition, b.state, b.made_by, b.made_ms,
-    b.proposed_by, b.released_ms";
+    b.released_ms";
 
 /// What a batch will issue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +104,8 @@ pub struct Sums {
     pub fetched: u64,
     /// Notices that were recalled.
     pub recalled: u64,
+    /// Notices that nobody fetched and that were not recalled.
+    pub waiting: u64,
 }
 
 /// A batch in the list.
@@ -226,6 +229,43 @@ pub async fn find_in(tx: &mut Tx, id: BatchId) -> Result<Option<Batch>, StoreErr
     row.as_ref().map(batch_from_row).transpose()
 }
 
+/// What a batch is, for who decides about it.
+pub async fn description(db: &Db, id: BatchId) -> Result<String, StoreError> {
+    let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+        "SELECT {BATCH} FROM notice_batches b WHERE b.id = $1"
+    )))
+    .bind(id.to_string())
+    .fetch_optional(db.pool())
+    .await
+    .map_err(StoreError::doing("find batch"))?;
+    let Some(row) = row else {
+        return Ok(String::new());
+    };
+    let (batch, sums) = (batch_from_row(&row)?, sums(db, id).await?);
+    Ok(format!(
+        "{} {}（{}事業所、{}件）",
+        batch.number,
+        batch.month.name(),
+        sums.places,
+        sums.items
+    ))
+}
+
+/// Says whether a batch waits for a second person.
+pub async fn is_proposed(db: &Db, id: BatchId, now: OffsetDateTime) -> Result<bool, StoreError> {
+    let row = sqlx::query(
+        "SELECT 1 AS found FROM approvals
+          WHERE kind = $1 AND subject = $2 AND decided_ms IS NULL AND expires_ms > $3",
+    )
+    .bind(approvals::Kind::BatchRelease.as_str())
+    .bind(id.to_string())
+    .bind(unix_ms(now))
+    .fetch_optional(db.pool())
+    .await
+    .map_err(StoreError::doing("look for a batch's proposal"))?;
+    Ok(row.is_some())
+}
+
 /// Returns one page of the batches.
 pub async fn list(db: &Db, _: &Reviewer, page: u32) -> Result<Listing, StoreError> {
     let page = page.max(1);
@@ -267,7 +307,9 @@ pub async fn sums(db: &Db, id: BatchId) -> Result<Sums, StoreError> {
                      AS BIGINT) AS payment_yen,
                 COUNT(CASE WHEN i.remark <> 'none' THEN 1 END) AS remarks,
                 COUNT(n.first_fetched_ms) AS fetched,
-                COUNT(n.recalled_ms) AS recalled
+                COUNT(n.recalled_ms) AS recalled,
+                COUNT(CASE WHEN n.first_fetched_ms IS NULL AND n.recalled_ms IS NULL
+                           THEN n.id END) AS waiting
            FROM notice_batch_items i LEFT JOIN notices n ON n.id = i.id
           WHERE i.batch_id = $1",
     )
@@ -283,6 +325,7 @@ pub async fn sums(db: &Db, id: BatchId) -> Result<Sums, StoreError> {
         remarks: row.count("remarks")?,
         fetched: row.count("fetched")?,
         recalled: row.count("recalled")?,
+        waiting: row.count("waiting")?,
     })
 }
 
@@ -478,40 +521,6 @@ async fn step(
     Ok(Err(BatchError::Moved(state)))
 }
 
-/// Puts a batch before a second person.
-pub async fn propose(
-    tx: &mut Tx,
-    batch: &Batch,
-    by: StaffId,
-    now: OffsetDateTime,
-) -> Result<Result<(), BatchError>, StoreError> {
-    step(
-        tx,
-        batch,
-        "state = 'proposed', proposed_by = $1, proposed_ms = $2",
-        by,
-        now,
-    )
-    .await
-}
-
-/// Gives a proposed batch back.
-pub async fn give_back(
-    tx: &mut Tx,
-    batch: &Batch,
-    by: StaffId,
-    now: OffsetDateTime,
-) -> Result<Result<(), BatchError>, StoreError> {
-    step(
-        tx,
-        batch,
-        "state = 'checked', proposed_by = NULL, proposed_ms = NULL",
-        by,
-        now,
-    )
-    .await
-}
-
 /// Issues everything that a batch holds: all of it in one statement, so that no reader and no
 /// crash ever sees a part. Returns how many notices there are.
 pub async fn release(
@@ -585,9 +594,9 @@ pub async fn expire_one(
     let row = sqlx::query(
         "UPDATE notice_batches SET state = 'discarded', discarded_ms = $1
           WHERE id = (SELECT id FROM notice_batches
-                       WHERE state IN ('checked', 'proposed') AND made_ms <= $2
+                       WHERE state = 'checked' AND made_ms <= $2
                        ORDER BY made_ms LIMIT 1)
-            AND state IN ('checked', 'proposed')
+            AND state = 'checked'
          RETURNING id",
     )
     .bind(unix_ms(now))
@@ -611,7 +620,6 @@ fn batch_from_row(row: &AnyRow) -> Result<Batch, StoreError> {
         state: State::from_code(&row.text("state")?).ok_or(word("state"))?,
         made_by: row.parsed("made_by")?,
         made: row.moment("made_ms")?,
-        proposed_by: row.parsed_if("proposed_by")?,
         released: row.moment_if("released_ms")?,
     })
 }

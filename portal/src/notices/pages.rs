@@ -31,7 +31,7 @@ use crate::web::forms::{FieldErrors, Verified};
 use crate::web::layout::{Layout, MemberPage, OfficePage};
 use crate::web::page_error::PageError;
 use crate::web::paging::Paging;
-use crate::web::principals::{Member, Reviewer};
+use crate::web::principals::{Fetcher, Member, Reviewer};
 use crate::web::router::Routes;
 use crate::web::{page, page_with};
 
@@ -48,9 +48,9 @@ static ZIPPING: Semaphore = Semaphore::const_new(2);
 /// behind it, the file.
 pub fn member_routes(routes: Routes) -> Routes {
     routes
-        .allow::<Member, _, _>(Method::GET, "/notices", list)
-        .allow::<Member, _, _>(Method::POST, "/notices/unread", fetch_unread)
-        .allow::<Member, _, _>(Method::GET, "/notices/{id}", notice_or_file)
+        .allow::<Fetcher, _, _>(Method::GET, "/notices", list)
+        .allow::<Fetcher, _, _>(Method::POST, "/notices/unread", fetch_unread)
+        .allow::<Fetcher, _, _>(Method::GET, "/notices/{id}", notice_or_file)
 }
 
 /// The routes of the office listener.

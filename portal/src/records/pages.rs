@@ -25,7 +25,7 @@ use crate::web::layout::{Layout, MemberPage, OfficePage};
 use crate::web::page_error::PageError;
 use crate::web::page_with;
 use crate::web::paging::Paging;
-use crate::web::principals::{Member, Reviewer};
+use crate::web::principals::{Fetcher, Member, Reviewer};
 use crate::web::router::Routes;
 use crate::web::{dates, download};
 
@@ -36,8 +36,8 @@ static PACKING: Semaphore = Semaphore::const_new(1);
 /// The routes of the member listener.
 pub fn member_routes(routes: Routes) -> Routes {
     routes
-        .allow::<Member, _, _>(Method::GET, PATH, own)
-        .allow::<Member, _, _>(Method::POST, "/records/pack", own_pack)
+        .allow::<Fetcher, _, _>(Method::GET, PATH, own)
+        .allow::<Fetcher, _, _>(Method::POST, "/records/pack", own_pack)
 }
 
 /// The routes of the office listener.

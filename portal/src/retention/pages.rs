@@ -18,7 +18,8 @@ use crate::web::forms::{FieldErrors, Verified};
 use crate::web::layout::{Layout, OfficePage};
 use crate::web::page_error::PageError;
 use crate::web::paging::Paging;
-use crate::web::principals::Reviewer;
+use crate::step_up::Fresh;
+use crate::web::principals::{Reviewer, Supervisor};
 use crate::web::router::Routes;
 use crate::web::{dates, download, page, page_with};
 
@@ -29,7 +30,7 @@ const EXPORT_LIMIT: i64 = 100_000;
 pub fn office_routes(routes: Routes) -> Routes {
     routes
         .allow::<Reviewer, _, _>(Method::GET, "/retention", rules)
-        .allow::<Reviewer, _, _>(Method::POST, "/retention", change)
+        .allow::<Fresh<Supervisor>, _, _>(Method::POST, "/retention", change)
         .allow::<Reviewer, _, _>(Method::GET, "/destructions", list)
         .allow::<Reviewer, _, _>(Method::GET, "/destructions.csv", export)
 }
@@ -117,9 +118,6 @@ async fn change(
     State(app): State<App>,
     Verified(form): Verified<RuleForm>,
 ) -> Result<Response, PageError> {
-    if reviewer.staff().role() != StaffRole::Supervisor {
-        return Err(PageError::NotFound);
-    }
     let kind = Kind::from_code(&form.kind).ok_or(PageError::NotFound)?;
     let years = form.years.trim().parse().ok().filter(|y| YEARS.contains(y));
     let Some(years) = years else {

@@ -11,6 +11,7 @@ use super::page_error::PageError;
 use super::principals::{Member, Staff};
 use super::router::Routes;
 use crate::app::App;
+use crate::permissions::Permission;
 use crate::staff::StaffRole;
 
 /// Pages of the member listener.
@@ -23,6 +24,9 @@ pub fn office_routes(routes: Routes) -> Routes {
     routes.allow::<Staff, _, _>(Method::GET, "/", office_home)
 }
 
+/// Unread notices that the home page names.
+const HOME_NOTICES: i64 = 20;
+
 #[derive(Template)]
 #[template(path = "member_home.html")]
 struct MemberHome {
@@ -30,13 +34,19 @@ struct MemberHome {
     name: String,
     unread: Vec<crate::notices::pages::Line>,
     overview: crate::filings::pages::Overview,
+    may_file: bool,
+    may_fetch: bool,
+    may_follow: bool,
 }
 
 /// `GET /`
 async fn member_home(member: Member, State(app): State<App>) -> Result<Html<String>, PageError> {
     let now = app.clock.now();
-    let unread =
-        crate::notices::store::unread(&app.db, &member, crate::notices::store::PAGE_LENGTH).await?;
+    let may_fetch = member.may(Permission::Fetch);
+    let unread = match may_fetch {
+        true => crate::notices::store::unread(&app.db, &member, HOME_NOTICES).await?,
+        false => Vec::new(),
+    };
     page(&MemberHome {
         layout: Layout::member(&app, &member, MemberPage::Home, now),
         name: member.name().to_owned(),
@@ -45,6 +55,9 @@ async fn member_home(member: Member, State(app): State<App>) -> Result<Html<Stri
             .map(crate::notices::pages::Line::new)
             .collect(),
         overview: crate::filings::pages::overview(&app, &member).await?,
+        may_file: member.may(Permission::File),
+        may_fetch,
+        may_follow: member.may(Permission::File) || member.may(Permission::History),
     })
 }
 
