@@ -82,6 +82,7 @@ const WAITING: &str = "FROM notices n
       JOIN users u ON u.id = m.user_id
       JOIN establishments e ON e.id = n.establishment_id
      WHERE n.batch_id = $1 AND n.first_fetched_ms IS NULL AND n.recalled_ms IS NULL
+       AND (m.role = 'admin' OR m.permissions LIKE '%fetch%')
        AND m.ended_ms IS NULL AND u.disabled_ms IS NULL AND e.suspended_ms IS NULL";
 
 async fn queue_some(

@@ -439,9 +439,17 @@ async fn propose(
     let batch = find_in(&mut tx, &id).await?;
     allowed(batch.propose())?;
     let (kind, subject) = (approvals::Kind::BatchRelease, batch.id.to_string());
-    approvals::propose(&mut tx, &app, kind, &subject, &reason, reviewer.staff(), now)
-        .await
-        .map_err(approvals::refused)?;
+    approvals::propose(
+        &mut tx,
+        &app,
+        kind,
+        &subject,
+        &reason,
+        reviewer.staff(),
+        now,
+    )
+    .await
+    .map_err(approvals::refused)?;
     Db::commit(tx).await?;
     Ok(to(batch.id, "proposed").into_response())
 }
