@@ -230,7 +230,7 @@ impl MemberPage {
 }
 
 impl OfficePage {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Review,
         Self::Notices,
         Self::Establishments,
