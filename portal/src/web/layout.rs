@@ -107,7 +107,8 @@ impl Layout {
     pub fn member(app: &App, member: &Member, here: MemberPage, now: OffsetDateTime) -> Self {
         Self {
             menu: MemberPage::ALL
-                .into_iter()
+                .iter()
+                .copied()
                 .filter(|page| page.is_for(member))
                 .map(|page| page.item(page == here))
                 .collect(),
@@ -145,7 +146,10 @@ impl Layout {
     /// Around a page of the office.
     pub fn office(app: &App, staff: &Staff, here: OfficePage) -> Self {
         Self {
-            menu: OfficePage::ALL.map(|page| page.item(page == here)).to_vec(),
+            menu: OfficePage::ALL
+                .iter()
+                .map(|page| page.item(*page == here))
+                .collect(),
             person: Some((staff.name().to_owned(), staff.role().page_text())),
             csrf: staff.csrf().to_owned(),
             ..Self::stranger(app, Side::Office)
@@ -192,7 +196,7 @@ impl DeadlineLine {
 }
 
 impl MemberPage {
-    const ALL: [Self; 6] = [
+    const ALL: &[Self] = &[
         Self::Home,
         Self::Submit,
         Self::History,
@@ -230,7 +234,7 @@ impl MemberPage {
 }
 
 impl OfficePage {
-    const ALL: [Self; 7] = [
+    const ALL: &[Self] = &[
         Self::Review,
         Self::Notices,
         Self::Establishments,
