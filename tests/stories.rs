@@ -17,6 +17,8 @@ mod main_job;
 mod misfortune;
 #[path = "stories/networks.rs"]
 mod networks;
+#[path = "stories/notices.rs"]
+mod notices;
 #[path = "stories/profiles.rs"]
 mod profiles;
 #[path = "stories/reading.rs"]

@@ -16,12 +16,18 @@ use crate::mail::MaskedAddress;
 use crate::passwords;
 use crate::permissions::Permission;
 use crate::sign_in::confirm_password;
+use crate::step_up::{self, Fresh};
 use crate::web::forms::{FieldErrors, Typed, Verified};
 use crate::web::layout::{Layout, MemberPage};
 use crate::web::page_error::{FIRST_PASSWORD_PATH, PageError};
 use crate::web::principals::{EstablishmentAdmin, Fetcher, Member, Newcomer};
 use crate::web::router::Routes;
 use crate::web::{page, page_with, sessions};
+
+/// The zip password is shown and changed only after a second factor just now *and* the
+/// sign-in password. The forms hold that password and so are not kept by the step-up: whoever
+/// sends one too late is led back to the page, which asks for the factor first.
+const ZIP_PASSWORD_PATH: &str = "/settings/zip-password";
 
 /// Pages of the member listener.
 pub fn member_routes(routes: Routes) -> Routes {
@@ -31,8 +37,8 @@ pub fn member_routes(routes: Routes) -> Routes {
         .allow::<Member, _, _>(Method::GET, "/settings", overview)
         .allow::<Member, _, _>(Method::GET, "/settings/password", password)
         .allow::<Member, _, _>(Method::POST, "/settings/password", change_password)
-        .allow::<Fetcher, _, _>(Method::GET, "/settings/zip-password", zip_password)
-        .allow::<Fetcher, _, _>(Method::POST, "/settings/zip-password", show_zip_password)
+        .allow::<Fresh<Fetcher>, _, _>(Method::GET, ZIP_PASSWORD_PATH, zip_password)
+        .allow::<Fetcher, _, _>(Method::POST, ZIP_PASSWORD_PATH, show_zip_password)
         .allow::<EstablishmentAdmin, _, _>(
             Method::POST,
             "/settings/zip-password/change",
@@ -256,6 +262,9 @@ async fn show_zip_password(
     Verified(form): Verified<ConfirmForm>,
 ) -> Result<Response, PageError> {
     let now = app.clock.now();
+    if !step_up::is_fresh(member.factor_shown(), now) {
+        return Ok(Redirect::to(ZIP_PASSWORD_PATH).into_response());
+    }
     let confirmed = confirm_password(&app, &member, &form.password, now).await?;
     if let Some(sentence) = confirmed.page_text(now) {
         let errors = FieldErrors::of_one("password", sentence);
@@ -291,6 +300,9 @@ async fn change_zip_password(
 ) -> Result<Response, PageError> {
     let now = app.clock.now();
     let member = admin.member();
+    if !step_up::is_fresh(member.factor_shown(), now) {
+        return Ok(Redirect::to(ZIP_PASSWORD_PATH).into_response());
+    }
     let confirmed = confirm_password(&app, member, &form.password, now).await?;
     if let Some(sentence) = confirmed.page_text(now) {
         let errors = FieldErrors::of_one("password", sentence);
