@@ -318,26 +318,32 @@ async fn fetch_unread(
             .map_err(PageError::storing("read a notice"))?;
         files.push((notice, document.file_name, content));
     }
-    let mut tx = app.db.begin().await?;
-    let mut zip = Vec::with_capacity(files.len());
+    if files.is_empty() {
+        let sentence = "未読の通知書はありません。画面を更新してご確認ください。";
+        return Err(PageError::Refused(sentence.into()));
+    }
+    let (mut notices, mut zip) = (Vec::new(), Vec::new());
     let mut names = BTreeSet::new();
     for (notice, mut name, content) in files {
-        let fetching = write_fetch(&app, &mut tx, &member, &notice, Form::Zip, now).await?;
-        if fetching == Fetching::Recalled {
-            continue;
-        }
         if !names.insert(name.to_lowercase()) {
             let stem = name.strip_suffix(".pdf").unwrap_or(&name);
             name = format!("{stem}_{}.pdf", names.len() + 1);
             names.insert(name.to_lowercase());
         }
+        notices.push(notice);
         zip.push((name, content));
     }
-    if zip.is_empty() {
-        let sentence = "未読の通知書はありません。画面を更新してご確認ください。";
-        return Err(PageError::Refused(sentence.into()));
-    }
+    // Before the transaction: nobody else waits for the zip.
     let bytes = zipped(zip, password).await?;
+    let mut tx = app.db.begin().await?;
+    for notice in &notices {
+        let fetching = write_fetch(&app, &mut tx, &member, notice, Form::Zip, now).await?;
+        if fetching == Fetching::Recalled {
+            let sentence =
+                "受け取る間に、基金が取り消した通知書がありました。もう一度お試しください。";
+            return Err(PageError::Refused(sentence.into()));
+        }
+    }
     Db::commit(tx).await?;
     let day = now.to_offset(JST).date().to_string().replace('-', "");
     let name = format!("{day}_{}_未読の通知書.zip", member.establishment_number());

@@ -155,8 +155,9 @@ pub async fn list_own(db: &Db, member: &Member, page: u32) -> Result<Listing, St
 /// Returns how many of the establishment's notices nobody fetched yet.
 pub async fn count_unread(db: &Db, member: &Member) -> Result<u64, StoreError> {
     sqlx::query(
-        "SELECT COUNT(*) AS unread FROM notices
-          WHERE establishment_id = $1 AND recalled_ms IS NULL AND first_fetched_ms IS NULL",
+        "SELECT COUNT(*) AS unread FROM notices n JOIN documents d ON d.id = n.document_id
+          WHERE n.establishment_id = $1 AND n.recalled_ms IS NULL AND n.first_fetched_ms IS NULL
+            AND d.destroyed_ms IS NULL",
     )
     .bind(member.establishment().to_string())
     .fetch_one(db.pool())
@@ -168,8 +169,9 @@ pub async fn count_unread(db: &Db, member: &Member) -> Result<u64, StoreError> {
 /// Returns the establishment's notices that nobody fetched yet, oldest first.
 pub async fn unread(db: &Db, member: &Member, at_most: i64) -> Result<Vec<Notice>, StoreError> {
     let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
-        "SELECT {NOTICE} FROM notices n
+        "SELECT {NOTICE} FROM notices n JOIN documents d ON d.id = n.document_id
           WHERE n.establishment_id = $1 AND n.recalled_ms IS NULL AND n.first_fetched_ms IS NULL
+            AND d.destroyed_ms IS NULL
           ORDER BY n.issued_ms, n.id LIMIT $2"
     )))
     .bind(member.establishment().to_string())

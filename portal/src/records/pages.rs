@@ -245,31 +245,34 @@ async fn own_pack(
         search: searched(&typed),
         made_at: now,
     };
+    let handed: Vec<_> = records
+        .iter()
+        .filter(|(_, content)| content.is_some())
+        .map(|(record, _)| record.notice.clone())
+        .collect();
+    // Before the transaction: nobody else waits for the pack.
+    let pack = packed(&app, about, records).await?;
     // What is handed out is fetched: written down before the first byte leaves.
     let mut tx = app.db.begin().await?;
-    let mut kept = Vec::with_capacity(records.len());
-    let mut count = 0;
-    for (record, content) in records {
-        if content.is_some() {
-            let notice = &record.notice;
-            let fetching =
-                notices::store::record_fetch(&mut tx, &member, notice, Form::Pack, now).await?;
-            match fetching {
-                Fetching::Recalled => continue,
-                Fetching::First => {
-                    if let Some(filing) = notice.filing {
-                        let (side, note) = (ActorSide::Member, Form::Pack.label());
-                        let (what, who) = (Event::Fetched, member.name());
-                        write_event(&mut tx, filing, what, side, who, note, now).await?;
-                    }
-                }
-                Fetching::Again => {}
+    for notice in &handed {
+        let form = Form::Pack;
+        match notices::store::record_fetch(&mut tx, &member, notice, form, now).await? {
+            Fetching::Recalled => {
+                let sentence =
+                    "保存する間に、基金が取り消した通知書がありました。もう一度お試しください。";
+                return Err(PageError::Refused(sentence.into()));
             }
-            count += 1;
+            Fetching::First => {
+                if let Some(filing) = notice.filing {
+                    let (side, what) = (ActorSide::Member, Event::Fetched);
+                    let (who, note) = (member.name(), form.label());
+                    write_event(&mut tx, filing, what, side, who, note, now).await?;
+                }
+            }
+            Fetching::Again => {}
         }
-        kept.push((record, content));
     }
-    let pack = packed(&app, about, kept).await?;
+    let count = handed.len();
     let (actor, details) = (member.actor(), json!({ "records": count }));
     let act = Act::RecordsPacked(RowId::new());
     audit::record_with(&mut tx, &app.keys, &actor, act, "", &details, now).await?;
