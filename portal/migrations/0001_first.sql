@@ -53,6 +53,7 @@ CREATE TABLE gateways (
 CREATE TABLE establishments (
     id TEXT PRIMARY KEY,
     number BIGINT NOT NULL UNIQUE,
+    kind TEXT NOT NULL DEFAULT 'employer', -- employer | sharoushi: acts for others
     name TEXT NOT NULL,
     key_wrapped TEXT NOT NULL,          -- empty: destroyed
     zip_password_sealed TEXT NOT NULL,
@@ -98,6 +99,7 @@ CREATE TABLE staff (
     name TEXT NOT NULL,
     role TEXT NOT NULL,                 -- reviewer | supervisor | system_admin
     password_hash TEXT NOT NULL,
+    password_is_initial_since_ms BIGINT, -- not null: must be changed at the next sign-in
     totp_sealed TEXT NOT NULL,
     totp_last_step BIGINT,
     created_ms BIGINT NOT NULL,
@@ -187,7 +189,8 @@ CREATE TABLE tunnel_sessions (
     end_reason TEXT,
     bytes_in BIGINT NOT NULL,
     bytes_out BIGINT NOT NULL,
-    changed_ms BIGINT NOT NULL
+    changed_ms BIGINT NOT NULL,
+    pages_cut BIGINT NOT NULL DEFAULT 0 -- counts how often its connections were cut
 );
 CREATE UNIQUE INDEX tunnel_sessions_one_per_device ON tunnel_sessions (device_id) WHERE ended_ms IS NULL;
 CREATE INDEX tunnel_sessions_feed ON tunnel_sessions (gateway, changed_ms);
@@ -229,6 +232,7 @@ CREATE TABLE web_sessions (
     created_ms BIGINT NOT NULL,
     seen_ms BIGINT NOT NULL,
     factor_ms BIGINT NOT NULL,          -- when a second factor was last shown
+    acting_for TEXT,                    -- delegations.id, while one acts for a client
     ended_ms BIGINT
 );
 CREATE INDEX web_sessions_account ON web_sessions (account_id);
@@ -289,7 +293,8 @@ CREATE TABLE submissions (
     user_id TEXT NOT NULL REFERENCES users (id),
     device_id TEXT NOT NULL REFERENCES devices (id),
     session_id TEXT NOT NULL REFERENCES tunnel_sessions (id),
-    received_ms BIGINT NOT NULL
+    received_ms BIGINT NOT NULL,
+    delegation_id TEXT                  -- delegations.id, if a delegate handed it in
 );
 
 -- The files of one submission, as the sender had them: zips, or bare PDFs.

@@ -16,8 +16,8 @@ use time::OffsetDateTime;
 use crate::clock::unix_ms;
 use crate::db::{Db, StoreError, Tx};
 use crate::ids::{
-    ApprovalId, BatchId, EstablishmentId, FilingId, NoticeId, RegistrationCodeId, RowId, StaffId,
-    SubmissionId, UserId,
+    ApprovalId, BatchId, DelegationId, EstablishmentId, FilingId, NoticeId, RegistrationCodeId,
+    RowId, StaffId, SubmissionId, UserId,
 };
 use crate::keys::{MasterKey, Purpose};
 use crate::metrics::metrics;
@@ -37,6 +37,19 @@ pub enum Actor {
         device: DeviceId,
         /// The tunnel session.
         session: SessionId,
+    },
+    /// An establishment's user who acts for another establishment: both stand in the row.
+    Delegate {
+        /// The user.
+        user: UserId,
+        /// The PC.
+        device: DeviceId,
+        /// The tunnel session.
+        session: SessionId,
+        /// The user's own establishment, or sharoushi's office.
+        office: EstablishmentId,
+        /// Who is represented.
+        client: EstablishmentId,
     },
     /// Fund staff on the office pages.
     Staff(StaffId),
@@ -143,6 +156,26 @@ pub enum Act {
     SignedIn(UserId),
     /// A user's sign-in failed.
     SignInFailed,
+    /// One side proposed a delegation.
+    DelegationProposed(DelegationId),
+    /// The other side accepted it; the details name both.
+    DelegationAccepted(DelegationId),
+    /// A delegation or a proposal ended, by code.
+    DelegationEnded(DelegationId, &'static str),
+    /// Staff put an establishment into a group; the details name both.
+    GroupJoined(DelegationId),
+    /// Staff made a sharoushi's office of what was registered.
+    SharoushiOfficeMade(EstablishmentId),
+    /// A user began to act for a client.
+    DelegateActs(DelegationId),
+    /// A user acts for nobody but his own any more.
+    DelegateLeaves,
+    /// The role of a staff account changed, to this.
+    StaffRoleChanged(StaffId, &'static str),
+    /// A staff account was taken out of use.
+    StaffDisabled(StaffId),
+    /// Staff set a password of their own at the first sign-in.
+    StaffPasswordSet(StaffId),
     /// A supervisor ended an establishment's use of the service.
     EstablishmentEnded(EstablishmentId),
     /// A supervisor took the end back.
@@ -300,7 +333,7 @@ pub async fn record_with(
             object_kind.to_owned(),
             object_id,
             reason.to_owned(),
-            details.to_string(),
+            actor.completed(details).to_string(),
         ],
     };
     let chain = row.chain(key, &before);
@@ -429,6 +462,17 @@ impl Actor {
         }
     }
 
+    /// The details of a row, with whom a delegate acts for.
+    fn completed(&self, details: &Value) -> Value {
+        let mut details = details.clone();
+        if let (Self::Delegate { office, client, .. }, Value::Object(fields)) = (self, &mut details)
+        {
+            fields.insert("office".to_owned(), json!(office.to_string()));
+            fields.insert("acting_for".to_owned(), json!(client.to_string()));
+        }
+        details
+    }
+
     /// Kind, id, device, session, as they stand in the row.
     fn columns(&self) -> (&'static str, String, String, String) {
         let text = |id: &Option<SessionId>| id.map(|id| id.to_string()).unwrap_or_default();
@@ -439,6 +483,17 @@ impl Actor {
                 session,
             } => (
                 "member",
+                user.to_string(),
+                device.to_string(),
+                session.to_string(),
+            ),
+            Self::Delegate {
+                user,
+                device,
+                session,
+                ..
+            } => (
+                "delegate",
                 user.to_string(),
                 device.to_string(),
                 session.to_string(),
@@ -470,6 +525,7 @@ impl Act {
     pub fn detail(&self) -> &'static str {
         match self {
             Self::SessionRefused(code) | Self::SessionEnded(_, code) => code,
+            Self::DelegationEnded(_, code) | Self::StaffRoleChanged(_, code) => code,
             Self::ApprovalProposed(_, kind)
             | Self::ApprovalGiven(_, kind)
             | Self::ApprovalRefused(_, kind)
@@ -547,6 +603,22 @@ impl Act {
             Self::CodeSent(id) => ("code_sent", "user", id.to_string()),
             Self::SignedIn(id) => ("signed_in", "user", id.to_string()),
             Self::SignInFailed => ("sign_in_failed", "", String::new()),
+            Self::DelegationProposed(id) => ("delegation_proposed", "delegation", id.to_string()),
+            Self::DelegationAccepted(id) => ("delegation_accepted", "delegation", id.to_string()),
+            Self::DelegationEnded(id, code) => {
+                ("delegation_ended", "delegation", format!("{id}/{code}"))
+            }
+            Self::GroupJoined(id) => ("group_joined", "delegation", id.to_string()),
+            Self::SharoushiOfficeMade(id) => {
+                ("sharoushi_office_made", "establishment", id.to_string())
+            }
+            Self::DelegateActs(id) => ("delegate_acts", "delegation", id.to_string()),
+            Self::DelegateLeaves => ("delegate_leaves", "", String::new()),
+            Self::StaffRoleChanged(id, role) => {
+                ("staff_role_changed", "staff", format!("{id}/{role}"))
+            }
+            Self::StaffDisabled(id) => ("staff_disabled", "staff", id.to_string()),
+            Self::StaffPasswordSet(id) => ("staff_password_set", "staff", id.to_string()),
             Self::EstablishmentEnded(id) => {
                 ("establishment_ended", "establishment", id.to_string())
             }

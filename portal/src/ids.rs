@@ -70,6 +70,8 @@ row_id! {
     BatchId,
     /// A notice that a reviewer looks at before it is issued.
     DraftId,
+    /// A delegation, or a proposal of one.
+    DelegationId,
     /// A proposal that a second person decides.
     ApprovalId,
     /// A row of a list that nothing refers to.

@@ -19,6 +19,7 @@ pub mod config;
 pub mod control_api;
 pub mod custody;
 pub mod db;
+pub mod delegations;
 pub mod devices;
 pub mod documents;
 pub mod establishments;

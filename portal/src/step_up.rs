@@ -33,7 +33,7 @@ use crate::web::principals::{
 use crate::web::router::Principal;
 use crate::web::sessions;
 
-pub(crate) use pages::{PATH, keep_form, member_routes, office_routes};
+pub(crate) use pages::{PATH, keep_form, member_routes, office_routes, safe_next};
 
 /// How long a second factor counts as just shown.
 pub const FRESH_FOR: Duration = Duration::minutes(5);

@@ -29,8 +29,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
-    agent_updates, approvals, batches, calendar, devices, establishments, filings, notices, people,
-    records, registrations, retention, review, settings, step_up, uploads,
+    agent_updates, approvals, batches, calendar, delegations, devices, establishments, filings,
+    notices, people, records, registrations, retention, review, settings, staff, step_up, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -61,6 +61,8 @@ fn member_routes(routes: Routes) -> Routes {
         .with(step_up::member_routes)
         .with(settings::pages::member_routes)
         .with(people::pages::member_routes)
+        .with(delegations::agreement_routes)
+        .with(delegations::desk_routes)
         .with(home::member_routes)
         .with(uploads::pages::member_routes)
         .with(filings::pages::member_routes)
@@ -78,6 +80,8 @@ fn office_routes(routes: Routes) -> Routes {
         .with(devices::pages::office_routes)
         .with(calendar::pages::office_routes)
         .with(approvals::office_routes)
+        .with(delegations::office_routes)
+        .with(staff::pages::office_routes)
         .with(filings::kinds::pages::office_routes)
         .with(home::office_routes)
         .with(review::pages::office_routes)
@@ -85,6 +89,12 @@ fn office_routes(routes: Routes) -> Routes {
         .with(batches::pages::office_routes)
         .with(records::pages::office_routes)
         .with(retention::pages::office_routes)
+}
+
+/// Every route of the member listener, for tests that walk them all.
+#[cfg(test)]
+pub(crate) fn member_table(app: &App) -> Vec<Route> {
+    member_routes(Routes::new(app.clone())).finish().1
 }
 
 pub(crate) fn finish(routes: Routes, app: App, side: Side) -> (Router, Vec<Route>) {

@@ -183,7 +183,7 @@ pub async fn find_own<'e>(
     .bind(id.to_string())
     .bind(reach.establishment)
     .bind(reach.sender)
-    .bind(reach.kinds)
+    .bind(reach.procedures)
     .fetch_optional(db)
     .await
     .map_err(StoreError::doing("find own filing"))?;
@@ -230,7 +230,7 @@ pub async fn save_own(
     member: &Member,
     step: &Step,
 ) -> Result<Result<(), StepError>, StoreError> {
-    save(tx, step, ActorSide::Member, member.name()).await
+    save(tx, step, ActorSide::Member, &member.signature()).await
 }
 
 /// Writes a step that a reviewer took.
@@ -349,8 +349,9 @@ pub async fn receive(
         return Ok(Err(error));
     }
     sqlx::query(
-        "INSERT INTO submissions (id, receipt_number, establishment_id, user_id, device_id, session_id, received_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO submissions (id, receipt_number, establishment_id, user_id, device_id, session_id, received_ms,
+                                  delegation_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(new.id.to_string())
     .bind(new.receipt_number.as_str())
@@ -359,6 +360,7 @@ pub async fn receive(
     .bind(member.device().to_string())
     .bind(member.session().to_string())
     .bind(unix_ms(now))
+    .bind(member.acting().map(|acting| acting.delegation.to_string()))
     .execute(&mut **tx)
     .await
     .map_err(StoreError::doing("write submission"))?;
@@ -404,7 +406,7 @@ pub async fn receive(
             id,
             Event::Received,
             ActorSide::Member,
-            member.name(),
+            &member.signature(),
             &note,
             now,
         )
@@ -446,7 +448,16 @@ async fn begin_replacing(
     }
     let note = format!("受付番号 {receipt_number}");
     let side = ActorSide::Member;
-    write_event(tx, id, Event::Resubmitted, side, member.name(), &note, now).await?;
+    write_event(
+        tx,
+        id,
+        Event::Resubmitted,
+        side,
+        &member.signature(),
+        &note,
+        now,
+    )
+    .await?;
     Ok(Ok(()))
 }
 
@@ -458,7 +469,10 @@ pub async fn find_submission(
 ) -> Result<Option<Submission>, StoreError> {
     let reach = member.reach();
     let row = sqlx::query(
-        "SELECT s.id, s.receipt_number, s.received_ms, u.name AS sender, d.name AS device
+        "SELECT s.id, s.receipt_number, s.received_ms, d.name AS device,
+                CASE WHEN s.delegation_id IS NULL THEN u.name ELSE u.name || '（' ||
+                  (SELECT o.name FROM delegations g JOIN establishments o ON o.id = g.delegate_id
+                    WHERE g.id = s.delegation_id) || '・代理）' END AS sender
            FROM submissions s
            JOIN users u ON u.id = s.user_id
            JOIN devices d ON d.id = s.device_id

@@ -171,6 +171,23 @@ impl World {
         Browser::staff(&self.app, &self.sato.router, id).await
     }
 
+    /// The admin of a sharoushi's office (9001) at her office's PC.
+    pub async fn sharoushi(&self) -> Browser {
+        let mut tx = self.app.db.begin().await.expect("begins");
+        let (id, (user, connection)) =
+            establishment(&mut tx, &self.app, 9001, "みらい社労士事務所", "森 次郎").await;
+        let office = "UPDATE establishments SET kind = 'sharoushi' WHERE id = $1";
+        run(&mut tx, office, &[&id.to_string()]).await;
+        Db::commit(tx).await.expect("commits");
+        let members = crate::web::member_router(self.app.clone());
+        Browser::member(&self.app, &members, user, connection).await
+    }
+
+    /// A staff account of somebody else's making, signed in now.
+    pub async fn signed_in_staff(&self, id: StaffId) -> Browser {
+        Browser::staff(&self.app, &self.sato.router, id).await
+    }
+
     /// A second user of alpha's, on alpha's own second PC.
     pub async fn colleague(&self) -> Browser {
         let mut tx = self.app.db.begin().await.expect("begins");

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::extract::State;
-use axum::response::{Html, Redirect};
+use axum::response::{IntoResponse as _, Redirect, Response};
 use http::Method;
 
 use super::layout::{Layout, MemberPage};
@@ -11,6 +11,7 @@ use super::page_error::PageError;
 use super::principals::{Member, Staff};
 use super::router::Routes;
 use crate::app::App;
+use crate::delegations::EstablishmentKind;
 use crate::permissions::Permission;
 use crate::staff::StaffRole;
 
@@ -40,14 +41,18 @@ struct MemberHome {
 }
 
 /// `GET /`
-async fn member_home(member: Member, State(app): State<App>) -> Result<Html<String>, PageError> {
+async fn member_home(member: Member, State(app): State<App>) -> Result<Response, PageError> {
     let now = app.clock.now();
+    // A sharoushi's office has no filings of its own: its home is its desk.
+    if member.acting().is_none() && member.home_kind() == EstablishmentKind::Sharoushi {
+        return Ok(Redirect::to("/desk").into_response());
+    }
     let may_fetch = member.may(Permission::Fetch);
     let unread = match may_fetch {
         true => crate::notices::store::unread(&app.db, &member, HOME_NOTICES).await?,
         false => Vec::new(),
     };
-    page(&MemberHome {
+    let page = page(&MemberHome {
         layout: Layout::member(&app, &member, MemberPage::Home, now),
         name: member.name().to_owned(),
         unread: unread
@@ -58,7 +63,8 @@ async fn member_home(member: Member, State(app): State<App>) -> Result<Html<Stri
         may_file: member.may(Permission::File),
         may_fetch,
         may_follow: member.may(Permission::File) || member.may(Permission::History),
-    })
+    })?;
+    Ok(page.into_response())
 }
 
 /// `GET /`: each role begins with its main work.

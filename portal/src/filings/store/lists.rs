@@ -70,7 +70,7 @@ struct Filter {
     from_ms: i64,
     before_ms: i64,
     sender: String,
-    kinds: String,
+    procedures: String,
 }
 
 /// Written once for both lists: conditions that are empty let everything through.
@@ -81,17 +81,19 @@ const WHERE: &str = "($1 = '' OR f.establishment_id = $1)
     AND ($5 = '' OR f.name LIKE $5 ESCAPE '!' OR s.receipt_number LIKE $5 ESCAPE '!')
     AND f.received_ms >= $6 AND f.received_ms < $7
     AND ($8 = '' OR s.user_id = $8)
-    AND ($9 = '' OR $9 LIKE '%,' || f.kind || ',%')";
+    AND ($9 = '' OR EXISTS (SELECT 1 FROM filing_kinds k WHERE k.code = f.kind
+                                AND $9 LIKE '%,' || k.procedure_group || ',%'))";
 
 /// The condition that a filing `f` is within a member's [`Reach`], whose three texts are the
 /// parameters from `first` on.
 pub(super) fn within_reach(first: u8) -> String {
-    let (establishment, sender, kinds) = (first, first + 1, first + 2);
+    let (establishment, sender, procedures) = (first, first + 1, first + 2);
     format!(
         "f.establishment_id = ${establishment}
          AND (${sender} = '' OR EXISTS (SELECT 1 FROM submissions own
                                          WHERE own.id = f.submission_id AND own.user_id = ${sender}))
-         AND (${kinds} = '' OR ${kinds} LIKE '%,' || f.kind || ',%')"
+         AND (${procedures} = '' OR EXISTS (SELECT 1 FROM filing_kinds k WHERE k.code = f.kind
+                     AND ${procedures} LIKE '%,' || k.procedure_group || ',%'))"
     )
 }
 
@@ -102,7 +104,9 @@ const FROM: &str = "filings f
     LEFT JOIN staff r ON r.id = f.reviewer_id";
 
 const BESIDE: &str = "s.receipt_number, e.number AS establishment_number, e.name AS establishment_name,
-    u.name AS sender, r.name AS reviewer,
+    CASE WHEN s.delegation_id IS NULL THEN u.name ELSE u.name || '（' ||
+      (SELECT o.name FROM delegations g JOIN establishments o ON o.id = g.delegate_id
+        WHERE g.id = s.delegation_id) || '・代理）' END AS sender, r.name AS reviewer,
     (SELECT MIN(n.id) FROM filings n WHERE n.replaces_id = f.id AND n.state <> 'withdrawn') AS replaced_by";
 
 /// Returns one page of the establishment's history, newest first.
@@ -123,7 +127,7 @@ pub async fn history(db: &Db, member: &Member, search: &Search) -> Result<Listin
             .and_then(Date::next_day)
             .map_or(i64::MAX, day_begins_ms),
         sender: reach.sender,
-        kinds: reach.kinds,
+        procedures: reach.procedures,
     };
     list(db, &filter, search.page, "f.received_ms DESC, f.id DESC").await
 }
@@ -151,7 +155,7 @@ pub async fn queue(db: &Db, _: &Reviewer, queue: &Queue) -> Result<Listing, Stor
         from_ms: 0,
         before_ms: i64::MAX,
         sender: String::new(),
-        kinds: String::new(),
+        procedures: String::new(),
     };
     list(db, &filter, queue.page, order).await
 }
@@ -174,7 +178,7 @@ async fn list(
                 .bind(filter.from_ms)
                 .bind(filter.before_ms)
                 .bind(filter.sender.as_str())
-                .bind(filter.kinds.as_str())
+                .bind(filter.procedures.as_str())
         };
     }
     let total = narrowed!(format!(
@@ -217,7 +221,7 @@ pub(super) async fn find_line(
         question = question
             .bind(reach.establishment)
             .bind(reach.sender)
-            .bind(reach.kinds);
+            .bind(reach.procedures);
     }
     let row = question
         .fetch_optional(db.pool())
