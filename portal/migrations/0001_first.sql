@@ -75,6 +75,7 @@ CREATE TABLE users (
     created_ms BIGINT NOT NULL,
     disabled_ms BIGINT,
     terms_version BIGINT NOT NULL DEFAULT 0, -- the latest terms of use that were accepted
+    contacts_ms BIGINT,                 -- when an admin confirmed 管理者情報
     introduced_ms BIGINT                -- when the steps of the first sign-in were done
 );
 
@@ -85,7 +86,7 @@ CREATE TABLE memberships (
     role TEXT NOT NULL,                 -- admin | added
     created_ms BIGINT NOT NULL,
     ended_ms BIGINT,
-    confirmed_ms BIGINT                 -- when an admin confirmed what the fund has on file
+    confirmed_ms BIGINT                 -- when an admin confirmed 事業所情報
 );
 CREATE UNIQUE INDEX memberships_live ON memberships (establishment_id, user_id) WHERE ended_ms IS NULL;
 CREATE INDEX memberships_user ON memberships (user_id);

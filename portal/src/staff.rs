@@ -1,6 +1,7 @@
 //! Fund staff (基金事務局): who they are and what they may do. Accounts are made at the
 //! command line.
 
+pub mod pages;
 pub mod store;
 
 use time::OffsetDateTime;

@@ -29,8 +29,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
-    agent_updates, calendar, devices, establishments, filings, notices, people, registrations,
-    review, settings, uploads,
+    agent_updates, calendar, devices, establishments, filings, first_steps, notices, people,
+    registrations, review, settings, staff, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -60,6 +60,9 @@ fn member_routes(routes: Routes) -> Routes {
         .with(pages::member_routes)
         .with(settings::pages::member_routes)
         .with(people::pages::member_routes)
+        .with(people::handover::pages::member_routes)
+        .with(people::requests::pages::member_routes)
+        .with(first_steps::pages::member_routes)
         .with(home::member_routes)
         .with(uploads::pages::member_routes)
         .with(filings::pages::member_routes)
@@ -70,7 +73,10 @@ fn office_routes(routes: Routes) -> Routes {
     routes
         .with(assets::routes)
         .with(office::office_routes)
+        .with(staff::pages::office_routes)
         .with(establishments::pages::office_routes)
+        .with(people::requests::pages::office_routes)
+        .with(first_steps::pages::office_routes)
         .with(registrations::pages::office_routes)
         .with(devices::pages::office_routes)
         .with(calendar::pages::office_routes)

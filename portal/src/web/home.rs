@@ -29,6 +29,8 @@ struct MemberHome {
     layout: Layout,
     name: String,
     unread: Vec<crate::notices::pages::Line>,
+    /// Whether an admin offers this member to take over.
+    handover: bool,
     overview: crate::filings::pages::Overview,
 }
 
@@ -36,6 +38,10 @@ struct MemberHome {
 async fn member_home(member: Member, State(app): State<App>) -> Result<Html<String>, PageError> {
     let now = app.clock.now();
     let unread = crate::notices::store::unread(&app.db, &member).await?;
+    let mut tx = app.db.begin_snapshot().await?;
+    let handover =
+        crate::people::handover::store::find_open(&mut tx, member.establishment(), now).await?;
+    drop(tx);
     page(&MemberHome {
         layout: Layout::member(&app, &member, MemberPage::Home, now),
         name: member.name().to_owned(),
@@ -43,6 +49,7 @@ async fn member_home(member: Member, State(app): State<App>) -> Result<Html<Stri
             .iter()
             .map(crate::notices::pages::Line::new)
             .collect(),
+        handover: handover.is_some_and(|open| open.successor == member.user()),
         overview: crate::filings::pages::overview(&app, &member).await?,
     })
 }

@@ -147,6 +147,14 @@ impl Layout {
         }
     }
 
+    /// Around a page of the office that belongs to no entry of the menu.
+    pub fn office_aside(app: &App, staff: &Staff) -> Self {
+        Self {
+            menu: OfficePage::ALL.map(|page| page.item(false)).to_vec(),
+            ..Self::office(app, staff, OfficePage::Review)
+        }
+    }
+
     /// Around the office's sign-in page.
     pub fn office_visitor(app: &App, visitor: &OfficeVisitor) -> Self {
         Self {

@@ -44,6 +44,9 @@ pub enum PageError {
     /// The initial password must be changed first.
     #[error("initial password must be changed first")]
     FirstPasswordRequired,
+    /// A step of the first sign-in must be done first; where.
+    #[error("a first step must be done first: {0}")]
+    FirstStepRequired(&'static str),
     /// The form does not carry this session's anti-forgery token.
     #[error("anti-forgery token missing or wrong")]
     Forged,
@@ -134,14 +137,16 @@ impl PageError {
                     "アドレスをお確かめになるか、ホームからやり直してください。",
                 ],
             ),
-            Self::SignInRequired | Self::FirstPasswordRequired => Told {
-                sign_in: true,
-                ..plain(
-                    StatusCode::UNAUTHORIZED,
-                    "ログインしてください",
-                    &["ログインの状態が終了しました。もう一度ログインしてください。"],
-                )
-            },
+            Self::SignInRequired | Self::FirstPasswordRequired | Self::FirstStepRequired(_) => {
+                Told {
+                    sign_in: true,
+                    ..plain(
+                        StatusCode::UNAUTHORIZED,
+                        "ログインしてください",
+                        &["ログインの状態が終了しました。もう一度ログインしてください。"],
+                    )
+                }
+            }
             Self::SessionOver => plain(
                 StatusCode::UNAUTHORIZED,
                 "接続が終了しました",
@@ -199,6 +204,9 @@ impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         if let Self::FirstPasswordRequired = self {
             return Redirect::to(FIRST_PASSWORD_PATH).into_response();
+        }
+        if let Self::FirstStepRequired(path) = self {
+            return Redirect::to(path).into_response();
         }
         let told = self.told();
         if let Some(reference) = &told.reference {

@@ -13,8 +13,11 @@ use super::forms::csrf_token;
 use super::principals::{Member, Staff, Visitor};
 use crate::app::App;
 use crate::clock::{from_unix_ms, unix_ms};
+use crate::db::rows::Columns as _;
 use crate::db::{StoreError, Tx};
 use crate::establishments::Role;
+use crate::first_steps::Standing;
+use crate::first_steps::terms::FIRST_VERSION;
 use crate::ids::{StaffId, UserId};
 use crate::keys::{MasterKey, Purpose, random_token};
 use crate::staff::StaffRole;
@@ -70,7 +73,9 @@ pub(super) async fn find_member(
     let row = sqlx::query(sqlx::AssertSqlSafe(format!(
         "SELECT t.id AS session, t.deadline_ms, d.id AS device, d.user_id AS device_user,
                 e.id AS establishment, e.number, e.name AS establishment_name,
-                u.id AS account, u.user_id, u.name, u.password_is_initial_since_ms, m.role
+                u.id AS account, u.user_id, u.name, u.password_is_initial_since_ms, m.role,
+                u.terms_version, u.contacts_ms, u.introduced_ms, m.confirmed_ms,
+                COALESCE((SELECT MAX(version) FROM terms), $4) AS terms_current
            FROM {VISITOR_TABLES}
            JOIN web_sessions w ON w.tunnel_session_id = t.id
            JOIN users u ON u.id = w.account_id
@@ -83,6 +88,7 @@ pub(super) async fn find_member(
     .bind(token_hash.as_str())
     .bind(session.to_string())
     .bind(unix_ms(now))
+    .bind(FIRST_VERSION)
     .fetch_optional(app.db.pool())
     .await
     .map_err(StoreError::doing("find member of a web session"))?;
@@ -91,9 +97,6 @@ pub(super) async fn find_member(
         row.try_get(column)
             .map_err(StoreError::doing("read member of a web session"))
     };
-    let initial: Option<i64> = row
-        .try_get("password_is_initial_since_ms")
-        .map_err(StoreError::doing("read member of a web session"))?;
     Ok(Some(Member {
         visit: visitor_from_row(&row, csrf_token(app, token))?,
         user: text("account")?
@@ -103,7 +106,14 @@ pub(super) async fn find_member(
         name: text("name")?,
         role: Role::from_word(&text("role")?).ok_or(StoreError::Unreadable { what: "role" })?,
         token_hash,
-        password_is_initial: initial.is_some(),
+        first_steps: Standing {
+            password_is_initial: row.number_if("password_is_initial_since_ms")?.is_some(),
+            terms_accepted: row.number("terms_version")?,
+            terms_current: row.number("terms_current")?,
+            establishment_confirmed: row.number_if("confirmed_ms")?.is_some(),
+            profile_confirmed: row.number_if("contacts_ms")?.is_some(),
+            introduced: row.number_if("introduced_ms")?.is_some(),
+        },
     }))
 }
 
@@ -281,5 +291,25 @@ pub async fn end_others_of_user(
     .execute(&mut **tx)
     .await
     .map_err(StoreError::doing("end a user's other web sessions"))?;
+    Ok(())
+}
+
+/// Ends every web session of a staff member but one, after a change of password.
+pub async fn end_others_of_staff(
+    tx: &mut Tx,
+    staff: StaffId,
+    keep_token_hash: &str,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE web_sessions SET ended_ms = $1
+          WHERE kind = 'staff' AND account_id = $2 AND token_hash <> $3 AND ended_ms IS NULL",
+    )
+    .bind(unix_ms(now))
+    .bind(staff.to_string())
+    .bind(keep_token_hash)
+    .execute(&mut **tx)
+    .await
+    .map_err(StoreError::doing("end a staff member's other web sessions"))?;
     Ok(())
 }
