@@ -738,7 +738,7 @@ async fn revoke(
 }
 
 /// What the admin is told, or that the fault is ours.
-pub(super) fn page_error(error: PeopleError) -> PageError {
+pub(crate) fn page_error(error: PeopleError) -> PageError {
     match (error.page_text(), error) {
         (Some(sentence), _) => PageError::Refused(sentence.to_owned()),
         (None, PeopleError::NoMember) => PageError::NotFound,

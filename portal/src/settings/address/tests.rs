@@ -125,7 +125,7 @@ async fn guesses_and_time_put_a_code_out_of_use() {
 }
 
 async fn confirm_late(tx: &mut Tx, app: &App, change: &Change<'_>, code: &str) -> Outcome {
-    super::confirm(tx, app, change, code, NOW + VALIDITY)
+    confirm(tx, app, change, code, NOW + VALIDITY)
         .await
         .unwrap()
 }
