@@ -17,11 +17,12 @@ use crate::establishments::{self, Role};
 use crate::first_steps::{self, ProgressStep, Step};
 use crate::mail::MaskedAddress;
 use crate::passwords;
+use crate::permissions::Permission;
 use crate::sign_in::confirm_password;
 use crate::web::forms::{FieldErrors, Typed, Verified};
 use crate::web::layout::{Layout, MemberPage};
 use crate::web::page_error::{FIRST_PASSWORD_PATH, PageError};
-use crate::web::principals::{EstablishmentAdmin, Member, Newcomer};
+use crate::web::principals::{EstablishmentAdmin, Fetcher, Member, Newcomer};
 use crate::web::router::Routes;
 use crate::web::{page, page_with, sessions};
 
@@ -33,8 +34,8 @@ pub fn member_routes(routes: Routes) -> Routes {
         .allow::<Member, _, _>(Method::GET, "/settings", overview)
         .allow::<Member, _, _>(Method::GET, "/settings/password", password)
         .allow::<Member, _, _>(Method::POST, "/settings/password", change_password)
-        .allow::<Member, _, _>(Method::GET, "/settings/zip-password", zip_password)
-        .allow::<Member, _, _>(Method::POST, "/settings/zip-password", show_zip_password)
+        .allow::<Fetcher, _, _>(Method::GET, "/settings/zip-password", zip_password)
+        .allow::<Fetcher, _, _>(Method::POST, "/settings/zip-password", show_zip_password)
         .allow::<EstablishmentAdmin, _, _>(
             Method::POST,
             "/settings/zip-password/change",
@@ -61,6 +62,7 @@ struct SettingsPage {
     is_admin: bool,
     /// Recovery codes that are left.
     recovery_codes: i64,
+    may_fetch: bool,
     done: &'static str,
 }
 
@@ -78,6 +80,7 @@ async fn overview(
         uses_authenticator: settings.uses_authenticator,
         is_admin: member.role() == Role::Admin,
         recovery_codes: recovery::left(&app.db, member.user()).await?,
+        may_fetch: member.may(Permission::Fetch),
         done: match done.done.as_deref() {
             Some("mail") => "メールアドレスを変更しました。",
             Some("profile") => "管理者情報を変更しました。",
