@@ -77,6 +77,7 @@ CREATE TABLE users (
     created_ms BIGINT NOT NULL,
     disabled_ms BIGINT,
     terms_version BIGINT NOT NULL DEFAULT 0, -- the latest terms of use that were accepted
+    contacts_ms BIGINT,                 -- when an admin confirmed 管理者情報
     introduced_ms BIGINT                -- when the steps of the first sign-in were done
 );
 
@@ -88,7 +89,7 @@ CREATE TABLE memberships (
     permissions TEXT NOT NULL DEFAULT 'file fetch history', -- of an added user; an admin has all
     created_ms BIGINT NOT NULL,
     ended_ms BIGINT,
-    confirmed_ms BIGINT                 -- when an admin confirmed what the fund has on file
+    confirmed_ms BIGINT                 -- when an admin confirmed 事業所情報
 );
 CREATE UNIQUE INDEX memberships_live ON memberships (establishment_id, user_id) WHERE ended_ms IS NULL;
 CREATE INDEX memberships_user ON memberships (user_id);

@@ -104,6 +104,8 @@ pub enum Act {
     RoleChanged(UserId, EstablishmentId, &'static str),
     /// A user's name was changed.
     UserRenamed(UserId),
+    /// A code was sent to a user's new mail address.
+    AddressChangeAsked(UserId),
     /// A user's mail address was changed.
     AddressChanged(UserId),
     /// An admin named a successor.
@@ -565,6 +567,7 @@ impl Act {
                 format!("{user}/{establishment}/{role}"),
             ),
             Self::UserRenamed(id) => ("user_renamed", "user", id.to_string()),
+            Self::AddressChangeAsked(id) => ("address_change_asked", "user", id.to_string()),
             Self::AddressChanged(id) => ("address_changed", "user", id.to_string()),
             Self::HandoverProposed(id) => ("handover_proposed", "handover", id.to_string()),
             Self::HandoverClosed(id, outcome) => {

@@ -42,6 +42,8 @@ pub enum Purpose {
     OneTimeCode,
     /// Hashes of registration codes.
     RegistrationCode,
+    /// Hashes of recovery codes.
+    RecoveryCode,
     /// Hashes of bearer tokens: web sessions, enrolment polls.
     Token,
     /// Anti-forgery tokens of web forms.
@@ -233,6 +235,7 @@ impl Purpose {
             Self::Mail => b"mail",
             Self::OneTimeCode => b"one-time code",
             Self::RegistrationCode => b"registration code",
+            Self::RecoveryCode => b"recovery code",
             Self::Token => b"token",
             Self::Csrf => b"csrf",
             Self::AccountName => b"account name",

@@ -24,6 +24,7 @@ pub mod devices;
 pub mod documents;
 pub mod establishments;
 pub mod filings;
+pub mod first_steps;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod gateways;

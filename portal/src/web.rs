@@ -29,8 +29,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
+<<<<<<< HEAD
     agent_updates, approvals, batches, calendar, delegations, devices, establishments, filings,
     notices, people, records, registrations, retention, review, settings, staff, step_up, uploads,
+=======
+    agent_updates, approvals, calendar, devices, establishments, filings, first_steps, notices,
+    people, registrations, review, settings, staff, step_up, uploads,
+>>>>>>> people
 };
 use layout::Side;
 use page_error::PageError;
@@ -63,6 +68,9 @@ fn member_routes(routes: Routes) -> Routes {
         .with(people::pages::member_routes)
         .with(delegations::agreement_routes)
         .with(delegations::desk_routes)
+        .with(people::handover::pages::member_routes)
+        .with(people::requests::pages::member_routes)
+        .with(first_steps::pages::member_routes)
         .with(home::member_routes)
         .with(uploads::pages::member_routes)
         .with(filings::pages::member_routes)
@@ -74,14 +82,17 @@ fn office_routes(routes: Routes) -> Routes {
     routes
         .with(assets::routes)
         .with(office::office_routes)
+        .with(staff::pages::office_routes)
         .with(step_up::office_routes)
         .with(establishments::pages::office_routes)
+        .with(people::requests::pages::office_routes)
+        .with(first_steps::pages::office_routes)
         .with(registrations::pages::office_routes)
         .with(devices::pages::office_routes)
         .with(calendar::pages::office_routes)
         .with(approvals::office_routes)
         .with(delegations::office_routes)
-        .with(staff::pages::office_routes)
+        .with(staff::password_pages::office_routes)
         .with(filings::kinds::pages::office_routes)
         .with(home::office_routes)
         .with(review::pages::office_routes)

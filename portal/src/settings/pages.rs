@@ -7,11 +7,14 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-use super::{authenticator_pages, check_new_password, store};
+use super::{
+    address_pages, authenticator_pages, check_new_password, recovery, recovery_pages, store,
+};
 use crate::app::App;
 use crate::audit::{self, Act};
 use crate::db::Db;
 use crate::establishments::{self, Role};
+use crate::first_steps::{self, ProgressStep, Step};
 use crate::mail::MaskedAddress;
 use crate::passwords;
 use crate::permissions::Permission;
@@ -45,6 +48,8 @@ pub fn member_routes(routes: Routes) -> Routes {
             change_zip_password,
         )
         .with(authenticator_pages::member_routes)
+        .with(address_pages::member_routes)
+        .with(recovery_pages::member_routes)
 }
 
 /// What was just done, for the banner of the settings page.
@@ -60,6 +65,9 @@ struct SettingsPage {
     user_id: String,
     email: MaskedAddress,
     uses_authenticator: bool,
+    is_admin: bool,
+    /// Recovery codes that are left.
+    recovery_codes: i64,
     may_fetch: bool,
     done: &'static str,
 }
@@ -76,11 +84,15 @@ async fn overview(
         user_id: member.user_id().to_owned(),
         email: MaskedAddress::of(&settings.email),
         uses_authenticator: settings.uses_authenticator,
+        is_admin: member.role() == Role::Admin,
+        recovery_codes: recovery::left(&app.db, member.user()).await?,
         may_fetch: member.may(Permission::Fetch),
         done: match done.done.as_deref() {
+            Some("mail") => "メールアドレスを変更しました。",
+            Some("profile") => "管理者情報を変更しました。",
             Some("password") => "パスワードを変更しました。",
             Some("authenticator") => {
-                "認証アプリの登録が完了しました。次のログインから、認証アプリの数字を入力してください。"
+                "認証アプリの登録が完了しました。次のログインから、認証アプリの数字を入力してください。スマートフォンをなくしたときのために、回復コードを作っておくことをお勧めします。"
             }
             Some(_) | None => "",
         },
@@ -91,6 +103,7 @@ async fn overview(
 #[template(path = "password.html")]
 struct PasswordPage {
     layout: Layout,
+    progress: Vec<ProgressStep>,
     user_id: String,
     first: bool,
     errors: FieldErrors,
@@ -109,6 +122,11 @@ async fn first_password(
 ) -> Result<Html<String>, PageError> {
     page(&PasswordPage {
         layout: Layout::member_without_menu(&app, newcomer.member(), app.clock.now()),
+        progress: first_steps::progress(
+            newcomer.member().first_steps(),
+            newcomer.member().role(),
+            Step::Password,
+        ),
         user_id: newcomer.member().user_id().to_owned(),
         first: true,
         errors: FieldErrors::default(),
@@ -136,6 +154,7 @@ async fn set_first_password(
     if !errors.is_empty() {
         let page = PasswordPage {
             layout: Layout::member_without_menu(&app, member, now),
+            progress: first_steps::progress(member.first_steps(), member.role(), Step::Password),
             user_id: member.user_id().to_owned(),
             first: true,
             errors,
@@ -157,6 +176,7 @@ struct PasswordForm {
 async fn password(member: Member, State(app): State<App>) -> Result<Html<String>, PageError> {
     page(&PasswordPage {
         layout: Layout::member(&app, &member, MemberPage::Settings, app.clock.now()),
+        progress: Vec::new(),
         user_id: member.user_id().to_owned(),
         first: false,
         errors: FieldErrors::default(),
@@ -189,6 +209,7 @@ async fn change_password(
     if !errors.is_empty() {
         let page = PasswordPage {
             layout: Layout::member(&app, &member, MemberPage::Settings, now),
+            progress: Vec::new(),
             user_id: member.user_id().to_owned(),
             first: false,
             errors,

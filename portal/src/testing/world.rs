@@ -544,8 +544,8 @@ async fn user(
     run(
         tx,
         "INSERT INTO users (id, user_id, name, email, password_hash, second_factor, created_ms,
-                            terms_version, introduced_ms)
-         VALUES ($1, $1, $2, 'user@example.jp', '', 'email', 0, 1, 0)",
+                            terms_version, contacts_ms, introduced_ms)
+         VALUES ($1, $1, $2, 'user@example.jp', '', 'email', 0, 1, 0, 0)",
         &[&user, name],
     )
     .await;

@@ -34,6 +34,8 @@ struct MemberHome {
     layout: Layout,
     name: String,
     unread: Vec<crate::notices::pages::Line>,
+    /// Whether an admin offers this member to take over.
+    handover: bool,
     overview: crate::filings::pages::Overview,
     may_file: bool,
     may_fetch: bool,
@@ -47,6 +49,10 @@ async fn member_home(member: Member, State(app): State<App>) -> Result<Response,
     if member.acting().is_none() && member.home_kind() == EstablishmentKind::Sharoushi {
         return Ok(Redirect::to("/desk").into_response());
     }
+    let mut tx = app.db.begin_snapshot().await?;
+    let handover =
+        crate::people::handover::store::find_open(&mut tx, member.establishment(), now).await?;
+    drop(tx);
     let may_fetch = member.may(Permission::Fetch);
     let unread = match may_fetch {
         true => crate::notices::store::unread(&app.db, &member, HOME_NOTICES).await?,
@@ -59,6 +65,7 @@ async fn member_home(member: Member, State(app): State<App>) -> Result<Response,
             .iter()
             .map(crate::notices::pages::Line::new)
             .collect(),
+        handover: handover.is_some_and(|open| open.successor == member.user()),
         overview: crate::filings::pages::overview(&app, &member).await?,
         may_file: member.may(Permission::File),
         may_fetch,

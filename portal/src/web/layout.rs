@@ -191,6 +191,15 @@ impl Layout {
         }
     }
 
+    /// Around a page of the office that belongs to no entry of the menu.
+    pub fn office_aside(app: &App, staff: &Staff) -> Self {
+        let mut layout = Self::office(app, staff, OfficePage::Review);
+        for item in &mut layout.menu {
+            item.current = false;
+        }
+        layout
+    }
+
     /// Around the office's sign-in page.
     pub fn office_visitor(app: &App, visitor: &OfficeVisitor) -> Self {
         Self {
