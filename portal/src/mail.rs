@@ -22,6 +22,10 @@ pub enum MailPurpose {
     NoticeIssued,
     /// A filing was returned.
     FilingReturned,
+    /// The office wrote about a filing, or answered a request about one.
+    FilingCommented,
+    /// A deadline comes near.
+    Reminder,
     /// A PC was approved.
     DeviceApproved,
     /// An admin was registered.
@@ -35,6 +39,8 @@ impl MailPurpose {
             Self::OneTimeCode => "one_time_code",
             Self::NoticeIssued => "notice_issued",
             Self::FilingReturned => "filing_returned",
+            Self::FilingCommented => "filing_commented",
+            Self::Reminder => "reminder",
             Self::DeviceApproved => "device_approved",
             Self::Invitation => "invitation",
         }

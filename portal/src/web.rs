@@ -29,8 +29,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
-    agent_updates, calendar, devices, establishments, filings, notices, registrations, review,
-    settings, uploads,
+    agent_updates, calendar, devices, establishments, filings, notices, registrations, reminders,
+    review, settings, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -62,6 +62,8 @@ fn member_routes(routes: Routes) -> Routes {
         .with(home::member_routes)
         .with(uploads::pages::member_routes)
         .with(filings::pages::member_routes)
+        .with(review::member::member_routes)
+        .with(reminders::pages::member_routes)
         .with(notices::pages::member_routes)
 }
 

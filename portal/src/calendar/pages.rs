@@ -1,6 +1,6 @@
 //! The office's page for the calendar: what was entered, the next two weeks, edits.
 
-use access::{Calendar, JST, Opening, OpeningHours};
+use access::{Calendar, JST, Opening, OpeningHours, WeekHours};
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
@@ -9,7 +9,9 @@ use serde::Deserialize;
 use time::macros::format_description;
 use time::{Date, OffsetDateTime, Time};
 
-use super::{CalendarDay, DayKind, Edit, EditError, clock_from_text, holiday_warning, store};
+use super::{
+    CalendarDay, DayKind, Edit, EditError, clock_from_text, clock_text, holiday_warning, store,
+};
 use crate::app::App;
 use crate::db::{Db, StoreError};
 use crate::web::forms::{FieldErrors, Verified};
@@ -35,7 +37,7 @@ pub fn office_routes(routes: Routes) -> Routes {
 struct CalendarPage {
     layout: Layout,
     holiday_warning: Option<String>,
-    hours: String,
+    week: Vec<WeekRow>,
     entries: Vec<EntryRow>,
     preview: Vec<PreviewRow>,
     form: EntryForm,
@@ -128,7 +130,7 @@ async fn calendar_page(
     Ok(CalendarPage {
         layout: Layout::office(app, staff, OfficePage::Calendar),
         holiday_warning: holiday_warning(today),
-        hours: hours_text(entries.hours),
+        week: week_rows(entries.week),
         entries: entries
             .days
             .range(today..)
@@ -141,6 +143,36 @@ async fn calendar_page(
         done: "",
         sessions: 0,
     })
+}
+
+/// A weekday and its hours.
+struct WeekRow {
+    /// `月`
+    label: &'static str,
+    /// The name in forms.
+    name: &'static str,
+    /// Empty on a weekday that is closed every week.
+    opens: String,
+    closes: String,
+}
+
+fn week_rows(week: WeekHours) -> Vec<WeekRow> {
+    const LABELS: [&str; 7] = ["月", "火", "水", "木", "金", "土", "日"];
+    let text = |hours: Option<OpeningHours>, at: fn(&OpeningHours) -> Time| {
+        hours
+            .map(|hours| clock_text(at(&hours)))
+            .unwrap_or_default()
+    };
+    LABELS
+        .into_iter()
+        .zip(store::WEEKDAYS)
+        .map(|(label, (weekday, name))| WeekRow {
+            label,
+            name,
+            opens: text(week.on(weekday), OpeningHours::opens),
+            closes: text(week.on(weekday), OpeningHours::closes),
+        })
+        .collect()
 }
 
 fn hours_text(hours: OpeningHours) -> String {
@@ -202,6 +234,7 @@ fn on_day(calendar: &Calendar, day: Date) -> (bool, String) {
             (ClosedReason::BeforeOpening | ClosedReason::AfterClosing, _) => {
                 (false, "利用時間外".to_owned())
             }
+            (ClosedReason::WeeklyClosing(_), _) => (false, "定休日".to_owned()),
             (ClosedReason::Weekend, _) => (false, "土曜日・日曜日".to_owned()),
             (ClosedReason::Holiday(name), _) => (false, format!("祝日（{name}）")),
             (ClosedReason::ClosingDay(reason), _) if reason.is_empty() => {

@@ -6,8 +6,8 @@ mod submit;
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::response::{Html, Redirect, Response};
-use http::Method;
+use axum::response::{IntoResponse as _, Redirect, Response};
+use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::Filing;
@@ -17,13 +17,16 @@ use crate::app::App;
 use crate::audit::{self, Act};
 use crate::custody::{self, Document};
 use crate::db::Db;
+use crate::ids::FilingId;
 use crate::notices;
+use crate::review::member::{self, Case, Typed};
+use crate::review::withdrawals::{self, Answer};
 use crate::web::dates;
 use crate::web::download;
 use crate::web::forms::Verified;
 use crate::web::layout::{Layout, MemberPage, Side};
-use crate::web::page;
 use crate::web::page_error::PageError;
+use crate::web::page_with;
 use crate::web::principals::Member;
 use crate::web::router::Routes;
 pub use history::Line;
@@ -58,7 +61,7 @@ struct FilingPage {
     pages: u64,
     sha256: String,
     returned: Option<Returned>,
-    replaces: Option<String>,
+    case: Case,
     may_be_withdrawn: bool,
     notices: Vec<NoticeLine>,
     timeline: Vec<TimelineLine>,
@@ -86,18 +89,29 @@ async fn filing(
     member: Member,
     State(app): State<App>,
     Path(id): Path<String>,
-) -> Result<Html<String>, PageError> {
-    let now = app.clock.now();
+) -> Result<Response, PageError> {
     let id = id.parse().map_err(|_| PageError::NotFound)?;
-    let line = store::find_own_line(&app.db, &member, id)
+    show(&app, &member, id, Typed::default(), StatusCode::OK).await
+}
+
+/// The filing's page, with what was typed into its forms.
+pub async fn show(
+    app: &App,
+    member: &Member,
+    id: FilingId,
+    typed: Typed,
+    status: StatusCode,
+) -> Result<Response, PageError> {
+    let now = app.clock.now();
+    let line = store::find_own_line(&app.db, member, id)
         .await?
         .ok_or(PageError::NotFound)?;
     let filing = &line.filing;
-    let document = document_of(&app, filing).await?;
-    let notices = notices::store::of_own_filing(&app.db, &member, filing.id).await?;
+    let document = document_of(app, filing).await?;
+    let notices = notices::store::of_own_filing(&app.db, member, filing.id).await?;
     let entries = store::timeline(&app.db, filing).await?;
-    page(&FilingPage {
-        layout: Layout::member(&app, &member, MemberPage::History, now),
+    let template = FilingPage {
+        layout: Layout::member(app, member, MemberPage::History, now),
         path: format!("/filings/{id}"),
         name: filing.name.to_string(),
         kind: filing.name.kind().name().to_owned(),
@@ -117,7 +131,7 @@ async fn filing(
             replaced_by: line.replaced_by.map(|id| format!("/filings/{id}")),
             resubmit_path: format!("/filings/new?replaces={id}"),
         }),
-        replaces: filing.replaces.map(|id| format!("/filings/{id}")),
+        case: member::case(app, filing, typed).await?,
         may_be_withdrawn: filing.withdraw(now).is_ok(),
         notices: notices
             .into_iter()
@@ -130,7 +144,8 @@ async fn filing(
             })
             .collect(),
         timeline: timeline(entries, Side::Member),
-    })
+    };
+    Ok(page_with(status, &template)?.into_response())
 }
 
 /// `GET /filings/{id}/document.pdf`: the establishment's own filing, as it was accepted.
@@ -180,6 +195,8 @@ async fn withdraw(
     store::save_own(&mut tx, &member, &step)
         .await?
         .map_err(|error| PageError::Refused(error.page_text()))?;
+    // The request that came while somebody reviewed it has its wish.
+    withdrawals::answer(&mut tx, id, None, Answer::Moot, now).await?;
     let act = Act::FilingWithdrawn(id);
     audit::record(&mut tx, &app.keys, &member.actor(), act, now).await?;
 

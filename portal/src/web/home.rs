@@ -30,6 +30,7 @@ struct MemberHome {
     name: String,
     unread: Vec<crate::notices::pages::Line>,
     overview: crate::filings::pages::Overview,
+    closing: crate::reminders::pages::NextClosing,
 }
 
 /// `GET /`
@@ -44,6 +45,7 @@ async fn member_home(member: Member, State(app): State<App>) -> Result<Html<Stri
             .map(crate::notices::pages::Line::new)
             .collect(),
         overview: crate::filings::pages::overview(&app, &member).await?,
+        closing: crate::reminders::pages::next_closing(&app, now).await?,
     })
 }
 
