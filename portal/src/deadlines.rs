@@ -2,9 +2,8 @@
 //!
 //! Filings about month N are handed in until the fund's closing day in month N+1 (the 5th, or
 //! the working day before) and decided until its decision day (the 15th, likewise), so that
-//! notices go out on time. A month can have a closing day of its own. By law an acquisition or
-//! loss is reported until 30 days after it or the 14th of the next month, whichever comes
-//! first (確定給付企業年金法施行規則 第22条・第23条).
+//! notices go out on time. A month can have a closing day of its own. By when each kind of
+//! filing is due after its event is [`crate::filings::kinds::Deadline`].
 //!
 //! Nothing here reads a clock or a row: the calendar and the day are arguments.
 
@@ -15,17 +14,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use access::Calendar;
-use time::{Date, Duration, Month};
+use time::{Date, Month};
 
 /// How far back [`working_day_before`] looks: longer than any row of closed days.
 const LOOKBACK_DAYS: u16 = 60;
 /// Months that have closing days of their own, at most.
 pub const OVERRIDES_LIMIT: usize = 240;
-/// The day of the month until which acquisitions and losses are reported by law.
-const LEGAL_DAY: u8 = 14;
-/// Days after an event until which it is reported by law.
-const LEGAL_DAYS: Duration = Duration::days(30);
-
 /// A month of a year: what a cycle is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CycleMonth {
@@ -221,13 +215,6 @@ impl Cycle {
         let month = self.counts_in(day, calendar);
         (month, self.closing_of(month, calendar))
     }
-}
-
-/// The day until which an acquisition or loss of `event` is reported by law.
-pub fn legal_deadline(event: Date) -> Date {
-    let fourteenth = CycleMonth::of(event).next().day(LEGAL_DAY);
-    let thirty_days = event.saturating_add(LEGAL_DAYS);
-    fourteenth.map_or(thirty_days, |day| day.min(thirty_days))
 }
 
 /// How many working days lie between `today` and `deadline`, the deadline itself counted:

@@ -30,6 +30,10 @@ pub enum MailPurpose {
     DeviceApproved,
     /// An admin was registered.
     Invitation,
+    /// Something about an establishment's people or PCs changed.
+    PeopleChanged,
+    /// A new address must be confirmed.
+    AddressCheck,
 }
 
 impl MailPurpose {
@@ -43,6 +47,8 @@ impl MailPurpose {
             Self::Reminder => "reminder",
             Self::DeviceApproved => "device_approved",
             Self::Invitation => "invitation",
+            Self::PeopleChanged => "people_changed",
+            Self::AddressCheck => "address_check",
         }
     }
 }

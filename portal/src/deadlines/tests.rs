@@ -109,22 +109,6 @@ fn the_funds_own_closing_day_wins_and_moves_what_follows_from_it() {
 }
 
 #[test]
-fn an_event_is_reported_within_thirty_days_or_until_the_fourteenth_of_the_next_month() {
-    for (event, deadline) in [
-        (date!(2026 - 03 - 01), date!(2026 - 03 - 31)),
-        (date!(2026 - 03 - 14), date!(2026 - 04 - 13)),
-        (date!(2026 - 03 - 15), date!(2026 - 04 - 14)),
-        (date!(2026 - 03 - 31), date!(2026 - 04 - 14)),
-        (date!(2024 - 01 - 31), date!(2024 - 02 - 14)),
-        (date!(2024 - 02 - 01), date!(2024 - 03 - 02)),
-        (date!(2025 - 02 - 01), date!(2025 - 03 - 03)),
-        (date!(2026 - 12 - 20), date!(2027 - 01 - 14)),
-    ] {
-        assert_eq!(legal_deadline(event), deadline, "{event}");
-    }
-}
-
-#[test]
 fn working_days_are_counted_past_weekends_and_holidays() {
     let calendar = Calendar::default();
     let left = |today, deadline| working_days_left(today, deadline, &calendar);

@@ -12,7 +12,7 @@ use crate::clock::unix_ms;
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError};
 use crate::deadlines::store::{day_from_text, day_text};
-use crate::filings::names::Kind;
+use crate::filings::kinds::Kind;
 use crate::filings::store::{BESIDE, FILING, FROM, FilingLine, line_from_row, pattern};
 use crate::ids::{FilingId, StaffId};
 use crate::web::principals::Reviewer;

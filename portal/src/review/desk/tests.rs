@@ -1,6 +1,7 @@
 //! The office's list, on both databases: order, filters, pages, and the way it is found.
 
 use super::*;
+use crate::filings::kinds;
 use crate::testing::world::World;
 use crate::testing::{NOW, worlds};
 use access::JST;
@@ -103,6 +104,7 @@ async fn each_filter_shows_its_own_and_the_counts_say_how_many() {
             .await
             .unwrap();
         let reviewer = world.sato.as_reviewer().await;
+        let kinds = kinds::store::all(world.app.db.pool()).await.unwrap();
         let found = async |search: Search| {
             let page = list(&world.app.db, &reviewer, &search, today())
                 .await
@@ -136,7 +138,7 @@ async fn each_filter_shows_its_own_and_the_counts_say_how_many() {
         };
         assert_eq!(found(beta).await, [free.clone()]);
         let kind = Search {
-            kind: Kind::from_code("loss"),
+            kind: Some(kinds.find("loss").unwrap().kind),
             ..Search::default()
         };
         assert_eq!(found(kind).await, [mine.clone()]);

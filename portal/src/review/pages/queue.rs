@@ -9,7 +9,7 @@ use time::Date;
 
 use crate::app::App;
 use crate::calendar::holiday_warning;
-use crate::filings::names::Kind;
+use crate::filings::kinds::{self, Kind};
 use crate::filings::words::{Chip, chip};
 use crate::review::desk::{self, Begin, Channel, Counts, DeskLine, Place, Search, View};
 use crate::web::dates;
@@ -85,11 +85,12 @@ pub(super) async fn list(
 ) -> Result<Html<String>, PageError> {
     let today = app.clock.now().to_offset(JST).date();
     let number = query.establishment.trim();
+    let kinds = kinds::store::all(app.db.pool()).await?;
     let establishment = number.parse().ok();
     let search = Search {
         view: View::from_code(&query.view),
         establishment,
-        kind: Kind::from_code(&query.kind),
+        kind: kinds.find(&query.kind).map(|kind| kind.kind),
         text: query.text.clone(),
         from: match (
             Place::from_text(&query.after),
@@ -147,11 +148,12 @@ pub(super) async fn list(
         } else {
             ""
         },
-        kinds: Kind::all()
+        kinds: kinds
+            .iter()
             .map(|kind| KindChoice {
-                code: kind.code(),
-                name: kind.name(),
-                selected: search.kind == Some(kind),
+                code: kind.kind.code(),
+                name: kind.kind.name(),
+                selected: search.kind == Some(kind.kind),
             })
             .collect(),
         text: query.text,
