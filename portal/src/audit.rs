@@ -188,6 +188,10 @@ pub enum Act {
     ZipPasswordShown(EstablishmentId),
     /// A zip password was changed.
     ZipPasswordChanged(EstablishmentId),
+    /// A member made a cover sheet for a filing on paper.
+    CoverSheetMade(String),
+    /// Staff recorded a filing that came on paper.
+    PaperFilingRecorded(FilingId),
     /// The portal queued reminders of a closing day.
     RemindersQueued,
     /// A user switched reminders on or off.
@@ -545,6 +549,8 @@ impl Act {
             Self::ZipPasswordChanged(id) => {
                 ("zip_password_changed", "establishment", id.to_string())
             }
+            Self::CoverSheetMade(id) => ("cover_sheet_made", "cover_sheet", id.clone()),
+            Self::PaperFilingRecorded(id) => ("paper_filing_recorded", "filing", id.to_string()),
             Self::RemindersQueued => ("reminders_queued", "", String::new()),
             Self::RemindersSwitched(id) => ("reminders_switched", "user", id.to_string()),
             Self::CycleEdited => ("cycle_edited", "calendar", String::new()),

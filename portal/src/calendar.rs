@@ -15,10 +15,12 @@ use time::{Date, OffsetDateTime, Time};
 
 use crate::audit::{self, Act, Actor};
 use crate::db::{StoreError, Tx};
+use crate::deadlines;
 use crate::keys::MasterKey;
 use crate::web::dates;
 
 pub mod pages;
+mod rules;
 pub mod store;
 
 /// Longest reason of a calendar day, in characters.
@@ -173,6 +175,7 @@ pub async fn edit(
         Edit::Remove(day) => store::remove(tx, *day).await?,
         Edit::Week(week) => store::set_week(tx, *week).await?,
     }
+    deadlines::store::follow_the_rules(tx).await?;
     let effect = shorten(tx, &entries.calendar(rehearsal), now).await?;
     let details = edit.details();
     audit::record_with(tx, keys, actor, Act::CalendarEdited, "", &details, now).await?;

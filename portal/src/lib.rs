@@ -34,6 +34,7 @@ pub mod metrics;
 pub mod notices;
 pub mod one_time_codes;
 pub mod page_images;
+pub mod paper;
 pub mod passwords;
 pub mod people;
 pub mod registrations;

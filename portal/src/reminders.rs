@@ -3,7 +3,8 @@
 //! A mail says the month and the day and nothing about anybody (DESIGN, Security properties 8).
 //! Each user gets each reminder once, however many portals run and whatever was down when it
 //! was due: [`due`] says what is due *now*, not what became due at some moment, and the row that
-//! remembers a reminder is written with its mail. On closed days nothing goes out.
+//! remembers a reminder is written with its mail. On closed days nothing goes out, and in a
+//! rehearsal nothing ever: nobody must take its deadlines for real ones.
 
 pub mod pages;
 pub mod store;
@@ -82,6 +83,9 @@ pub fn due(cycle: &Cycle, calendar: &Calendar, now: OffsetDateTime) -> Option<Du
 /// # Errors
 /// If the database does not answer: then nothing was queued, and the next round begins anew.
 pub async fn remind(app: &App, now: OffsetDateTime) -> Result<usize, StoreError> {
+    if app.config.rehearsal {
+        return Ok(0);
+    }
     let mut tx = app.db.begin().await?;
     let (cycle, calendar) = deadlines::store::rules(&mut tx).await?;
     let Some(due) = due(&cycle, &calendar, now) else {

@@ -29,8 +29,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
-    agent_updates, calendar, devices, establishments, filings, notices, people, registrations,
-    reminders, review, settings, uploads,
+    agent_updates, calendar, devices, establishments, filings, notices, paper, people,
+    registrations, reminders, review, settings, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -65,6 +65,7 @@ fn member_routes(routes: Routes) -> Routes {
         .with(filings::pages::member_routes)
         .with(review::member::member_routes)
         .with(reminders::pages::member_routes)
+        .with(paper::pages::member_routes)
         .with(notices::pages::member_routes)
 }
 
@@ -79,6 +80,7 @@ fn office_routes(routes: Routes) -> Routes {
         .with(filings::kinds::pages::office_routes)
         .with(home::office_routes)
         .with(review::pages::office_routes)
+        .with(paper::office::office_routes)
         .with(notices::pages::office_routes)
 }
 

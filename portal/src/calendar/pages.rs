@@ -2,8 +2,9 @@
 
 use access::{Calendar, JST, Opening, OpeningHours, WeekHours};
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::{FromRequestParts, Query, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use http::request::Parts;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use time::macros::format_description;
@@ -14,11 +15,12 @@ use super::{
 };
 use crate::app::App;
 use crate::db::{Db, StoreError};
+use crate::staff::StaffRole;
 use crate::web::forms::{FieldErrors, Verified};
 use crate::web::layout::{Layout, OfficePage};
 use crate::web::page_error::PageError;
 use crate::web::principals::{Reviewer, Staff};
-use crate::web::router::Routes;
+use crate::web::router::{Principal, Routes};
 use crate::web::{dates, page, page_with};
 
 /// Days that the preview shows.
@@ -27,9 +29,45 @@ const PREVIEW_DAYS: usize = 14;
 /// Pages of the office listener.
 pub fn office_routes(routes: Routes) -> Routes {
     routes
+        .with(super::rules::office_routes)
         .allow::<Staff, _, _>(Method::GET, "/calendar", show)
         .allow::<Reviewer, _, _>(Method::POST, "/calendar", enter)
         .allow::<Reviewer, _, _>(Method::POST, "/calendar/remove", remove)
+}
+
+/// Staff who change the hours of the week and the monthly cycle: supervisors and system
+/// administrators.
+#[derive(Debug, Clone)]
+pub(super) struct CalendarKeeper(Staff);
+
+impl CalendarKeeper {
+    /// The account.
+    pub(super) fn staff(&self) -> &Staff {
+        &self.0
+    }
+
+    fn may(staff: &Staff) -> bool {
+        match staff.role() {
+            StaffRole::Supervisor | StaffRole::SystemAdmin => true,
+            StaffRole::Reviewer => false,
+        }
+    }
+}
+
+impl Principal for CalendarKeeper {
+    const NAME: &'static str = "calendar keeper";
+}
+
+impl FromRequestParts<App> for CalendarKeeper {
+    type Rejection = PageError;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
+        let staff = Staff::from_request_parts(parts, app).await?;
+        if Self::may(&staff) {
+            Ok(Self(staff))
+        } else {
+            Err(PageError::NotFound)
+        }
+    }
 }
 
 #[derive(Template)]
@@ -43,6 +81,7 @@ struct CalendarPage {
     form: EntryForm,
     errors: FieldErrors,
     may_change: bool,
+    may_change_rules: bool,
     done: &'static str,
     sessions: u32,
 }
@@ -140,6 +179,7 @@ async fn calendar_page(
         form,
         errors,
         may_change: staff.may_decide(),
+        may_change_rules: CalendarKeeper::may(staff),
         done: "",
         sessions: 0,
     })
@@ -149,8 +189,6 @@ async fn calendar_page(
 struct WeekRow {
     /// `月`
     label: &'static str,
-    /// The name in forms.
-    name: &'static str,
     /// Empty on a weekday that is closed every week.
     opens: String,
     closes: String,
@@ -166,9 +204,8 @@ fn week_rows(week: WeekHours) -> Vec<WeekRow> {
     LABELS
         .into_iter()
         .zip(store::WEEKDAYS)
-        .map(|(label, (weekday, name))| WeekRow {
+        .map(|(label, (weekday, _))| WeekRow {
             label,
-            name,
             opens: text(week.on(weekday), OpeningHours::opens),
             closes: text(week.on(weekday), OpeningHours::closes),
         })
@@ -216,7 +253,7 @@ fn preview(calendar: &Calendar, today: Date) -> Vec<PreviewRow> {
 }
 
 /// Whether the service opens on `day`, and its hours or why not.
-fn on_day(calendar: &Calendar, day: Date) -> (bool, String) {
+pub(super) fn on_day(calendar: &Calendar, day: Date) -> (bool, String) {
     use access::ClosedReason;
     let midnight = day.with_time(Time::MIDNIGHT).assume_offset(JST);
     match calendar.opening(midnight) {

@@ -12,6 +12,7 @@ use time::{Date, OffsetDateTime, Weekday};
 use super::{CalendarDay, DayKind, Entries, clock_from_text, clock_text};
 use crate::audit::Actor;
 use crate::clock::unix_ms;
+use crate::db::rows::Columns as _;
 use crate::db::{StoreError, Tx};
 
 /// The row of `settings` with the hours of the weekdays.
@@ -145,6 +146,21 @@ pub(super) fn week_to_json(week: WeekHours) -> serde_json::Value {
         }
     }
     days.into()
+}
+
+/// How many open sessions have their deadline after `closes`.
+pub(super) async fn sessions_beyond(
+    connection: &mut AnyConnection,
+    closes: OffsetDateTime,
+) -> Result<u64, StoreError> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS n FROM tunnel_sessions WHERE ended_ms IS NULL AND deadline_ms > $1",
+    )
+    .bind(unix_ms(closes))
+    .fetch_one(connection)
+    .await
+    .map_err(StoreError::doing("count sessions beyond an hour"))?;
+    row.count("n")
 }
 
 fn day_text(day: Date) -> String {

@@ -469,7 +469,7 @@ pub async fn find_submission(
     id: SubmissionId,
 ) -> Result<Option<Submission>, StoreError> {
     let row = sqlx::query(
-        "SELECT s.id, s.receipt_number, s.received_ms, COALESCE(u.name, '') AS sender,
+        "SELECT s.id, s.receipt_number, s.received_ms, COALESCE(u.name, '（郵送）') AS sender,
                 COALESCE(d.name, '') AS device
            FROM submissions s
            LEFT JOIN users u ON u.id = s.user_id

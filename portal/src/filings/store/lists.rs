@@ -66,7 +66,7 @@ pub(crate) const FROM: &str = "filings f
     LEFT JOIN staff r ON r.id = f.reviewer_id";
 
 pub(crate) const BESIDE: &str = "s.receipt_number, e.number AS establishment_number, e.name AS establishment_name,
-    COALESCE(u.name, '') AS sender, r.name AS reviewer,
+    COALESCE(u.name, '（郵送）') AS sender, r.name AS reviewer,
     (SELECT MIN(n.id) FROM filings n WHERE n.replaces_id = f.id AND n.state <> 'withdrawn') AS replaced_by";
 
 /// Returns one page of the establishment's history, newest first.

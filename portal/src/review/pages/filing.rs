@@ -14,7 +14,6 @@ use crate::filings::reasons::Words;
 use crate::filings::store::{self, FilingLine};
 use crate::filings::words::{Chip, TimelineLine, chip, size, timeline};
 use crate::filings::{Filing, Rank, State as FilingState};
-use crate::notices;
 use crate::review::words::{ChainLine, CommentLine, MarkedPage};
 use crate::review::{assignment, chain, desk, marks, talk, withdrawals, words};
 use crate::web::dates;
@@ -23,6 +22,7 @@ use crate::web::layout::{Layout, OfficePage, Side};
 use crate::web::page_error::PageError;
 use crate::web::page_with;
 use crate::web::principals::Reviewer;
+use crate::{notices, paper};
 
 #[derive(Template)]
 #[template(path = "review_filing.html")]
@@ -40,6 +40,7 @@ struct FilingPage {
     receipt_number: String,
     received: String,
     sender: String,
+    paper: Option<PaperFacts>,
     reviewer: Option<String>,
     size: String,
     sha256: String,
@@ -72,6 +73,13 @@ struct Reason {
     label: &'static str,
     words_required: bool,
     selected: bool,
+}
+
+/// What came on paper.
+struct PaperFacts {
+    code: String,
+    arrived: String,
+    sheets: u16,
 }
 
 struct RequestLine {
@@ -157,6 +165,13 @@ pub(super) async fn show(
         receipt_number: line.receipt_number.clone(),
         received: dates::moment(filing.received),
         sender: line.sender.clone(),
+        paper: paper::store::of(&app.db, filing.id)
+            .await?
+            .map(|(code, arrived, sheets)| PaperFacts {
+                code: code.to_string(),
+                arrived: dates::date(arrived),
+                sheets,
+            }),
         reviewer: line.reviewer.clone(),
         size: size(document.size_bytes),
         sha256: document.sha256,
