@@ -7,6 +7,7 @@
 
 pub mod agent_updates;
 pub mod app;
+pub mod approvals;
 pub mod audit;
 pub mod authenticator;
 pub mod authority;
@@ -37,6 +38,7 @@ pub mod page_images;
 pub mod paper;
 pub mod passwords;
 pub mod people;
+pub mod permissions;
 pub mod registrations;
 pub mod reminders;
 pub mod review;
@@ -44,6 +46,7 @@ pub mod settings;
 pub mod sign_in;
 pub mod signals;
 pub mod staff;
+pub mod step_up;
 pub mod text_layer;
 pub mod tunnel_sessions;
 pub mod uploads;

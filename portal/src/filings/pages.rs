@@ -19,6 +19,7 @@ use crate::custody::{self, Document};
 use crate::db::Db;
 use crate::ids::FilingId;
 use crate::notices;
+use crate::permissions::Permission;
 use crate::review::member::{self, Case, Typed};
 use crate::review::withdrawals::{self, Answer};
 use crate::web::dates;
@@ -27,21 +28,21 @@ use crate::web::forms::Verified;
 use crate::web::layout::{Layout, MemberPage, Side};
 use crate::web::page_error::PageError;
 use crate::web::page_with;
-use crate::web::principals::Member;
+use crate::web::principals::{Filer, Follower, Member};
 use crate::web::router::Routes;
 pub use history::Line;
 
 /// The routes of the member listener.
 pub fn member_routes(routes: Routes) -> Routes {
     routes
-        .allow::<Member, _, _>(Method::GET, "/filings/new", submit::new_page)
-        .allow::<Member, _, _>(Method::POST, "/filings", submit::submit)
-        .allow::<Member, _, _>(Method::GET, "/filings", history::list)
-        .allow::<Member, _, _>(Method::GET, "/filings/{id}", filing)
-        .allow::<Member, _, _>(Method::GET, "/filings/{id}/document.pdf", document)
-        .allow::<Member, _, _>(Method::POST, "/filings/{id}/withdraw", withdraw)
-        .allow::<Member, _, _>(Method::GET, "/submissions/{id}", receipt::show)
-        .allow::<Member, _, _>(Method::GET, "/submissions/{id}/receipt.pdf", receipt::pdf)
+        .allow::<Filer, _, _>(Method::GET, "/filings/new", submit::new_page)
+        .allow::<Filer, _, _>(Method::POST, "/filings", submit::submit)
+        .allow::<Follower, _, _>(Method::GET, "/filings", history::list)
+        .allow::<Follower, _, _>(Method::GET, "/filings/{id}", filing)
+        .allow::<Follower, _, _>(Method::GET, "/filings/{id}/document.pdf", document)
+        .allow::<Filer, _, _>(Method::POST, "/filings/{id}/withdraw", withdraw)
+        .allow::<Follower, _, _>(Method::GET, "/submissions/{id}", receipt::show)
+        .allow::<Follower, _, _>(Method::GET, "/submissions/{id}/receipt.pdf", receipt::pdf)
 }
 
 #[derive(Template)]
@@ -73,7 +74,8 @@ struct Returned {
     words: String,
     /// Where the corrected filing is, or `None` if it is still to come.
     replaced_by: Option<String>,
-    resubmit_path: String,
+    /// Where it is corrected, if the member may file.
+    resubmit_path: Option<String>,
 }
 
 struct NoticeLine {
@@ -108,7 +110,11 @@ pub async fn show(
         .ok_or(PageError::NotFound)?;
     let filing = &line.filing;
     let document = document_of(app, filing).await?;
-    let notices = notices::store::of_own_filing(&app.db, member, filing.id).await?;
+    let may_file = member.may(Permission::File);
+    let notices = match member.may(Permission::Fetch) {
+        true => notices::store::of_own_filing(&app.db, member, filing.id).await?,
+        false => Vec::new(),
+    };
     let entries = store::timeline(&app.db, filing).await?;
     let template = FilingPage {
         layout: Layout::member(app, member, MemberPage::History, now),
@@ -129,10 +135,10 @@ pub async fn show(
             advice: reason.code().advice(),
             words: reason.text().to_owned(),
             replaced_by: line.replaced_by.map(|id| format!("/filings/{id}")),
-            resubmit_path: format!("/filings/new?replaces={id}"),
+            resubmit_path: may_file.then(|| format!("/filings/new?replaces={id}")),
         }),
-        case: member::case(app, filing, typed).await?,
-        may_be_withdrawn: filing.withdraw(now).is_ok(),
+        case: member::case(app, member, filing, typed).await?,
+        may_be_withdrawn: may_file && filing.withdraw(now).is_ok(),
         notices: notices
             .into_iter()
             .map(|notice| NoticeLine {

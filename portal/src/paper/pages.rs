@@ -19,16 +19,16 @@ use crate::filings::kinds::{self, Kinds};
 use crate::web::forms::{FieldErrors, Verified};
 use crate::web::layout::{Layout, MemberPage};
 use crate::web::page_error::PageError;
-use crate::web::principals::Member;
+use crate::web::principals::{Filer, Member};
 use crate::web::router::Routes;
 use crate::web::{dates, download, page, page_with};
 
 /// The routes of the member listener.
 pub fn member_routes(routes: Routes) -> Routes {
     routes
-        .allow::<Member, _, _>(Method::GET, "/paper", list)
-        .allow::<Member, _, _>(Method::POST, "/paper", make)
-        .allow::<Member, _, _>(Method::GET, "/paper/{id}/cover.pdf", cover)
+        .allow::<Filer, _, _>(Method::GET, "/paper", list)
+        .allow::<Filer, _, _>(Method::POST, "/paper", make)
+        .allow::<Filer, _, _>(Method::GET, "/paper/{id}/cover.pdf", cover)
 }
 
 #[derive(Template)]

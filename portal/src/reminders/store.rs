@@ -18,15 +18,16 @@ pub enum Wish {
     Unwanted,
 }
 
-/// The users who are to get a reminder and have not: everybody who belongs to an establishment
-/// that is in use. Somebody who works for several of them gets one mail.
+/// The users who are to get a reminder and have not: everybody who may file for an
+/// establishment that is in use. Somebody who works for several of them gets one mail.
 pub(super) async fn to_remind(tx: &mut Tx, due: &Due) -> Result<Vec<(UserId, String)>, StoreError> {
     let rows = sqlx::query(
         "SELECT u.id, u.email FROM users u
           WHERE u.disabled_ms IS NULL
             AND EXISTS (SELECT 1 FROM memberships m
                           JOIN establishments e ON e.id = m.establishment_id
-                         WHERE m.user_id = u.id AND m.ended_ms IS NULL AND e.suspended_ms IS NULL)
+                         WHERE m.user_id = u.id AND m.ended_ms IS NULL AND e.suspended_ms IS NULL
+                           AND (m.role = 'admin' OR m.permissions LIKE '%file%'))
             AND NOT EXISTS (SELECT 1 FROM reminders_off o WHERE o.user_id = u.id)
             AND NOT EXISTS (SELECT 1 FROM reminders r
                              WHERE r.user_id = u.id AND r.deadline = $1 AND r.step = $2)

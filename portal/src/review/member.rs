@@ -17,18 +17,19 @@ use crate::db::Db;
 use crate::filings::pages::{document_of, show};
 use crate::filings::store::{self, ActorSide, write_event};
 use crate::filings::{Event, Filing};
+use crate::permissions::Permission;
 use crate::web::forms::{FieldErrors, Verified};
 use crate::web::layout::Side;
 use crate::web::page_error::PageError;
-use crate::web::principals::Member;
+use crate::web::principals::{Filer, Follower, Member};
 use crate::web::router::Routes;
 
 /// The routes of the member listener.
 pub fn member_routes(routes: Routes) -> Routes {
     routes
-        .allow::<Member, _, _>(Method::GET, "/filings/{id}/pages/{page}", picture)
-        .allow::<Member, _, _>(Method::POST, "/filings/{id}/comments", comment)
-        .allow::<Member, _, _>(Method::POST, "/filings/{id}/withdrawal", ask_to_withdraw)
+        .allow::<Follower, _, _>(Method::GET, "/filings/{id}/pages/{page}", picture)
+        .allow::<Filer, _, _>(Method::POST, "/filings/{id}/comments", comment)
+        .allow::<Filer, _, _>(Method::POST, "/filings/{id}/withdrawal", ask_to_withdraw)
 }
 
 /// What the filing's page shows of the case.
@@ -41,6 +42,8 @@ pub struct Case {
     pub comments: Vec<CommentLine>,
     /// When the establishment asked to withdraw, if the office has not answered.
     pub withdrawal_asked: Option<String>,
+    /// Whether the member may write to the office.
+    pub may_write: bool,
     /// Whether it may ask now.
     pub may_ask_to_withdraw: bool,
     /// What was typed.
@@ -59,16 +62,33 @@ pub struct Typed {
 }
 
 /// Looks up the case of a filing that the caller has found.
-pub async fn case(app: &App, filing: &Filing, typed: Typed) -> Result<Case, PageError> {
+pub async fn case(
+    app: &App,
+    member: &Member,
+    filing: &Filing,
+    typed: Typed,
+) -> Result<Case, PageError> {
+    let may_file = member.may(Permission::File);
     let path = format!("/filings/{}", filing.id);
     let request = withdrawals::open(&app.db, &app.keys, filing).await?;
     let comments = talk::read(&app.db, &app.keys, filing, Side::Member).await?;
     let mark = marks::of(&app.db, filing).await?;
+    let mut links = Vec::new();
+    for link in chain::of(&app.db, filing).await? {
+        // A colleague's correction may be out of the member's reach.
+        if store::find_own(app.db.pool(), member, link.id)
+            .await?
+            .is_some()
+        {
+            links.push(link);
+        }
+    }
     Ok(Case {
         mark: mark.map(|mark| words::marked(mark, &path)),
-        chain: words::chain(chain::of(&app.db, filing).await?, filing.id),
+        chain: words::chain(links, filing.id),
+        may_write: may_file,
         comments: words::comments(comments, Side::Member),
-        may_ask_to_withdraw: request.is_none() && filing.ask_to_withdraw().is_ok(),
+        may_ask_to_withdraw: may_file && request.is_none() && filing.ask_to_withdraw().is_ok(),
         withdrawal_asked: request.map(|request| crate::web::dates::moment(request.asked)),
         typed,
     })

@@ -10,8 +10,8 @@ use super::{FILING, FilingLine, filing_from_row};
 use crate::clock::unix_ms;
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError};
-use crate::ids::{EstablishmentId, FilingId};
-use crate::web::principals::Member;
+use crate::ids::FilingId;
+use crate::web::principals::{Member, Reach};
 
 /// Lines of one page of a list.
 pub const PAGE_LENGTH: i64 = 20;
@@ -51,13 +51,29 @@ struct Filter {
     text: String,
     from_ms: i64,
     before_ms: i64,
+    sender: String,
+    kinds: String,
 }
 
 /// Conditions that are empty let everything through.
 const WHERE: &str = "f.establishment_id = $1
     AND ($2 = '' OR f.state = $2)
     AND ($3 = '' OR f.name LIKE $3 ESCAPE '!' OR s.receipt_number LIKE $3 ESCAPE '!')
-    AND f.received_ms >= $4 AND f.received_ms < $5";
+    AND f.received_ms >= $4 AND f.received_ms < $5
+    AND ($6 = '' OR s.user_id = $6)
+    AND ($7 = '' OR $7 LIKE '%,' || f.kind || ',%')";
+
+/// The condition that a filing `f` is within a member's [`Reach`], whose three texts are the
+/// parameters from `first` on.
+pub(super) fn within_reach(first: u8) -> String {
+    let (establishment, sender, kinds) = (first, first + 1, first + 2);
+    format!(
+        "f.establishment_id = ${establishment}
+         AND (${sender} = '' OR EXISTS (SELECT 1 FROM submissions own
+                                         WHERE own.id = f.submission_id AND own.user_id = ${sender}))
+         AND (${kinds} = '' OR ${kinds} LIKE '%,' || f.kind || ',%')"
+    )
+}
 
 pub(crate) const FROM: &str = "filings f
     JOIN submissions s ON s.id = f.submission_id
@@ -71,8 +87,9 @@ pub(crate) const BESIDE: &str = "s.receipt_number, e.number AS establishment_num
 
 /// Returns one page of the establishment's history, newest first.
 pub async fn history(db: &Db, member: &Member, search: &Search) -> Result<Listing, StoreError> {
+    let reach = member.reach();
     let filter = Filter {
-        establishment_id: member.establishment().to_string(),
+        establishment_id: reach.establishment,
         state: search.state.unwrap_or_default(),
         text: pattern(&search.text),
         from_ms: search.from.map_or(0, day_begins_ms),
@@ -80,6 +97,8 @@ pub async fn history(db: &Db, member: &Member, search: &Search) -> Result<Listin
             .to
             .and_then(Date::next_day)
             .map_or(i64::MAX, day_begins_ms),
+        sender: reach.sender,
+        kinds: reach.kinds,
     };
     list(db, &filter, search.page, "f.received_ms DESC, f.id DESC").await
 }
@@ -99,6 +118,8 @@ async fn list(
                 .bind(filter.text.as_str())
                 .bind(filter.from_ms)
                 .bind(filter.before_ms)
+                .bind(filter.sender.as_str())
+                .bind(filter.kinds.as_str())
         };
     }
     let total = narrowed!(format!(
@@ -109,7 +130,7 @@ async fn list(
     .map_err(StoreError::doing("count filings"))?
     .count("total")?;
     let rows = narrowed!(format!(
-        "SELECT {FILING}, {BESIDE} FROM {FROM} WHERE {WHERE} ORDER BY {order} LIMIT $6 OFFSET $7"
+        "SELECT {FILING}, {BESIDE} FROM {FROM} WHERE {WHERE} ORDER BY {order} LIMIT $8 OFFSET $9"
     ))
     .bind(PAGE_LENGTH)
     .bind((i64::from(page) - 1) * PAGE_LENGTH)
@@ -123,20 +144,30 @@ async fn list(
     })
 }
 
-/// Returns one filing with what its page says beside it, of one establishment or of any.
+/// Returns one filing with what its page says beside it, within a member's reach or any.
 pub(super) async fn find_line(
     db: &Db,
     id: FilingId,
-    establishment: Option<EstablishmentId>,
+    reach: Option<Reach>,
 ) -> Result<Option<FilingLine>, StoreError> {
-    let row = sqlx::query(sqlx::AssertSqlSafe(format!(
-        "SELECT {FILING}, {BESIDE} FROM {FROM} WHERE f.id = $1 AND ($2 = '' OR f.establishment_id = $2)"
+    let within = match &reach {
+        Some(_) => format!(" AND {}", within_reach(2)),
+        None => String::new(),
+    };
+    let mut question = sqlx::query(sqlx::AssertSqlSafe(format!(
+        "SELECT {FILING}, {BESIDE} FROM {FROM} WHERE f.id = $1{within}"
     )))
-    .bind(id.to_string())
-    .bind(establishment.map(|id| id.to_string()).unwrap_or_default())
-    .fetch_optional(db.pool())
-    .await
-    .map_err(StoreError::doing("find filing with its surroundings"))?;
+    .bind(id.to_string());
+    if let Some(reach) = reach {
+        question = question
+            .bind(reach.establishment)
+            .bind(reach.sender)
+            .bind(reach.kinds);
+    }
+    let row = question
+        .fetch_optional(db.pool())
+        .await
+        .map_err(StoreError::doing("find filing with its surroundings"))?;
     row.as_ref().map(line_from_row).transpose()
 }
 

@@ -10,17 +10,16 @@ use super::{allowed, find_in, rank, to_filing};
 use crate::app::App;
 use crate::audit::{self, Act};
 use crate::db::Db;
-use crate::filings::Rank;
 use crate::filings::store::{self, ActorSide};
 use crate::ids::StaffId;
 use crate::review::assignment::candidate;
 use crate::web::forms::Verified;
 use crate::web::page_error::PageError;
-use crate::web::principals::Reviewer;
+use crate::web::principals::{Reviewer, Supervisor};
 use crate::web::router::Routes;
 
 pub(super) fn office_routes(routes: Routes) -> Routes {
-    routes.allow::<Reviewer, _, _>(Method::POST, "/filings/{id}/assign", assign)
+    routes.allow::<Supervisor, _, _>(Method::POST, "/filings/{id}/assign", assign)
 }
 
 #[derive(Deserialize)]
@@ -36,9 +35,6 @@ async fn assign(
     Path(id): Path<String>,
     Verified(form): Verified<AssignForm>,
 ) -> Result<Redirect, PageError> {
-    if rank(&supervisor) != Rank::Supervisor {
-        return Err(PageError::NotFound);
-    }
     let now = app.clock.now();
     let not_chosen =
         || PageError::Refused("担当者を選んでから「担当を決める」を押してください。".into());
