@@ -206,3 +206,6 @@ async fn find(app: &App, member: &Member, id: &str) -> Result<Filing, PageError>
 fn to_filing(filing: &Filing) -> Redirect {
     Redirect::to(&format!("/filings/{}", filing.id))
 }
+
+#[cfg(test)]
+mod tests;
