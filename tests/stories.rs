@@ -7,6 +7,8 @@
 mod browser;
 #[path = "stories/care.rs"]
 mod care;
+#[path = "stories/desk.rs"]
+mod desk;
 #[path = "stories/fleet.rs"]
 mod fleet;
 #[path = "stories/leaks.rs"]

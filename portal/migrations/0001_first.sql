@@ -291,9 +291,9 @@ CREATE TABLE submissions (
     id TEXT PRIMARY KEY,
     receipt_number TEXT NOT NULL UNIQUE,
     establishment_id TEXT NOT NULL REFERENCES establishments (id),
-    user_id TEXT NOT NULL REFERENCES users (id),
-    device_id TEXT NOT NULL REFERENCES devices (id),
-    session_id TEXT NOT NULL REFERENCES tunnel_sessions (id),
+    user_id TEXT REFERENCES users (id), -- these three are null for what came on paper
+    device_id TEXT REFERENCES devices (id),
+    session_id TEXT REFERENCES tunnel_sessions (id),
     received_ms BIGINT NOT NULL,
     delegation_id TEXT                  -- delegations.id, if a delegate handed it in
 );
@@ -325,10 +325,17 @@ CREATE TABLE filings (
     changed_ms BIGINT NOT NULL,
     return_code TEXT,
     return_reason TEXT,
-    replaces_id TEXT REFERENCES filings (id)
+    replaces_id TEXT REFERENCES filings (id),
+    due_on TEXT NOT NULL DEFAULT '9999-12-31' -- the office decides by this day
 );
 CREATE INDEX filings_establishment ON filings (establishment_id, received_ms);
 CREATE INDEX filings_queue ON filings (state, received_ms);
+CREATE INDEX filings_open ON filings (due_on, id) WHERE state IN ('received', 'in_review');
+CREATE INDEX filings_reviewer ON filings (reviewer_id, due_on, id) WHERE state IN ('received', 'in_review');
+CREATE INDEX filings_closed ON filings (state, changed_ms, id);
+CREATE INDEX filings_changed ON filings (changed_ms, id);
+CREATE INDEX filings_kind ON filings (kind, changed_ms, id);
+CREATE INDEX filings_establishment_changed ON filings (establishment_id, changed_ms, id);
 CREATE INDEX filings_submission ON filings (submission_id);
 CREATE INDEX filings_replaces ON filings (replaces_id);
 
@@ -336,7 +343,7 @@ CREATE TABLE filing_events (
     id TEXT PRIMARY KEY,
     filing_id TEXT NOT NULL REFERENCES filings (id),
     at_ms BIGINT NOT NULL,
-    event TEXT NOT NULL,                -- received | taken | released | returned | decided | withdrawn | resubmitted | noticed | fetched
+    event TEXT NOT NULL,                -- the words of filings::Event
     actor_kind TEXT NOT NULL,           -- member | staff | system
     actor_name TEXT NOT NULL,
     note TEXT NOT NULL

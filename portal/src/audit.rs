@@ -212,8 +212,16 @@ pub enum Act {
     FilingRead(FilingId),
     /// Staff took a filing into review.
     FilingTaken(FilingId),
+    /// A supervisor gave a filing to a reviewer.
+    FilingAssigned(FilingId),
     /// Staff gave a filing back to the queue.
     FilingReleased(FilingId),
+    /// Somebody wrote something about a filing; for whom stands in the details.
+    FilingCommented(FilingId),
+    /// The sender of a filing in review wants it back.
+    WithdrawalAsked(FilingId),
+    /// The office keeps the filing.
+    WithdrawalDeclined(FilingId),
     /// Staff returned a filing.
     FilingReturned(FilingId),
     /// Staff decided a filing.
@@ -252,6 +260,16 @@ pub enum Act {
     ZipPasswordShown(EstablishmentId),
     /// A zip password was changed.
     ZipPasswordChanged(EstablishmentId),
+    /// A member made a cover sheet for a filing on paper.
+    CoverSheetMade(String),
+    /// Staff recorded a filing that came on paper.
+    PaperFilingRecorded(FilingId),
+    /// The portal queued reminders of a closing day.
+    RemindersQueued,
+    /// A user switched reminders on or off.
+    RemindersSwitched(UserId),
+    /// Staff edited the days of the monthly cycle.
+    CycleEdited,
     /// Staff edited a kind of filing, by its code.
     FilingKindEdited(String),
     /// Staff edited the calendar.
@@ -645,6 +663,10 @@ impl Act {
             Self::UploadRefused => ("upload_refused", "", String::new()),
             Self::FilingRead(id) => ("filing_read", "filing", id.to_string()),
             Self::FilingTaken(id) => ("filing_taken", "filing", id.to_string()),
+            Self::FilingAssigned(id) => ("filing_assigned", "filing", id.to_string()),
+            Self::FilingCommented(id) => ("filing_commented", "filing", id.to_string()),
+            Self::WithdrawalAsked(id) => ("withdrawal_asked", "filing", id.to_string()),
+            Self::WithdrawalDeclined(id) => ("withdrawal_declined", "filing", id.to_string()),
             Self::FilingReleased(id) => ("filing_released", "filing", id.to_string()),
             Self::FilingReturned(id) => ("filing_returned", "filing", id.to_string()),
             Self::FilingDecided(id) => ("filing_decided", "filing", id.to_string()),
@@ -667,6 +689,11 @@ impl Act {
             Self::ZipPasswordChanged(id) => {
                 ("zip_password_changed", "establishment", id.to_string())
             }
+            Self::CoverSheetMade(id) => ("cover_sheet_made", "cover_sheet", id.clone()),
+            Self::PaperFilingRecorded(id) => ("paper_filing_recorded", "filing", id.to_string()),
+            Self::RemindersQueued => ("reminders_queued", "", String::new()),
+            Self::RemindersSwitched(id) => ("reminders_switched", "user", id.to_string()),
+            Self::CycleEdited => ("cycle_edited", "calendar", String::new()),
             Self::FilingKindEdited(code) => ("filing_kind_edited", "filing_kind", code.clone()),
             Self::CalendarEdited => ("calendar_edited", "calendar", String::new()),
             Self::BackedUp => ("backed_up", "", String::new()),

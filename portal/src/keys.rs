@@ -32,6 +32,8 @@ pub enum Purpose {
     EstablishmentKey,
     /// Establishments' zip passwords.
     ZipPassword,
+    /// What people write to each other about a filing.
+    FilingComment,
     /// What staff typed into the form of a notice that is not issued yet.
     NoticeDraft,
     /// Secrets of authenticator apps.
@@ -230,6 +232,7 @@ impl Purpose {
             Self::AuthorityKey => b"authority key",
             Self::EstablishmentKey => b"establishment key",
             Self::ZipPassword => b"zip password",
+            Self::FilingComment => b"filing comment",
             Self::NoticeDraft => b"notice draft",
             Self::TotpSecret => b"totp secret",
             Self::Mail => b"mail",

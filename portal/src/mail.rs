@@ -24,6 +24,10 @@ pub enum MailPurpose {
     NoticeWaiting,
     /// A filing was returned.
     FilingReturned,
+    /// The office wrote about a filing, or answered a request about one.
+    FilingCommented,
+    /// A deadline comes near.
+    Reminder,
     /// A PC was approved.
     DeviceApproved,
     /// An admin was registered.
@@ -42,6 +46,8 @@ impl MailPurpose {
             Self::NoticeIssued => "notice_issued",
             Self::NoticeWaiting => "notice_waiting",
             Self::FilingReturned => "filing_returned",
+            Self::FilingCommented => "filing_commented",
+            Self::Reminder => "reminder",
             Self::DeviceApproved => "device_approved",
             Self::Invitation => "invitation",
             Self::PeopleChanged => "people_changed",

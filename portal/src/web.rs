@@ -29,13 +29,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
-<<<<<<< HEAD
     agent_updates, approvals, batches, calendar, delegations, devices, establishments, filings,
-    notices, people, records, registrations, retention, review, settings, staff, step_up, uploads,
-=======
-    agent_updates, approvals, calendar, devices, establishments, filings, first_steps, notices,
-    people, registrations, review, settings, staff, step_up, uploads,
->>>>>>> people
+    first_steps, notices, paper, people, records, registrations, reminders, retention, review,
+    settings, staff, step_up, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -74,6 +70,9 @@ fn member_routes(routes: Routes) -> Routes {
         .with(home::member_routes)
         .with(uploads::pages::member_routes)
         .with(filings::pages::member_routes)
+        .with(review::member::member_routes)
+        .with(reminders::pages::member_routes)
+        .with(paper::pages::member_routes)
         .with(notices::pages::member_routes)
         .with(records::pages::member_routes)
 }
@@ -96,6 +95,7 @@ fn office_routes(routes: Routes) -> Routes {
         .with(filings::kinds::pages::office_routes)
         .with(home::office_routes)
         .with(review::pages::office_routes)
+        .with(paper::office::office_routes)
         .with(notices::pages::office_routes)
         .with(batches::pages::office_routes)
         .with(records::pages::office_routes)

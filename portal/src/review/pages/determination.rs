@@ -14,7 +14,10 @@ use serde::Deserialize;
 use serde_json::json;
 use time::{Month, OffsetDateTime};
 
-use super::{allowed, find, find_in, find_line, mails, queue_mails, to_filing};
+use super::{
+    allowed, find, find_in, find_line, mails, queue_mails, refuse_while_withdrawal_is_asked,
+    to_filing,
+};
 use crate::app::App;
 use crate::audit::{self, Act};
 use crate::custody::{self, Document};
@@ -413,6 +416,7 @@ async fn issue(
     let filing = find_in(&mut tx, &reviewer, &id).await?;
     let step = allowed(filing.decide(reviewer.id(), now))?;
     allowed(store::save_review(&mut tx, &reviewer, &step).await?)?;
+    refuse_while_withdrawal_is_asked(&mut tx, filing.id).await?;
     if drafts::remove_draft(&mut tx, filing.id).await? != Some(draft.document) {
         return allowed(Err(StepError::Moved));
     }
