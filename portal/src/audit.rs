@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use crate::clock::unix_ms;
 use crate::db::{Db, StoreError, Tx};
 use crate::ids::{
-    EstablishmentId, FilingId, NoticeId, RegistrationCodeId, StaffId, SubmissionId, UserId,
+    AnnouncementId, EstablishmentId, FilingId, InquiryId, NoticeId, RegistrationCodeId, StaffId, SubmissionId, TaskId, UserId,
 };
 use crate::keys::{MasterKey, Purpose};
 use crate::metrics::metrics;
@@ -152,6 +152,22 @@ pub enum Act {
     ZipPasswordChanged(EstablishmentId),
     /// Staff edited the calendar.
     CalendarEdited,
+    /// Staff wrote or changed an announcement.
+    AnnouncementWritten(AnnouncementId),
+    /// Staff took an announcement back.
+    AnnouncementWithdrawn(AnnouncementId),
+    /// A member asked the office something.
+    InquiryOpened(InquiryId),
+    /// Somebody wrote something more in an inquiry.
+    InquiryContinued(InquiryId),
+    /// Staff closed an inquiry.
+    InquiryClosed(InquiryId),
+    /// A mail server refused an address for good; staff have to see to it.
+    TaskRaised(TaskId),
+    /// Staff saw to a task.
+    TaskDone(TaskId),
+    /// Somebody took the history as a file, as csv or xlsx.
+    HistoryExported(&'static str),
     /// A copy of everything was made.
     BackedUp,
 }
@@ -469,6 +485,18 @@ impl Act {
                 ("zip_password_changed", "establishment", id.to_string())
             }
             Self::CalendarEdited => ("calendar_edited", "calendar", String::new()),
+            Self::AnnouncementWritten(id) => {
+                ("announcement_written", "announcement", id.to_string())
+            }
+            Self::AnnouncementWithdrawn(id) => {
+                ("announcement_withdrawn", "announcement", id.to_string())
+            }
+            Self::InquiryOpened(id) => ("inquiry_opened", "inquiry", id.to_string()),
+            Self::InquiryContinued(id) => ("inquiry_continued", "inquiry", id.to_string()),
+            Self::InquiryClosed(id) => ("inquiry_closed", "inquiry", id.to_string()),
+            Self::TaskRaised(id) => ("task_raised", "task", id.to_string()),
+            Self::TaskDone(id) => ("task_done", "task", id.to_string()),
+            Self::HistoryExported(form) => ("history_exported", "history", (*form).to_owned()),
             Self::BackedUp => ("backed_up", "", String::new()),
         }
     }

@@ -68,6 +68,12 @@ row_id! {
     NoticeId,
     /// A notice that a reviewer looks at before it is issued.
     DraftId,
+    /// What the office tells the establishments.
+    AnnouncementId,
+    /// A question to the office, with what was said about it.
+    InquiryId,
+    /// Something that staff have to see to.
+    TaskId,
     /// A row of a list that nothing refers to.
     RowId,
 }

@@ -24,6 +24,7 @@ pub mod filings;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod gateways;
+pub mod history;
 pub mod housekeeping;
 pub mod ids;
 pub mod keys;

@@ -9,6 +9,7 @@ pub mod assets;
 pub mod body;
 pub mod dates;
 pub mod download;
+pub mod export;
 pub mod forms;
 mod home;
 pub mod layout;
@@ -29,8 +30,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
-    agent_updates, calendar, devices, establishments, filings, notices, registrations, review,
-    settings, uploads,
+    agent_updates, calendar, devices, establishments, filings, history, notices, registrations,
+    review, settings, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -63,6 +64,7 @@ fn member_routes(routes: Routes) -> Routes {
         .with(uploads::pages::member_routes)
         .with(filings::pages::member_routes)
         .with(notices::pages::member_routes)
+        .with(history::pages::member_routes)
 }
 
 fn office_routes(routes: Routes) -> Routes {
@@ -76,6 +78,7 @@ fn office_routes(routes: Routes) -> Routes {
         .with(home::office_routes)
         .with(review::pages::office_routes)
         .with(notices::pages::office_routes)
+        .with(history::pages::office_routes)
 }
 
 fn finish(routes: Routes, app: App, side: Side) -> (Router, Vec<Route>) {

@@ -16,6 +16,7 @@ use crate::clock::unix_ms;
 use crate::custody::{self, Sealed};
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError, Tx};
+use crate::history::{self, Entry};
 use crate::ids::{FilingId, RowId, SubmissionId};
 use crate::web::principals::{Member, Reviewer};
 pub use lists::{Listing, PAGE_LENGTH, Queue, Search, history, queue};
@@ -302,6 +303,9 @@ pub async fn write_event(
     .execute(&mut **tx)
     .await
     .map_err(StoreError::doing("write timeline"))?;
+    if let Some(entry) = Entry::of_event(event) {
+        history::store::of_filing(tx, filing, entry, side, actor, now).await?;
+    }
     Ok(())
 }
 
@@ -532,14 +536,16 @@ pub async fn same_content(
 }
 
 impl ActorSide {
-    fn code(self) -> &'static str {
+    /// The word in the database.
+    pub fn code(self) -> &'static str {
         match self {
             Self::Member => "member",
             Self::Staff => "staff",
         }
     }
 
-    fn from_code(code: &str) -> Option<Self> {
+    /// Reads the word back.
+    pub fn from_code(code: &str) -> Option<Self> {
         [Self::Member, Self::Staff]
             .into_iter()
             .find(|side| side.code() == code)

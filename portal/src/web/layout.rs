@@ -27,6 +27,8 @@ pub enum MemberPage {
     History,
     /// 通知書
     Notices,
+    /// 送受信履歴
+    Exchange,
     /// 設定
     Settings,
 }
@@ -38,6 +40,8 @@ pub enum OfficePage {
     Review,
     /// 通知書
     Notices,
+    /// 送受信履歴
+    Exchange,
     /// 事業所
     Establishments,
     /// パソコン
@@ -180,11 +184,12 @@ impl DeadlineLine {
 }
 
 impl MemberPage {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Home,
         Self::Submit,
         Self::History,
         Self::Notices,
+        Self::Exchange,
         Self::Settings,
     ];
 
@@ -194,6 +199,7 @@ impl MemberPage {
             Self::Submit => ("届書を提出する", "/filings/new"),
             Self::History => ("提出履歴", "/filings"),
             Self::Notices => ("通知書", "/notices"),
+            Self::Exchange => ("送受信履歴", "/history"),
             Self::Settings => ("設定", "/settings"),
         };
         MenuItem {
@@ -205,9 +211,10 @@ impl MemberPage {
 }
 
 impl OfficePage {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Review,
         Self::Notices,
+        Self::Exchange,
         Self::Establishments,
         Self::Devices,
         Self::Calendar,
@@ -217,6 +224,7 @@ impl OfficePage {
         let (label, href) = match self {
             Self::Review => ("審査", "/filings"),
             Self::Notices => ("通知書", "/notices"),
+            Self::Exchange => ("送受信履歴", "/history"),
             Self::Establishments => ("事業所", "/establishments"),
             Self::Devices => ("パソコン", "/devices"),
             Self::Calendar => ("利用日カレンダー", "/calendar"),
