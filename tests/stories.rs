@@ -5,6 +5,8 @@
 
 #[path = "stories/browser.rs"]
 mod browser;
+#[path = "stories/care.rs"]
+mod care;
 #[path = "stories/fleet.rs"]
 mod fleet;
 #[path = "stories/leaks.rs"]

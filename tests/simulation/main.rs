@@ -134,6 +134,8 @@ fn shortened(seed: u64, mut steps: Vec<Step>) -> (Vec<Step>, String) {
     (steps, why)
 }
 
+/// S003-06, S003-42: a session ends after ninety minutes or when the fund closes, whatever the
+/// agent, the network or the clocks do.
 #[test]
 fn no_packet_passes_that_the_model_forbids_and_none_is_stuck_that_it_allows() {
     let wanted = setting("RENKEI_SIMULATION_STEPS", STEPS);

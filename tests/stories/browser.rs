@@ -516,6 +516,10 @@ impl Play {
     }
 }
 
+/// S003-03, S003-05, S003-26, S003-27, S003-28, S003-31, S003-33, S003-40, S003-41, S003-43,
+/// S003-44, S003-45, S003-46, S003-49: the routine from the first start to logging out and
+/// disconnecting, in a browser, with a file that is named wrongly and the contact on every
+/// page.
 #[tokio::test]
 async fn clicking_through_from_enrolment_to_the_fetched_notice() -> Result<()> {
     let mut play = Play::begin().await?;

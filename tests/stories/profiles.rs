@@ -44,6 +44,7 @@ fn keys(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// S003-19, S003-37: a sharoushi needs one PC for several establishments, and no extra work.
 #[tokio::test]
 async fn a_sharoushi_works_for_two_establishments_from_one_pc_at_once() -> Result<()> {
     let stage = Stage::start(StageOptions::default()).await?;

@@ -217,6 +217,8 @@ fn every_fuzz_target_has_a_corpus_that_the_tests_replay() {
     assert!(bytes < 2_000_000, "{bytes} bytes of corpora");
 }
 
+/// S003-12, S003-22, S003-23, S003-47, S003-48: explanations, start guide and manuals, as pages
+/// and as PDF.
 #[test]
 fn each_manual_has_its_pictures_and_its_pdf() {
     let folder = root().join("docs/manual");
@@ -239,4 +241,80 @@ fn each_manual_has_its_pictures_and_its_pdf() {
         assert!(pdf.is_file(), "run scripts/manual: no {}", pdf.display());
     }
     assert!(manuals >= 2, "{manuals} manuals");
+}
+
+/// How many functions the service has that Renkei takes the place of (S003-01 to S003-49).
+const FUNCTIONS: usize = 49;
+/// Functions that are still to be built; each must be said to be so.
+const AWAITED: [usize; 6] = [9, 10, 18, 34, 35, 39];
+
+/// One row of docs/FEATURES.md: the cells behind the number.
+fn function_row(document: &str, number: usize) -> Vec<&str> {
+    let start = format!("| S003-{number:02} |");
+    let rows: Vec<&str> = document
+        .lines()
+        .filter(|line| line.starts_with(&start))
+        .collect();
+    assert_eq!(rows.len(), 1, "docs/FEATURES.md has rows {start}: {rows:?}");
+    let cells = rows[0].trim_matches('|').split('|').map(str::trim);
+    cells.skip(1).collect()
+}
+
+/// What stands between backquotes.
+fn quoted(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+/// The doc comment of a function, or `None` if the file has no such function.
+fn doc_comment(source: &str, name: &str) -> Option<String> {
+    let before = &source[..source.find(&format!("fn {name}("))?];
+    let lines: Vec<&str> = before
+        .lines()
+        .rev()
+        .skip(usize::from(!before.ends_with('\n')))
+        .map(str::trim)
+        .take_while(|line| line.starts_with("#[") || line.starts_with("///"))
+        .collect();
+    let comment = lines.iter().rev().filter(|line| line.starts_with("///"));
+    Some(comment.copied().collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn every_function_of_the_service_has_a_story_that_names_it_and_a_page() {
+    let document = std::fs::read_to_string(root().join("docs/FEATURES.md")).expect("a document");
+    let sources: String = tracked_files()
+        .iter()
+        .filter(|file| file.starts_with("portal/src") || file.starts_with("vpn-agent/src"))
+        .map(|file| std::fs::read_to_string(root().join(file)).unwrap_or_default())
+        .collect();
+    for number in 1..=FUNCTIONS {
+        let id = format!("S003-{number:02}");
+        let row = function_row(&document, number);
+        let [_, stories, places] = row[..] else {
+            panic!("{id} has other columns: {row:?}")
+        };
+        assert_eq!(stories == "—", AWAITED.contains(&number), "{id}");
+        for story in quoted(stories) {
+            let (file, name) = story.split_once("::").expect(story);
+            let source = std::fs::read_to_string(root().join("tests").join(file)).expect(story);
+            let comment = doc_comment(&source, name).unwrap_or_else(|| panic!("{id}: no {story}"));
+            assert!(
+                comment.contains(&id),
+                "{story} does not name {id}: {comment}"
+            );
+        }
+        assert!(
+            stories == "—" || !quoted(stories).is_empty(),
+            "{id} has no story"
+        );
+        assert!(!quoted(places).is_empty(), "{id} is to be found nowhere");
+        for place in quoted(places) {
+            let there = if place.starts_with('/') {
+                sources.contains(&format!("\"{place}\""))
+            } else {
+                root().join(place).exists()
+            };
+            assert!(there, "{id}: there is no {place}");
+        }
+    }
 }

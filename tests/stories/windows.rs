@@ -56,6 +56,8 @@ const FIRST_CRASH: Duration = Duration::from_millis(100);
 /// How much later each of the others does.
 const CRASH_STEP: Duration = Duration::from_millis(70);
 
+/// S003-04, S003-24: one file for Windows 10 and 11, which needs nothing but what they bring
+/// and can lie on a USB stick.
 #[test]
 fn the_exe_is_one_file_without_a_console_that_asks_for_system_dlls_alone() -> Result<()> {
     let program = wine::agent_program()?;

@@ -190,6 +190,7 @@ fn shortcuts(prefix: &Prefix) -> Result<Vec<String>> {
     Ok(names.filter(|name| name.ends_with(".lnk")).collect())
 }
 
+/// S003-23: what an admin is given to install.
 #[test]
 fn what_is_handed_out_is_signed_small_and_says_what_it_is() -> Result<()> {
     let package = Package::made()?;
@@ -231,6 +232,7 @@ fn what_is_handed_out_is_signed_small_and_says_what_it_is() -> Result<()> {
     Ok(())
 }
 
+/// S003-24, S003-26: the same installer serves each of an establishment's PCs.
 #[tokio::test]
 async fn the_installer_puts_in_replaces_and_takes_out_without_a_trace() -> Result<()> {
     let package = Package::made()?;

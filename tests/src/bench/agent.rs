@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use reqwest::{Method, StatusCode};
 
-use super::report::{Part, Table, Target};
+use super::report::{Part, Table, Target, publish};
 use super::usage::{cpu_seconds, resident_bytes};
 use super::{median, now, seconds};
 use crate::job::ADMIN_EMAIL;
@@ -54,7 +54,7 @@ struct Found {
     resident_mb: f64,
 }
 
-/// Runs it and keeps `agent.json`.
+/// Runs it, keeps `agent.json` and makes the document anew.
 pub(super) fn run() -> Result<()> {
     tokio::runtime::Runtime::new()?.block_on(measure())
 }
@@ -81,13 +81,9 @@ async fn measure() -> Result<()> {
         socket passes Wine's server."
         .into();
     part.tables.push(table);
-    for target in &part.targets {
-        println!(
-            "{}: {} (promised {})",
-            target.what, target.measured, target.target
-        );
-    }
-    part.keep(&folder.join("results"), "agent")
+    let results = folder.join("results");
+    part.keep(&results, "agent")?;
+    publish(&results)
 }
 
 fn note(part: &mut Part, table: &mut Table, promise: &Promise, found: &Found) -> Result<()> {

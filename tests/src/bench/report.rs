@@ -84,10 +84,18 @@ impl Part {
     }
 }
 
-/// Makes the document from the results of all parts that have been measured.
-pub(super) fn document(results: &Path) -> Result<String> {
+/// Writes `docs/BENCHMARKS.md` from the results of all parts that have been measured, on this
+/// day or an earlier one, and shows it.
+pub(super) fn publish(results: &Path) -> Result<()> {
+    let text = document(results)?;
+    std::fs::write("docs/BENCHMARKS.md", &text)?;
+    println!("{text}");
+    Ok(())
+}
+
+fn document(results: &Path) -> Result<String> {
     let mut text = format!(
-        "# What the tunnel costs\n\nMade by `scripts/bench tunnel`; not written by hand. {}\n\n\
+        "# What Renkei costs\n\nMade by `scripts/bench`; not written by hand. {}\n\n\
          | what | promised | measured | kept |\n|---|---|---|---|\n",
         machine()?
     );

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::namespaces::{Cable, Namespaces};
-use super::report::{PARTS, document};
+use super::report::{PARTS, publish};
 
 mod field;
 mod lines;
@@ -50,7 +50,7 @@ impl Options {
     }
 }
 
-/// Runs the parts that are wanted and makes the document.
+/// Runs the parts that are wanted and makes the document anew.
 pub(super) fn run(words: &[&str]) -> Result<()> {
     let options = Options::parse(words)?;
     let folder = std::env::current_dir()?.join("var/bench");
@@ -80,10 +80,7 @@ pub(super) fn run(words: &[&str]) -> Result<()> {
             );
         }
     }
-    let text = document(&results)?;
-    std::fs::write("docs/BENCHMARKS.md", &text)?;
-    println!("{text}");
-    Ok(())
+    publish(&results)
 }
 
 /// Lets what was started be ended before the program is.

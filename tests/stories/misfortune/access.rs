@@ -51,6 +51,7 @@ async fn revoking_a_pc_ends_its_session_within_two_seconds() -> Result<()> {
     Ok(())
 }
 
+/// S003-25, S003-36: an establishment works with a second PC.
 #[tokio::test]
 async fn a_stolen_cookie_is_useless_in_another_pcs_tunnel() -> Result<()> {
     let stage = Stage::start(StageOptions::default()).await?;
@@ -174,6 +175,7 @@ async fn wrong_used_and_foreign_registration_codes_are_refused_alike() -> Result
     Ok(())
 }
 
+/// S003-29, S003-30: one click asks for the one-time password, which comes by mail.
 #[tokio::test]
 async fn a_one_time_password_works_once_and_in_its_session_only() -> Result<()> {
     let stage = Stage::start(StageOptions::default()).await?;

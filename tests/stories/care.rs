@@ -1,0 +1,5 @@
+//! Everybody can use it: the functions that had no story of their own, every page by machine
+//! and by keyboard, and newcomers who find their way without a manual.
+
+#[path = "care/rows.rs"]
+mod rows;
