@@ -24,6 +24,10 @@ CREATE INDEX history_person ON history (person, at_ms, id);
 CREATE INDEX history_number ON history (number, at_ms, id);
 CREATE INDEX history_title ON history (title, at_ms, id);
 
+-- The reports ask who has not fetched what.
+CREATE INDEX notices_unread ON notices (establishment_id, issued_ms)
+    WHERE first_fetched_ms IS NULL AND recalled_ms IS NULL;
+
 -- What the office tells all establishments or some of them, for a while.
 CREATE TABLE announcements (
     id TEXT PRIMARY KEY,

@@ -181,8 +181,12 @@ pub enum Act {
     ZipPasswordShown(EstablishmentId),
     /// A zip password was changed.
     ZipPasswordChanged(EstablishmentId),
+    /// Staff edited a kind of filing, by its code.
+    FilingKindEdited(String),
     /// Staff edited the calendar.
     CalendarEdited,
+    /// Staff made an admin's letter anew, with another registration code.
+    LetterReissued(UserId),
     /// Staff wrote or changed an announcement.
     AnnouncementWritten(AnnouncementId),
     /// Staff took an announcement back.
@@ -542,7 +546,9 @@ impl Act {
             Self::ZipPasswordChanged(id) => {
                 ("zip_password_changed", "establishment", id.to_string())
             }
+            Self::FilingKindEdited(code) => ("filing_kind_edited", "filing_kind", code.clone()),
             Self::CalendarEdited => ("calendar_edited", "calendar", String::new()),
+            Self::LetterReissued(id) => ("letter_reissued", "user", id.to_string()),
             Self::AnnouncementWritten(id) => {
                 ("announcement_written", "announcement", id.to_string())
             }

@@ -24,6 +24,7 @@ mod agent_update;
 mod copies;
 mod gateway;
 mod keys;
+mod mail;
 mod serve;
 mod staff;
 
@@ -69,6 +70,9 @@ enum Command {
     /// The audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Mails that come back.
+    #[command(subcommand)]
+    Mail(MailCommand),
     /// Copies everything but the master key into a new folder.
     Backup {
         /// The folder; it must be new or empty.
@@ -220,6 +224,16 @@ struct AgentUpdateSign {
 }
 
 #[derive(Debug, Subcommand)]
+enum MailCommand {
+    /// Reads delivery reports and raises a task for each address that refuses mail for good.
+    Bounce {
+        /// A message, an mbox, or a maildir; standard input if there is none.
+        #[arg(value_name = "PATH")]
+        from: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum AuditCommand {
     /// Checks that no row was changed, removed or reordered; names the first bad one.
     Verify,
@@ -288,6 +302,9 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Staff(StaffCommand::Add(add)) => staff::add(&prepared()?.app().await?, add).await,
         Command::Gateway(command) => gateway::run(&prepared()?.app().await?, command).await,
+        Command::Mail(MailCommand::Bounce { from }) => {
+            mail::bounce(&prepared()?.app().await?, from).await
+        }
         Command::Audit(AuditCommand::Verify) => copies::verify(prepared()?).await,
         Command::Backup { out } => copies::backup(prepared()?, &out).await,
         Command::Restore { from } => copies::restore(prepared()?, &from).await,

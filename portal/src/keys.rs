@@ -38,6 +38,10 @@ pub enum Purpose {
     TotpSecret,
     /// Mails waiting in the outbox.
     Mail,
+    /// Hashes of the addresses that mails went to.
+    MailAddress,
+    /// What members and staff write to each other.
+    Inquiry,
     /// Hashes of one-time passwords.
     OneTimeCode,
     /// Hashes of registration codes.
@@ -227,6 +231,8 @@ impl Purpose {
             Self::EstablishmentKey => b"establishment key",
             Self::ZipPassword => b"zip password",
             Self::NoticeDraft => b"notice draft",
+            Self::MailAddress => b"mail address",
+            Self::Inquiry => b"inquiry",
             Self::TotpSecret => b"totp secret",
             Self::Mail => b"mail",
             Self::OneTimeCode => b"one-time code",

@@ -6,6 +6,7 @@
 //! `feature/pages.rs`.
 
 pub mod agent_updates;
+pub mod announcements;
 pub mod app;
 pub mod audit;
 pub mod authenticator;
@@ -24,9 +25,11 @@ pub mod filings;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod gateways;
+pub mod help;
 pub mod history;
 pub mod housekeeping;
 pub mod ids;
+pub mod inquiries;
 pub mod keys;
 pub mod listeners;
 pub mod mail;
@@ -37,11 +40,13 @@ pub mod page_images;
 pub mod passwords;
 pub mod people;
 pub mod registrations;
+pub mod reports;
 pub mod review;
 pub mod settings;
 pub mod sign_in;
 pub mod signals;
 pub mod staff;
+pub mod tasks;
 pub mod text_layer;
 pub mod tunnel_sessions;
 pub mod uploads;

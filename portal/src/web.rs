@@ -30,8 +30,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
-    agent_updates, calendar, devices, establishments, filings, history, notices, people,
-    registrations, review, settings, uploads,
+    agent_updates, announcements, calendar, devices, establishments, filings, help, history,
+    inquiries, notices, people, registrations, reports, review, settings, tasks, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -66,6 +66,9 @@ fn member_routes(routes: Routes) -> Routes {
         .with(filings::pages::member_routes)
         .with(notices::pages::member_routes)
         .with(history::pages::member_routes)
+        .with(announcements::pages::member_routes)
+        .with(inquiries::pages::member_routes)
+        .with(help::pages::member_routes)
 }
 
 fn office_routes(routes: Routes) -> Routes {
@@ -76,10 +79,16 @@ fn office_routes(routes: Routes) -> Routes {
         .with(registrations::pages::office_routes)
         .with(devices::pages::office_routes)
         .with(calendar::pages::office_routes)
+        .with(filings::kinds::pages::office_routes)
         .with(home::office_routes)
         .with(review::pages::office_routes)
         .with(notices::pages::office_routes)
         .with(history::pages::office_routes)
+        .with(announcements::pages::office_routes)
+        .with(inquiries::pages::office_routes)
+        .with(tasks::pages::office_routes)
+        .with(reports::pages::office_routes)
+        .with(help::pages::office_routes)
 }
 
 fn finish(routes: Routes, app: App, side: Side) -> (Router, Vec<Route>) {

@@ -133,6 +133,19 @@ pub fn address_check(config: &Config, to: &str, code: &str, expires: OffsetDateT
     )
 }
 
+/// The office answered an inquiry.
+pub fn inquiry_answered(config: &Config, to: &str) -> Mail {
+    mail(
+        config,
+        MailPurpose::InquiryAnswered,
+        to,
+        "お問い合わせへの回答のお知らせ",
+        "お問い合わせに、基金事務局から回答があります。\n\n\
+         接続用プログラムで接続し、「お問い合わせ」の画面でご確認ください。\n\
+         個人情報を守るため、内容はこのメールには記載していません。",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

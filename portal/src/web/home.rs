@@ -28,6 +28,7 @@ pub fn office_routes(routes: Routes) -> Routes {
 struct MemberHome {
     layout: Layout,
     name: String,
+    announcements: Vec<crate::announcements::pages::Line>,
     unread: Vec<crate::notices::pages::Line>,
     overview: crate::filings::pages::Overview,
 }
@@ -39,6 +40,7 @@ async fn member_home(member: Member, State(app): State<App>) -> Result<Html<Stri
     page(&MemberHome {
         layout: Layout::member(&app, &member, MemberPage::Home, now),
         name: member.name().to_owned(),
+        announcements: crate::announcements::pages::unread(&app, &member, now).await?,
         unread: unread
             .iter()
             .map(crate::notices::pages::Line::new)

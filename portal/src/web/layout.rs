@@ -32,6 +32,8 @@ pub enum MemberPage {
     Exchange,
     /// 利用者とパソコン; for admins alone.
     People,
+    /// お問い合わせ
+    Contact,
     /// 設定
     Settings,
 }
@@ -49,8 +51,18 @@ pub enum OfficePage {
     Establishments,
     /// パソコン
     Devices,
+    /// 届書の種類
+    FilingKinds,
     /// 利用日カレンダー
     Calendar,
+    /// お知らせ
+    Announcements,
+    /// お問い合わせ
+    Inquiries,
+    /// タスク
+    Tasks,
+    /// 統計
+    Reports,
 }
 
 /// One entry of the menu.
@@ -191,13 +203,14 @@ impl DeadlineLine {
 }
 
 impl MemberPage {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Home,
         Self::Submit,
         Self::History,
         Self::Notices,
         Self::Exchange,
         Self::People,
+        Self::Contact,
         Self::Settings,
     ];
 
@@ -210,6 +223,7 @@ impl MemberPage {
             | Self::History
             | Self::Notices
             | Self::Exchange
+            | Self::Contact
             | Self::Settings => true,
         }
     }
@@ -222,6 +236,7 @@ impl MemberPage {
             Self::Notices => ("通知書", "/notices"),
             Self::Exchange => ("送受信履歴", "/history"),
             Self::People => ("利用者", "/users"),
+            Self::Contact => ("お問い合わせ", "/contact"),
             Self::Settings => ("設定", "/settings"),
         };
         MenuItem {
@@ -233,13 +248,18 @@ impl MemberPage {
 }
 
 impl OfficePage {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 11] = [
         Self::Review,
         Self::Notices,
         Self::Exchange,
         Self::Establishments,
         Self::Devices,
+        Self::FilingKinds,
         Self::Calendar,
+        Self::Announcements,
+        Self::Inquiries,
+        Self::Tasks,
+        Self::Reports,
     ];
 
     fn item(self, current: bool) -> MenuItem {
@@ -249,7 +269,12 @@ impl OfficePage {
             Self::Exchange => ("送受信履歴", "/history"),
             Self::Establishments => ("事業所", "/establishments"),
             Self::Devices => ("パソコン", "/devices"),
+            Self::FilingKinds => ("届書の種類", "/filing-kinds"),
             Self::Calendar => ("利用日カレンダー", "/calendar"),
+            Self::Announcements => ("お知らせ", "/announcements"),
+            Self::Inquiries => ("お問い合わせ", "/inquiries"),
+            Self::Tasks => ("タスク", "/tasks"),
+            Self::Reports => ("統計", "/reports"),
         };
         MenuItem {
             label,
