@@ -221,6 +221,11 @@ pub fn schema_version() -> i64 {
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first", include_str!("../migrations/0001_first.sql")),
     (2, "people", include_str!("../migrations/0002_people.sql")),
+    (
+        3,
+        "standing",
+        include_str!("../migrations/0003_standing.sql"),
+    ),
     (4, "filing", include_str!("../migrations/0004_filing.sql")),
     (7, "around", include_str!("../migrations/0007_around.sql")),
 ];

@@ -74,6 +74,8 @@ row_id! {
     InquiryId,
     /// Something that staff have to see to.
     TaskId,
+    /// A proposal that a second person decides.
+    ApprovalId,
     /// A row of a list that nothing refers to.
     RowId,
 }

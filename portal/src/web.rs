@@ -30,8 +30,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
-    agent_updates, announcements, calendar, devices, establishments, filings, help, history,
-    inquiries, notices, people, registrations, reports, review, settings, tasks, uploads,
+    agent_updates, announcements, approvals, calendar, devices, establishments, filings, help,
+    history, inquiries, notices, people, registrations, reports, review, settings, step_up, tasks,
+    uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -59,6 +60,7 @@ fn member_routes(routes: Routes) -> Routes {
         .with(assets::routes)
         .with(agent_updates::member_routes)
         .with(pages::member_routes)
+        .with(step_up::member_routes)
         .with(settings::pages::member_routes)
         .with(people::pages::member_routes)
         .with(home::member_routes)
@@ -75,10 +77,12 @@ fn office_routes(routes: Routes) -> Routes {
     routes
         .with(assets::routes)
         .with(office::office_routes)
+        .with(step_up::office_routes)
         .with(establishments::pages::office_routes)
         .with(registrations::pages::office_routes)
         .with(devices::pages::office_routes)
         .with(calendar::pages::office_routes)
+        .with(approvals::office_routes)
         .with(filings::kinds::pages::office_routes)
         .with(home::office_routes)
         .with(review::pages::office_routes)
@@ -91,7 +95,7 @@ fn office_routes(routes: Routes) -> Routes {
         .with(help::pages::office_routes)
 }
 
-fn finish(routes: Routes, app: App, side: Side) -> (Router, Vec<Route>) {
+pub(crate) fn finish(routes: Routes, app: App, side: Side) -> (Router, Vec<Route>) {
     let (router, table) = routes.finish();
     let router = router
         .fallback(|| async { PageError::NotFound })

@@ -22,7 +22,7 @@ use crate::web::export::{CSV, CSV_CP932, Encoding, XLSX};
 use crate::web::forms::FieldErrors;
 use crate::web::layout::{Layout, MemberPage, OfficePage, Side};
 use crate::web::page_error::PageError;
-use crate::web::principals::{Member, Reviewer};
+use crate::web::principals::{Historian, Member, Reviewer};
 use crate::web::router::Routes;
 use crate::web::{dates, page};
 
@@ -31,9 +31,9 @@ const PATH: &str = "/history";
 /// Pages of the member listener.
 pub fn member_routes(routes: Routes) -> Routes {
     routes
-        .allow::<Member, _, _>(Method::GET, PATH, own)
-        .allow::<Member, _, _>(Method::GET, "/history.csv", own_csv)
-        .allow::<Member, _, _>(Method::GET, "/history.xlsx", own_xlsx)
+        .allow::<Historian, _, _>(Method::GET, PATH, own)
+        .allow::<Historian, _, _>(Method::GET, "/history.csv", own_csv)
+        .allow::<Historian, _, _>(Method::GET, "/history.xlsx", own_xlsx)
 }
 
 /// Pages of the office listener.
@@ -115,19 +115,20 @@ struct Row {
 
 /// `GET /history`
 async fn own(
-    member: Member,
+    historian: Historian,
     State(app): State<App>,
     Query(query): Query<HistoryQuery>,
 ) -> Result<Html<String>, PageError> {
+    let member = historian.member();
     let (search, going, errors) = query.read();
     let found = match errors.is_empty() {
-        true => store::read(&app.db, Asker::Member(&member), &search, going, PAGE_LENGTH).await?,
+        true => store::read(&app.db, Asker::Member(member), &search, going, PAGE_LENGTH).await?,
         false => Page::default(),
     };
-    let kinds = store::own_kinds(&app.db, &member).await?;
+    let kinds = store::own_kinds(&app.db, member).await?;
     let now = app.clock.now();
     page(&MemberHistory {
-        layout: Layout::member(&app, &member, MemberPage::Exchange, now),
+        layout: Layout::member(&app, member, MemberPage::Exchange, now),
         body: Body::new(query, errors, found, kinds, Side::Member, now),
     })
 }
@@ -161,21 +162,21 @@ async fn all(
 
 /// `GET /history.csv`
 async fn own_csv(
-    member: Member,
+    historian: Historian,
     State(app): State<App>,
     Query(query): Query<HistoryQuery>,
 ) -> Result<Response, PageError> {
     let encoding = query.encoding();
-    export_own(&app, &member, &query, Format::Csv(encoding)).await
+    export_own(&app, historian.member(), &query, Format::Csv(encoding)).await
 }
 
 /// `GET /history.xlsx`
 async fn own_xlsx(
-    member: Member,
+    historian: Historian,
     State(app): State<App>,
     Query(query): Query<HistoryQuery>,
 ) -> Result<Response, PageError> {
-    export_own(&app, &member, &query, Format::Xlsx).await
+    export_own(&app, historian.member(), &query, Format::Xlsx).await
 }
 
 /// `GET /history.csv`

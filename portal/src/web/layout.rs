@@ -7,6 +7,7 @@ use super::principals::{Member, OfficeVisitor, Staff, Visitor};
 use crate::app::App;
 use crate::clock::unix_ms;
 use crate::establishments::Role;
+use crate::permissions::Permission;
 
 /// Which of the two sets of pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub enum OfficePage {
     Tasks,
     /// 統計
     Reports,
+    /// 承認
+    Approvals,
 }
 
 /// One entry of the menu.
@@ -118,8 +121,9 @@ impl Layout {
     pub fn member(app: &App, member: &Member, here: MemberPage, now: OffsetDateTime) -> Self {
         Self {
             menu: MemberPage::ALL
-                .into_iter()
-                .filter(|page| page.is_for(member.role()))
+                .iter()
+                .copied()
+                .filter(|page| page.is_for(member))
                 .map(|page| page.item(page == here))
                 .collect(),
             ..Self::member_without_menu(app, member, now)
@@ -156,7 +160,10 @@ impl Layout {
     /// Around a page of the office.
     pub fn office(app: &App, staff: &Staff, here: OfficePage) -> Self {
         Self {
-            menu: OfficePage::ALL.map(|page| page.item(page == here)).to_vec(),
+            menu: OfficePage::ALL
+                .iter()
+                .map(|page| page.item(*page == here))
+                .collect(),
             person: Some((staff.name().to_owned(), staff.role().page_text())),
             csrf: staff.csrf().to_owned(),
             ..Self::stranger(app, Side::Office)
@@ -203,7 +210,7 @@ impl DeadlineLine {
 }
 
 impl MemberPage {
-    const ALL: [Self; 8] = [
+    const ALL: &[Self] = &[
         Self::Home,
         Self::Submit,
         Self::History,
@@ -214,17 +221,15 @@ impl MemberPage {
         Self::Settings,
     ];
 
-    /// Whether the menu shows it to somebody of this role.
-    fn is_for(self, role: Role) -> bool {
+    /// Whether the member may open it.
+    fn is_for(self, member: &Member) -> bool {
         match self {
-            Self::People => role == Role::Admin,
-            Self::Home
-            | Self::Submit
-            | Self::History
-            | Self::Notices
-            | Self::Exchange
-            | Self::Contact
-            | Self::Settings => true,
+            Self::Home | Self::Contact | Self::Settings => true,
+            Self::People => member.role() == Role::Admin,
+            Self::Submit => member.may(Permission::File),
+            Self::History => member.may(Permission::File) || member.may(Permission::History),
+            Self::Notices => member.may(Permission::Fetch),
+            Self::Exchange => member.may(Permission::History),
         }
     }
 
@@ -248,7 +253,7 @@ impl MemberPage {
 }
 
 impl OfficePage {
-    const ALL: [Self; 11] = [
+    const ALL: &[Self] = &[
         Self::Review,
         Self::Notices,
         Self::Exchange,
@@ -260,6 +265,7 @@ impl OfficePage {
         Self::Inquiries,
         Self::Tasks,
         Self::Reports,
+        Self::Approvals,
     ];
 
     fn item(self, current: bool) -> MenuItem {
@@ -275,6 +281,7 @@ impl OfficePage {
             Self::Inquiries => ("お問い合わせ", "/inquiries"),
             Self::Tasks => ("タスク", "/tasks"),
             Self::Reports => ("統計", "/reports"),
+            Self::Approvals => ("承認", "/approvals"),
         };
         MenuItem {
             label,
