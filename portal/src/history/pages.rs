@@ -119,7 +119,7 @@ async fn own(
     State(app): State<App>,
     Query(query): Query<HistoryQuery>,
 ) -> Result<Html<String>, PageError> {
-    let member = historian.member();
+    let member: &Member = &historian;
     let (search, going, errors) = query.read();
     let found = match errors.is_empty() {
         true => store::read(&app.db, Asker::Member(member), &search, going, PAGE_LENGTH).await?,
@@ -167,7 +167,7 @@ async fn own_csv(
     Query(query): Query<HistoryQuery>,
 ) -> Result<Response, PageError> {
     let encoding = query.encoding();
-    export_own(&app, historian.member(), &query, Format::Csv(encoding)).await
+    export_own(&app, &historian, &query, Format::Csv(encoding)).await
 }
 
 /// `GET /history.xlsx`
@@ -176,7 +176,7 @@ async fn own_xlsx(
     State(app): State<App>,
     Query(query): Query<HistoryQuery>,
 ) -> Result<Response, PageError> {
-    export_own(&app, historian.member(), &query, Format::Xlsx).await
+    export_own(&app, &historian, &query, Format::Xlsx).await
 }
 
 /// `GET /history.csv`

@@ -320,3 +320,75 @@ fn a_position_reads_back_and_nonsense_is_none() {
         assert_eq!(text.parse::<Position>(), Err(NotAPosition), "{text}");
     }
 }
+
+/// Entries of ten years of the reference fund: 200,000 filings with what became of them.
+const TEN_YEARS: i64 = 600_000;
+
+/// Writes [`TEN_YEARS`] rows over 185 establishments and 555 people, in the database itself.
+async fn ten_years(db: &Db) {
+    const ESTABLISHMENT: &str =
+        "'00000000-0000-7000-8000-' || substr(CAST(1000000000000 + n.i % 185 AS TEXT), 2)";
+    let statements = [
+        format!(
+            "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 184)
+             INSERT INTO establishments (id, number, name, key_wrapped, zip_password_sealed, device_limit, created_ms)
+             SELECT {ESTABLISHMENT}, 1000 + n.i, '事業所' || n.i, '', '', 3, 0 FROM n"
+        ),
+        format!(
+            "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {TEN_YEARS} - 1)
+             INSERT INTO history (id, at_ms, establishment_id, entry, kind, title, number, side, person, reason)
+             SELECT '00000000-0000-7000-9000-' || substr(CAST(1000000000000 + n.i AS TEXT), 2),
+                    1458000000000 + n.i * CAST(525000 AS BIGINT), {ESTABLISHMENT},
+                    CASE n.i % 3 WHEN 0 THEN 'filed' WHEN 1 THEN 'decided' ELSE 'returned' END,
+                    CASE WHEN n.i % 1000 = 0 THEN '訂正届' WHEN n.i % 3 = 0 THEN '資格取得届' ELSE '資格喪失届' END,
+                    '届' || n.i, '番号' || n.i, 'member', '利用者' || (n.i % 555), ''
+               FROM n"
+        ),
+        "ANALYZE".to_owned(),
+    ];
+    for statement in statements {
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .execute(db.pool())
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+#[ignore = "writes a million rows and measures; run it alone, on a quiet machine, with --nocapture"]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a measurement reads the machine's clock"
+)]
+async fn a_page_of_ten_years_takes_less_than_fifty_milliseconds() {
+    const ROUNDS: usize = 20;
+    for world in worlds().await {
+        let db = &world.app.db;
+        ten_years(db).await;
+        for query in [
+            "",
+            "entry=returned",
+            "kind=訂正届",
+            "kind=資格取得届&entry=filed&establishment=1100",
+            "establishment=1100",
+            "person=利用者77",
+            "text=事業所77+資格喪失届",
+            "text=番号123456",
+            "text=nothing-like-it",
+            "from=2018-04-01&to=2018-04-30",
+            "older=1600000000000.00000000-0000-7000-9000-000000300000",
+        ] {
+            let mut took = Vec::new();
+            for _ in 0..ROUNDS {
+                let begun = std::time::Instant::now();
+                let (status, _) = world.sato.get(&format!("/history?{query}")).await;
+                assert_eq!(status, 200);
+                took.push(begun.elapsed());
+            }
+            took.sort_unstable();
+            let p95 = took[ROUNDS * 95 / 100 - 1];
+            println!("{query:60} {p95:?}");
+            assert!(p95.as_millis() < 50, "{query}: {p95:?}");
+        }
+    }
+}

@@ -156,9 +156,9 @@ struct KindRow {
     lead: Option<LeadTime>,
 }
 
-/// Median and 90th percentile, as cells; `－` where nothing was decided.
+/// Median and 90th percentile, as cells; `なし` where nothing was decided.
 fn lead_cells(lead: Option<LeadTime>) -> [String; 2] {
-    lead.map_or(["－".to_owned(), "－".to_owned()], |lead| {
+    lead.map_or(["なし".to_owned(), "なし".to_owned()], |lead| {
         [days(lead.median), days(lead.p90)]
     })
 }

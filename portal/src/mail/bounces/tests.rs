@@ -70,7 +70,7 @@ fn what_is_no_final_failure_is_none() {
         read(b"Content-Type: multipart/report; boundary=\"\"\n\n"),
         None
     );
-    assert_eq!(read(&vec![b'a'; REPORT_LIMIT_BYTES + 1]), None);
+    assert_eq!(read("a".repeat(REPORT_LIMIT_BYTES + 1).as_bytes()), None);
 }
 
 #[test]
