@@ -3,6 +3,8 @@
 //! A story starts its own [`renkei_tests::Stage`] in a folder and on ports of its own, tells
 //! one thing a person does or suffers, and ends everything it started.
 
+#[path = "stories/around.rs"]
+mod around;
 #[path = "stories/browser.rs"]
 mod browser;
 #[path = "stories/care.rs"]

@@ -67,6 +67,7 @@ CREATE TABLE users (
     id TEXT PRIMARY KEY,
     user_id TEXT NOT NULL UNIQUE,       -- what is typed at sign-in
     name TEXT NOT NULL,
+    name_kana TEXT,                     -- as the registration form has it
     email TEXT NOT NULL,
     password_hash TEXT NOT NULL,
     password_is_initial_since_ms BIGINT, -- not null: must be changed at the next sign-in
@@ -242,6 +243,7 @@ CREATE TABLE outbox (
     id TEXT PRIMARY KEY,
     purpose TEXT NOT NULL,              -- one_time_code | notice_issued | …
     message_sealed TEXT NOT NULL,       -- recipient, subject and body
+    recipient_hash TEXT,                -- keyed; stays, so that a bounce can be told from a forgery
     created_ms BIGINT NOT NULL,
     not_before_ms BIGINT NOT NULL,
     expires_ms BIGINT NOT NULL,

@@ -16,8 +16,8 @@ use time::OffsetDateTime;
 use crate::clock::unix_ms;
 use crate::db::{Db, StoreError, Tx};
 use crate::ids::{
-    ApprovalId, BatchId, DelegationId, EstablishmentId, FilingId, NoticeId, RegistrationCodeId,
-    RowId, StaffId, SubmissionId, UserId,
+    AnnouncementId, ApprovalId, BatchId, DelegationId, EstablishmentId, FilingId, InquiryId,
+    NoticeId, RegistrationCodeId, RowId, StaffId, SubmissionId, TaskId, UserId,
 };
 use crate::keys::{MasterKey, Purpose};
 use crate::metrics::metrics;
@@ -274,6 +274,24 @@ pub enum Act {
     FilingKindEdited(String),
     /// Staff edited the calendar.
     CalendarEdited,
+    /// Staff made an admin's letter anew, with another registration code.
+    LetterReissued(UserId),
+    /// Staff wrote or changed an announcement.
+    AnnouncementWritten(AnnouncementId),
+    /// Staff took an announcement back.
+    AnnouncementWithdrawn(AnnouncementId),
+    /// A member asked the office something.
+    InquiryOpened(InquiryId),
+    /// Somebody wrote something more in an inquiry.
+    InquiryContinued(InquiryId),
+    /// Staff closed an inquiry.
+    InquiryClosed(InquiryId),
+    /// A mail server refused an address for good; staff have to see to it.
+    TaskRaised(TaskId),
+    /// Staff saw to a task.
+    TaskDone(TaskId),
+    /// Somebody took the history as a file, as csv or xlsx.
+    HistoryExported(&'static str),
     /// A copy of everything was made.
     BackedUp,
 }
@@ -696,6 +714,19 @@ impl Act {
             Self::CycleEdited => ("cycle_edited", "calendar", String::new()),
             Self::FilingKindEdited(code) => ("filing_kind_edited", "filing_kind", code.clone()),
             Self::CalendarEdited => ("calendar_edited", "calendar", String::new()),
+            Self::LetterReissued(id) => ("letter_reissued", "user", id.to_string()),
+            Self::AnnouncementWritten(id) => {
+                ("announcement_written", "announcement", id.to_string())
+            }
+            Self::AnnouncementWithdrawn(id) => {
+                ("announcement_withdrawn", "announcement", id.to_string())
+            }
+            Self::InquiryOpened(id) => ("inquiry_opened", "inquiry", id.to_string()),
+            Self::InquiryContinued(id) => ("inquiry_continued", "inquiry", id.to_string()),
+            Self::InquiryClosed(id) => ("inquiry_closed", "inquiry", id.to_string()),
+            Self::TaskRaised(id) => ("task_raised", "task", id.to_string()),
+            Self::TaskDone(id) => ("task_done", "task", id.to_string()),
+            Self::HistoryExported(form) => ("history_exported", "history", (*form).to_owned()),
             Self::BackedUp => ("backed_up", "", String::new()),
         }
     }

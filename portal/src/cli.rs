@@ -25,6 +25,7 @@ mod agent_update;
 mod copies;
 mod gateway;
 mod keys;
+mod mail;
 mod records;
 mod serve;
 mod staff;
@@ -74,6 +75,9 @@ enum Command {
     /// Packs of records (電子帳簿保存法).
     #[command(subcommand)]
     Records(RecordsCommand),
+    /// Mails that come back.
+    #[command(subcommand)]
+    Mail(MailCommand),
     /// Copies everything but the master key into a new folder.
     Backup {
         /// The folder; it must be new or empty.
@@ -229,6 +233,16 @@ struct AgentUpdateSign {
 }
 
 #[derive(Debug, Subcommand)]
+enum MailCommand {
+    /// Reads delivery reports and raises a task for each address that refuses mail for good.
+    Bounce {
+        /// A message, an mbox, or a maildir; standard input if there is none.
+        #[arg(value_name = "PATH")]
+        from: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum AuditCommand {
     /// Checks that no row was changed, removed or reordered; names the first bad one.
     Verify,
@@ -320,6 +334,9 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Staff(StaffCommand::Add(add)) => staff::add(&prepared()?.app().await?, add).await,
         Command::Gateway(command) => gateway::run(&prepared()?.app().await?, command).await,
+        Command::Mail(MailCommand::Bounce { from }) => {
+            mail::bounce(&prepared()?.app().await?, from).await
+        }
         Command::Audit(AuditCommand::Verify) => copies::verify(prepared()?).await,
         Command::Records(RecordsCommand::Verify {
             path,

@@ -72,6 +72,12 @@ row_id! {
     DraftId,
     /// A delegation, or a proposal of one.
     DelegationId,
+    /// What the office tells the establishments.
+    AnnouncementId,
+    /// A question to the office, with what was said about it.
+    InquiryId,
+    /// Something that staff have to see to.
+    TaskId,
     /// A proposal that a second person decides.
     ApprovalId,
     /// A row of a list that nothing refers to.

@@ -40,6 +40,10 @@ pub enum Purpose {
     TotpSecret,
     /// Mails waiting in the outbox.
     Mail,
+    /// Hashes of the addresses that mails went to.
+    MailAddress,
+    /// What members and staff write to each other.
+    Inquiry,
     /// Hashes of one-time passwords.
     OneTimeCode,
     /// Hashes of registration codes.
@@ -234,6 +238,8 @@ impl Purpose {
             Self::ZipPassword => b"zip password",
             Self::FilingComment => b"filing comment",
             Self::NoticeDraft => b"notice draft",
+            Self::MailAddress => b"mail address",
+            Self::Inquiry => b"inquiry",
             Self::TotpSecret => b"totp secret",
             Self::Mail => b"mail",
             Self::OneTimeCode => b"one-time code",

@@ -6,6 +6,7 @@
 //! `feature/pages.rs`.
 
 pub mod agent_updates;
+pub mod announcements;
 pub mod app;
 pub mod approvals;
 pub mod audit;
@@ -29,8 +30,11 @@ pub mod first_steps;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod gateways;
+pub mod help;
+pub mod history;
 pub mod housekeeping;
 pub mod ids;
+pub mod inquiries;
 pub mod keys;
 pub mod listeners;
 pub mod mail;
@@ -45,6 +49,7 @@ pub mod permissions;
 pub mod records;
 pub mod registrations;
 pub mod reminders;
+pub mod reports;
 pub mod retention;
 pub mod review;
 pub mod settings;
@@ -52,6 +57,7 @@ pub mod sign_in;
 pub mod signals;
 pub mod staff;
 pub mod step_up;
+pub mod tasks;
 pub mod text_layer;
 pub mod tunnel_sessions;
 pub mod uploads;

@@ -5,6 +5,7 @@
 //! hold no personal data but the one-time password itself, and no log line holds a
 //! recipient or a text (DESIGN, Security properties 8).
 
+pub mod bounces;
 pub mod outbox;
 pub mod smtp;
 pub mod texts;
@@ -32,6 +33,8 @@ pub enum MailPurpose {
     DeviceApproved,
     /// An admin was registered.
     Invitation,
+    /// The office answered an inquiry.
+    InquiryAnswered,
     /// Something about an establishment's people or PCs changed.
     PeopleChanged,
     /// A new address must be confirmed.
@@ -50,6 +53,7 @@ impl MailPurpose {
             Self::Reminder => "reminder",
             Self::DeviceApproved => "device_approved",
             Self::Invitation => "invitation",
+            Self::InquiryAnswered => "inquiry_answered",
             Self::PeopleChanged => "people_changed",
             Self::AddressCheck => "address_check",
         }
@@ -99,6 +103,9 @@ pub enum SendError {
     /// Trying again does not help.
     #[error("never: {0}")]
     Never(String),
+    /// The server will never take a mail to this address; holds the status alone.
+    #[error("refused for good ({0})")]
+    Refused(String),
 }
 
 /// What takes mails out: SMTP, or a test's stand-in.

@@ -9,6 +9,7 @@ pub mod assets;
 pub mod body;
 pub mod dates;
 pub mod download;
+pub mod export;
 pub mod forms;
 mod home;
 pub mod layout;
@@ -29,9 +30,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
-    agent_updates, approvals, batches, calendar, delegations, devices, establishments, filings,
-    first_steps, notices, paper, people, records, registrations, reminders, retention, review,
-    settings, staff, step_up, uploads,
+    agent_updates, announcements, approvals, batches, calendar, delegations, devices,
+    establishments, filings, first_steps, help, history, inquiries, notices, paper, people,
+    records, registrations, reminders, reports, retention, review, settings, staff, step_up, tasks,
+    uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -75,6 +77,10 @@ fn member_routes(routes: Routes) -> Routes {
         .with(paper::pages::member_routes)
         .with(notices::pages::member_routes)
         .with(records::pages::member_routes)
+        .with(history::pages::member_routes)
+        .with(announcements::pages::member_routes)
+        .with(inquiries::pages::member_routes)
+        .with(help::pages::member_routes)
 }
 
 fn office_routes(routes: Routes) -> Routes {
@@ -100,6 +106,12 @@ fn office_routes(routes: Routes) -> Routes {
         .with(batches::pages::office_routes)
         .with(records::pages::office_routes)
         .with(retention::pages::office_routes)
+        .with(history::pages::office_routes)
+        .with(announcements::pages::office_routes)
+        .with(inquiries::pages::office_routes)
+        .with(tasks::pages::office_routes)
+        .with(reports::pages::office_routes)
+        .with(help::pages::office_routes)
 }
 
 /// Every route of the member listener, for tests that walk them all.

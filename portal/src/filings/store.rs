@@ -17,6 +17,7 @@ use crate::custody::{self, Sealed};
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError, Tx};
 use crate::deadlines;
+use crate::history::{self, Entry};
 use crate::ids::{FilingId, RowId, SubmissionId};
 use crate::web::principals::{Member, Reviewer};
 pub(crate) use lists::{BESIDE, FROM, line_from_row, pattern};
@@ -321,6 +322,9 @@ pub async fn write_event(
     .execute(&mut **tx)
     .await
     .map_err(StoreError::doing("write timeline"))?;
+    if let Some(entry) = Entry::of_event(event) {
+        history::store::of_filing(tx, filing, entry, side, actor, now).await?;
+    }
     Ok(())
 }
 
@@ -570,7 +574,7 @@ pub async fn same_content(
 
 impl ActorSide {
     /// The word in the database.
-    pub(crate) fn code(self) -> &'static str {
+    pub fn code(self) -> &'static str {
         match self {
             Self::Member => "member",
             Self::Staff => "staff",
@@ -578,7 +582,7 @@ impl ActorSide {
     }
 
     /// Reads the word back.
-    pub(crate) fn from_code(code: &str) -> Option<Self> {
+    pub fn from_code(code: &str) -> Option<Self> {
         [Self::Member, Self::Staff]
             .into_iter()
             .find(|side| side.code() == code)

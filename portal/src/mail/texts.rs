@@ -196,6 +196,19 @@ pub fn address_check(config: &Config, to: &str, code: &str, expires: OffsetDateT
     )
 }
 
+/// The office answered an inquiry.
+pub fn inquiry_answered(config: &Config, to: &str) -> Mail {
+    mail(
+        config,
+        MailPurpose::InquiryAnswered,
+        to,
+        "お問い合わせへの回答のお知らせ",
+        "お問い合わせに、基金事務局から回答があります。\n\n\
+         接続用プログラムで接続し、「お問い合わせ」の画面でご確認ください。\n\
+         個人情報を守るため、内容はこのメールには記載していません。",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,6 +230,62 @@ mod tests {
         assert!(mail.body.contains("　　048213\n"));
         assert!(mail.body.contains("9:15まで、一度だけ"));
         assert!(mail.body.contains("お心当たりがないとき"));
+    }
+
+    /// Every mail that there is, each to the same address.
+    fn every(to: &str) -> Vec<Mail> {
+        let (config, until) = (config(), datetime!(2026-11-20 09:15 +9));
+        vec![
+            one_time_code(&config, to, "048213", until),
+            notice_issued(&config, to),
+            filing_returned(&config, to),
+            device_approved(&config, to),
+            invitation(&config, to),
+            people_changed(&config, to, "利用者が変わりました。"),
+            address_check(&config, to, "048213", until),
+            inquiry_answered(&config, to),
+        ]
+    }
+
+    #[test]
+    fn every_mail_says_from_whom_it_is_and_what_it_is_about() {
+        let subjects: Vec<String> = every("a@example.jp")
+            .into_iter()
+            .map(|mail| {
+                assert!(mail.subject.starts_with("【見本企業年金基金】"));
+                assert!(mail.body.contains("基金事務局 業務課 03-0000-0000"));
+                assert!(mail.body.contains("自動で送信しています"));
+                mail.subject.replace("【見本企業年金基金】", "")
+            })
+            .collect();
+        let mut apart = subjects.clone();
+        apart.sort();
+        apart.dedup();
+        assert_eq!(apart.len(), subjects.len(), "{subjects:?}");
+        for subject in [
+            "ワンタイムパスワードのお知らせ",
+            "お問い合わせへの回答のお知らせ",
+        ] {
+            assert!(
+                subjects.iter().any(|known| known == subject),
+                "{subjects:?}"
+            );
+        }
+    }
+
+    /// A name or a number that a mail held would come from what it was made of: its address, its
+    /// code. Nothing else goes in, and neither comes out but the code that the mail is for.
+    #[test]
+    fn no_mail_holds_a_canary() {
+        for mail in every("canary.suzuki0123@example.co.jp") {
+            let text = format!("{}\n{}", mail.subject, mail.body);
+            for canary in ["canary", "suzuki", "0123", "@", "http"] {
+                assert!(!text.contains(canary), "{canary} in {text}");
+            }
+            let is_code = ["one_time_code", "address_check"].contains(&mail.purpose.as_str());
+            assert_eq!(text.contains("048213"), is_code, "{text}");
+            assert!(!mail.subject.contains("048213"));
+        }
     }
 
     #[test]

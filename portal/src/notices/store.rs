@@ -9,6 +9,8 @@ use super::{Fetching, Form, Kind, Notice, RecallError};
 use crate::clock::unix_ms;
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError, Tx};
+use crate::filings::store::ActorSide;
+use crate::history::{self, Entry};
 use crate::ids::{BatchId, DocumentId, FilingId, NoticeId, RowId};
 use crate::web::principals::{Member, Reviewer};
 
@@ -104,7 +106,8 @@ pub async fn issue(tx: &mut Tx, reviewer: &Reviewer, new: &NewNotice) -> Result<
     .execute(&mut **tx)
     .await
     .map_err(StoreError::doing("write notice"))?;
-    Ok(())
+    let (id, side) = (notice.id, ActorSide::Staff);
+    history::store::of_notice(tx, id, Entry::Issued, side, reviewer.name(), notice.issued).await
 }
 
 /// Returns the notice if it is the member's establishment's.
@@ -261,6 +264,8 @@ pub async fn record_fetch(
     .execute(&mut **tx)
     .await
     .map_err(StoreError::doing("write fetch"))?;
+    let (id, side) = (notice.id, ActorSide::Member);
+    history::store::of_notice(tx, id, Entry::Fetched, side, member.name(), now).await?;
     Ok(if first == 1 {
         Fetching::First
     } else {

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 
 use super::store::{self, Account, SecondFactor};
 use super::{Attempt, Counted};
+use crate::announcements::pages as announcements;
 use crate::app::App;
 use crate::audit::{self, Act};
 use crate::authenticator::Authenticator;
@@ -44,6 +45,8 @@ struct SignInPage {
     banner: Option<Banner>,
     /// Where the code's mail stands.
     code: CodeLine,
+    /// What the office tells everybody.
+    announcements: Vec<announcements::Shown>,
 }
 
 /// The part of the page that says where the code's mail stands; the page's script fetches
@@ -176,6 +179,7 @@ pub async fn show_again(app: &App, visitor: &Visitor) -> Result<Response, PageEr
             text: "この画面を使うには、ログインが必要です。".to_owned(),
         }),
         code: CodeLine::of(app, visitor, now).await?,
+        announcements: announcements::for_everybody(app, now).await?,
     };
     Ok(page_with(StatusCode::UNAUTHORIZED, &page)?.into_response())
 }
@@ -453,6 +457,7 @@ async fn answer(
         errors,
         banner,
         code: CodeLine::of(app, visitor, now).await?,
+        announcements: announcements::for_everybody(app, now).await?,
     };
     Ok(page_with(status, &page)?.into_response())
 }

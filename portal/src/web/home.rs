@@ -33,6 +33,7 @@ const HOME_NOTICES: i64 = 20;
 struct MemberHome {
     layout: Layout,
     name: String,
+    announcements: Vec<crate::announcements::pages::Line>,
     unread: Vec<crate::notices::pages::Line>,
     /// Whether an admin offers this member to take over.
     handover: bool,
@@ -62,6 +63,7 @@ async fn member_home(member: Member, State(app): State<App>) -> Result<Response,
     let page = page(&MemberHome {
         layout: Layout::member(&app, &member, MemberPage::Home, now),
         name: member.name().to_owned(),
+        announcements: crate::announcements::pages::unread(&app, &member, now).await?,
         unread: unread
             .iter()
             .map(crate::notices::pages::Line::new)

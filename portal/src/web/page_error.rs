@@ -27,6 +27,8 @@ use crate::step_up;
 
 /// Where a user with an initial password is sent before anything else.
 pub const FIRST_PASSWORD_PATH: &str = "/first-password";
+/// The page for somebody whose tunnel session is over.
+const SESSION_OVER_TITLE: &str = "接続が終了しました";
 /// Characters of the reference number on the page for a failure of ours.
 const REFERENCE_LENGTH: usize = 8;
 
@@ -160,7 +162,7 @@ impl PageError {
             }
             Self::SessionOver => plain(
                 StatusCode::UNAUTHORIZED,
-                "接続が終了しました",
+                SESSION_OVER_TITLE,
                 &[
                     "この接続は終了しました。受け付け済みの届書は失われていません。",
                     "続けるには、接続用プログラムの画面でもう一度「接続」を押してください。",
@@ -307,6 +309,15 @@ pub async fn dress(
         && let Some(page) = super::sign_in_again(&app, side, &mut asked.into_parts().0).await
     {
         return page;
+    }
+    let mut told = told;
+    if told.title == SESSION_OVER_TITLE
+        && let Ok(access::Opening::Closed(closed)) =
+            crate::tunnel_sessions::opening(&app, app.clock.now()).await
+    {
+        // To press 接続 again would only be refused: say when it will not be.
+        told.sentences.truncate(1);
+        told.sentences.push(closed.page_text());
     }
     let page = ErrorPage {
         layout: Layout::stranger(&app, side),
