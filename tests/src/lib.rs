@@ -8,6 +8,7 @@
 
 pub mod bench;
 pub mod browser;
+pub mod disk;
 pub mod job;
 pub mod link;
 pub mod mailbox;
