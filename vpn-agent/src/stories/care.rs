@@ -4,7 +4,7 @@
 use std::io::{Cursor, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use zeroize::Zeroizing;
 use zip::write::SimpleFileOptions;
