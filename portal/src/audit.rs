@@ -16,7 +16,8 @@ use time::OffsetDateTime;
 use crate::clock::unix_ms;
 use crate::db::{Db, StoreError, Tx};
 use crate::ids::{
-    EstablishmentId, FilingId, NoticeId, RegistrationCodeId, StaffId, SubmissionId, UserId,
+    ApprovalId, EstablishmentId, FilingId, NoticeId, RegistrationCodeId, RowId, StaffId,
+    SubmissionId, UserId,
 };
 use crate::keys::{MasterKey, Purpose};
 use crate::metrics::metrics;
@@ -84,6 +85,36 @@ pub enum Act {
     UserAdded(UserId),
     /// A user became a member of an establishment.
     MembershipAdded(UserId, EstablishmentId),
+    /// A user is no member of an establishment any more.
+    MembershipEnded(UserId, EstablishmentId),
+    /// A member became an admin, or an added user.
+    RoleChanged(UserId, EstablishmentId, &'static str),
+    /// A user's name was changed.
+    UserRenamed(UserId),
+    /// A user's mail address was changed.
+    AddressChanged(UserId),
+    /// An admin named a successor.
+    HandoverProposed(RowId),
+    /// A successor accepted or declined, or the admin withdrew.
+    HandoverClosed(RowId, &'static str),
+    /// An admin asked the fund for something.
+    RequestMade(RowId),
+    /// A request to the fund was decided or withdrawn.
+    RequestClosed(RowId, &'static str),
+    /// Staff published new terms of use.
+    TermsPublished(i64),
+    /// A user accepted terms of use.
+    TermsAccepted(i64),
+    /// An admin confirmed or corrected what the fund has on file of the establishment.
+    ContactsChanged(EstablishmentId),
+    /// A user confirmed or corrected what the fund has on file of him.
+    OwnContactsChanged(UserId),
+    /// A user got new recovery codes.
+    RecoveryCodesMade(UserId),
+    /// A user signed in with a recovery code.
+    RecoveryCodeUsed(UserId),
+    /// Staff changed the own password.
+    StaffPasswordChanged(StaffId),
     /// A registration code was issued.
     RegistrationCodeIssued(RegistrationCodeId),
     /// A PC asked to be registered.
@@ -112,6 +143,22 @@ pub enum Act {
     SignedIn(UserId),
     /// A user's sign-in failed.
     SignInFailed,
+    /// A supervisor ended an establishment's use of the service.
+    EstablishmentEnded(EstablishmentId),
+    /// A supervisor took the end back.
+    EstablishmentEndTakenBack(EstablishmentId),
+    /// An establishment's key was destroyed; the details say by whose proposal.
+    KeyDestroyed(EstablishmentId),
+    /// Staff proposed something that a second person decides, by kind.
+    ApprovalProposed(ApprovalId, &'static str),
+    /// The second person agreed; the details name both.
+    ApprovalGiven(ApprovalId, &'static str),
+    /// The second person refused.
+    ApprovalRefused(ApprovalId, &'static str),
+    /// Who proposed it took it back.
+    ApprovalWithdrawn(ApprovalId, &'static str),
+    /// A second factor was shown once more, before something weighty.
+    FactorShown,
     /// A user signed out.
     SignedOut(UserId),
     /// A user changed the password.
@@ -150,6 +197,8 @@ pub enum Act {
     ZipPasswordShown(EstablishmentId),
     /// A zip password was changed.
     ZipPasswordChanged(EstablishmentId),
+    /// Staff edited a kind of filing, by its code.
+    FilingKindEdited(String),
     /// Staff edited the calendar.
     CalendarEdited,
     /// A copy of everything was made.
@@ -401,6 +450,10 @@ impl Act {
     pub fn detail(&self) -> &'static str {
         match self {
             Self::SessionRefused(code) | Self::SessionEnded(_, code) => code,
+            Self::ApprovalProposed(_, kind)
+            | Self::ApprovalGiven(_, kind)
+            | Self::ApprovalRefused(_, kind)
+            | Self::ApprovalWithdrawn(_, kind) => kind,
             _ => "",
         }
     }
@@ -425,6 +478,33 @@ impl Act {
                 "membership",
                 format!("{user}/{establishment}"),
             ),
+            Self::MembershipEnded(user, establishment) => (
+                "membership_ended",
+                "membership",
+                format!("{user}/{establishment}"),
+            ),
+            Self::RoleChanged(user, establishment, role) => (
+                "role_changed",
+                "membership",
+                format!("{user}/{establishment}/{role}"),
+            ),
+            Self::UserRenamed(id) => ("user_renamed", "user", id.to_string()),
+            Self::AddressChanged(id) => ("address_changed", "user", id.to_string()),
+            Self::HandoverProposed(id) => ("handover_proposed", "handover", id.to_string()),
+            Self::HandoverClosed(id, outcome) => {
+                ("handover_closed", "handover", format!("{id}/{outcome}"))
+            }
+            Self::RequestMade(id) => ("request_made", "request", id.to_string()),
+            Self::RequestClosed(id, outcome) => {
+                ("request_closed", "request", format!("{id}/{outcome}"))
+            }
+            Self::TermsPublished(version) => ("terms_published", "terms", version.to_string()),
+            Self::TermsAccepted(version) => ("terms_accepted", "terms", version.to_string()),
+            Self::ContactsChanged(id) => ("contacts_changed", "establishment", id.to_string()),
+            Self::OwnContactsChanged(id) => ("own_contacts_changed", "user", id.to_string()),
+            Self::RecoveryCodesMade(id) => ("recovery_codes_made", "user", id.to_string()),
+            Self::RecoveryCodeUsed(id) => ("recovery_code_used", "user", id.to_string()),
+            Self::StaffPasswordChanged(id) => ("staff_password_changed", "staff", id.to_string()),
             Self::RegistrationCodeIssued(id) => (
                 "registration_code_issued",
                 "registration_code",
@@ -447,6 +527,20 @@ impl Act {
             Self::CodeSent(id) => ("code_sent", "user", id.to_string()),
             Self::SignedIn(id) => ("signed_in", "user", id.to_string()),
             Self::SignInFailed => ("sign_in_failed", "", String::new()),
+            Self::EstablishmentEnded(id) => {
+                ("establishment_ended", "establishment", id.to_string())
+            }
+            Self::EstablishmentEndTakenBack(id) => (
+                "establishment_end_taken_back",
+                "establishment",
+                id.to_string(),
+            ),
+            Self::KeyDestroyed(id) => ("key_destroyed", "establishment", id.to_string()),
+            Self::ApprovalProposed(id, _) => ("approval_proposed", "approval", id.to_string()),
+            Self::ApprovalGiven(id, _) => ("approval_given", "approval", id.to_string()),
+            Self::ApprovalRefused(id, _) => ("approval_refused", "approval", id.to_string()),
+            Self::ApprovalWithdrawn(id, _) => ("approval_withdrawn", "approval", id.to_string()),
+            Self::FactorShown => ("factor_shown", "", String::new()),
             Self::SignedOut(id) => ("signed_out", "user", id.to_string()),
             Self::PasswordChanged(id) => ("password_changed", "user", id.to_string()),
             Self::AuthenticatorAdded(id) => ("authenticator_added", "user", id.to_string()),
@@ -468,6 +562,7 @@ impl Act {
             Self::ZipPasswordChanged(id) => {
                 ("zip_password_changed", "establishment", id.to_string())
             }
+            Self::FilingKindEdited(code) => ("filing_kind_edited", "filing_kind", code.clone()),
             Self::CalendarEdited => ("calendar_edited", "calendar", String::new()),
             Self::BackedUp => ("backed_up", "", String::new()),
         }

@@ -21,7 +21,8 @@ use crate::web::principals::{Member, Reviewer};
 pub use lists::{Listing, PAGE_LENGTH, Queue, Search, history, queue};
 
 /// The columns that [`filing_from_row`] reads, of `filings f`.
-const FILING: &str = "f.id, f.establishment_id, f.submission_id, f.document_id, f.name, f.state,
+const FILING: &str =
+    "f.id, f.establishment_id, f.submission_id, f.document_id, f.name, f.kind, f.state,
     f.reviewer_id, f.received_ms, f.changed_ms, f.return_code, f.return_reason, f.replaces_id";
 
 /// A filing with what lists and pages say beside it.
@@ -174,11 +175,15 @@ pub async fn find_own<'e>(
     member: &Member,
     id: FilingId,
 ) -> Result<Option<Filing>, StoreError> {
+    let reach = member.reach();
     let row = sqlx::query(sqlx::AssertSqlSafe(format!(
-        "SELECT {FILING} FROM filings f WHERE f.id = $1 AND f.establishment_id = $2"
+        "SELECT {FILING} FROM filings f WHERE f.id = $1 AND {}",
+        lists::within_reach(2)
     )))
     .bind(id.to_string())
-    .bind(member.establishment().to_string())
+    .bind(reach.establishment)
+    .bind(reach.sender)
+    .bind(reach.kinds)
     .fetch_optional(db)
     .await
     .map_err(StoreError::doing("find own filing"))?;
@@ -207,7 +212,7 @@ pub async fn find_own_line(
     member: &Member,
     id: FilingId,
 ) -> Result<Option<FilingLine>, StoreError> {
-    lists::find_line(db, id, Some(member.establishment())).await
+    lists::find_line(db, id, Some(member.reach())).await
 }
 
 /// Returns the filing with what its page says beside it, for the office.
@@ -451,15 +456,17 @@ pub async fn find_submission(
     member: &Member,
     id: SubmissionId,
 ) -> Result<Option<Submission>, StoreError> {
+    let reach = member.reach();
     let row = sqlx::query(
         "SELECT s.id, s.receipt_number, s.received_ms, u.name AS sender, d.name AS device
            FROM submissions s
            JOIN users u ON u.id = s.user_id
            JOIN devices d ON d.id = s.device_id
-          WHERE s.id = $1 AND s.establishment_id = $2",
+          WHERE s.id = $1 AND s.establishment_id = $2 AND ($3 = '' OR s.user_id = $3)",
     )
     .bind(id.to_string())
-    .bind(member.establishment().to_string())
+    .bind(reach.establishment)
+    .bind(reach.sender)
     .fetch_optional(db.pool())
     .await
     .map_err(StoreError::doing("find submission"))?;
@@ -473,7 +480,7 @@ pub async fn find_submission(
     .await
     .map_err(StoreError::doing("list a submission's files"))?;
     let filings = sqlx::query(
-        "SELECT f.id, f.name, f.original_name, f.state, d.sha256, d.size_bytes, d.pages
+        "SELECT f.id, f.name, f.kind, f.original_name, f.state, d.sha256, d.size_bytes, d.pages
            FROM filings f JOIN documents d ON d.id = f.document_id
           WHERE f.submission_id = $1 ORDER BY f.id",
     )
@@ -567,13 +574,20 @@ fn received_file_from_row(row: &AnyRow) -> Result<ReceivedFile, StoreError> {
 fn submitted_filing_from_row(row: &AnyRow) -> Result<SubmittedFiling, StoreError> {
     Ok(SubmittedFiling {
         id: row.parsed("id")?,
-        name: row.parsed("name")?,
+        name: name_from_row(row)?,
         original_name: row.text("original_name")?,
         sha256: row.text("sha256")?,
         size_bytes: row.count("size_bytes")?,
         pages: row.count("pages")?,
         state: row.text("state")?,
     })
+}
+
+fn name_from_row(row: &AnyRow) -> Result<super::FilingName, StoreError> {
+    let unreadable = |_| StoreError::Unreadable {
+        what: "name of a filing",
+    };
+    super::FilingName::read(&row.text("name")?, &row.text("kind")?).map_err(unreadable)
 }
 
 fn filing_from_row(row: &AnyRow) -> Result<Filing, StoreError> {
@@ -599,7 +613,7 @@ fn filing_from_row(row: &AnyRow) -> Result<Filing, StoreError> {
         establishment: row.parsed("establishment_id")?,
         submission: row.parsed("submission_id")?,
         document: row.parsed("document_id")?,
-        name: row.parsed("name")?,
+        name: name_from_row(row)?,
         state,
         received: row.moment("received_ms")?,
         changed: row.moment("changed_ms")?,

@@ -27,7 +27,7 @@ use crate::staff::StaffRole;
 use crate::vault::EstablishmentKey;
 use crate::web::forms::CSRF_HEADER;
 use crate::web::principals::{
-    Member, OfficeConnection, Reviewer, SESSION_COOKIE, TunnelConnection, Visitor,
+    Member, OfficeConnection, Reviewer, SESSION_COOKIE, Staff, TunnelConnection, Visitor,
 };
 use crate::web::sessions;
 
@@ -154,6 +154,21 @@ impl World {
     /// The first reviewer, signed in anew now: a web session of the morning ends when idle.
     pub async fn sato_again(&self) -> Browser {
         Browser::staff(&self.app, &self.sato.router, self.sato_id).await
+    }
+
+    /// One more of the staff, signed in now.
+    pub async fn staff(&self, name: &str, role: StaffRole) -> Browser {
+        let id = StaffId::new();
+        let mut tx = self.app.db.begin().await.expect("begins");
+        run(
+            &mut tx,
+            "INSERT INTO staff (id, user_id, name, role, password_hash, totp_sealed, created_ms)
+             VALUES ($1, $1, $2, $3, '', '', 0)",
+            &[&id.to_string(), name, role.as_str()],
+        )
+        .await;
+        Db::commit(tx).await.expect("commits");
+        Browser::staff(&self.app, &self.sato.router, id).await
     }
 
     /// A second user of alpha's, on alpha's own second PC.
@@ -359,6 +374,13 @@ impl Browser {
             .expect("a member")
     }
 
+    /// The staff that handlers would see.
+    pub async fn as_staff(&self) -> Staff {
+        Staff::from_request_parts(&mut self.parts(), &self.app)
+            .await
+            .expect("staff")
+    }
+
     /// The reviewer that handlers would see.
     pub async fn as_reviewer(&self) -> Reviewer {
         let mut parts = self.parts();
@@ -443,15 +465,16 @@ async fn user(
     let (user, place) = (id.to_string(), establishment.to_string());
     run(
         tx,
-        "INSERT INTO users (id, user_id, name, email, password_hash, second_factor, created_ms)
-         VALUES ($1, $1, $2, 'user@example.jp', '', 'email', 0)",
+        "INSERT INTO users (id, user_id, name, email, password_hash, second_factor, created_ms,
+                            terms_version, introduced_ms)
+         VALUES ($1, $1, $2, 'user@example.jp', '', 'email', 0, 1, 0)",
         &[&user, name],
     )
     .await;
     run(
         tx,
-        "INSERT INTO memberships (id, establishment_id, user_id, role, created_ms)
-         VALUES ($2, $1, $2, $3, 0)",
+        "INSERT INTO memberships (id, establishment_id, user_id, role, created_ms, confirmed_ms)
+         VALUES ($2, $1, $2, $3, 0, 0)",
         &[&place, &user, role],
     )
     .await;

@@ -6,6 +6,8 @@ use super::dates;
 use super::principals::{Member, OfficeVisitor, Staff, Visitor};
 use crate::app::App;
 use crate::clock::unix_ms;
+use crate::establishments::Role;
+use crate::permissions::Permission;
 
 /// Which of the two sets of pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub enum MemberPage {
     History,
     /// 通知書
     Notices,
+    /// 利用者とパソコン; for admins alone.
+    People,
     /// 設定
     Settings,
 }
@@ -42,8 +46,12 @@ pub enum OfficePage {
     Establishments,
     /// パソコン
     Devices,
+    /// 届書の種類
+    FilingKinds,
     /// 利用日カレンダー
     Calendar,
+    /// 承認
+    Approvals,
 }
 
 /// One entry of the menu.
@@ -98,7 +106,12 @@ impl Layout {
     /// Around a page of a member.
     pub fn member(app: &App, member: &Member, here: MemberPage, now: OffsetDateTime) -> Self {
         Self {
-            menu: MemberPage::ALL.map(|page| page.item(page == here)).to_vec(),
+            menu: MemberPage::ALL
+                .iter()
+                .copied()
+                .filter(|page| page.is_for(member))
+                .map(|page| page.item(page == here))
+                .collect(),
             ..Self::member_without_menu(app, member, now)
         }
     }
@@ -133,7 +146,10 @@ impl Layout {
     /// Around a page of the office.
     pub fn office(app: &App, staff: &Staff, here: OfficePage) -> Self {
         Self {
-            menu: OfficePage::ALL.map(|page| page.item(page == here)).to_vec(),
+            menu: OfficePage::ALL
+                .iter()
+                .map(|page| page.item(*page == here))
+                .collect(),
             person: Some((staff.name().to_owned(), staff.role().page_text())),
             csrf: staff.csrf().to_owned(),
             ..Self::stranger(app, Side::Office)
@@ -180,13 +196,25 @@ impl DeadlineLine {
 }
 
 impl MemberPage {
-    const ALL: [Self; 5] = [
+    const ALL: &[Self] = &[
         Self::Home,
         Self::Submit,
         Self::History,
         Self::Notices,
+        Self::People,
         Self::Settings,
     ];
+
+    /// Whether the member may open it.
+    fn is_for(self, member: &Member) -> bool {
+        match self {
+            Self::Home | Self::Settings => true,
+            Self::People => member.role() == Role::Admin,
+            Self::Submit => member.may(Permission::File),
+            Self::History => member.may(Permission::File) || member.may(Permission::History),
+            Self::Notices => member.may(Permission::Fetch),
+        }
+    }
 
     fn item(self, current: bool) -> MenuItem {
         let (label, href) = match self {
@@ -194,6 +222,7 @@ impl MemberPage {
             Self::Submit => ("届書を提出する", "/filings/new"),
             Self::History => ("提出履歴", "/filings"),
             Self::Notices => ("通知書", "/notices"),
+            Self::People => ("利用者", "/users"),
             Self::Settings => ("設定", "/settings"),
         };
         MenuItem {
@@ -205,12 +234,14 @@ impl MemberPage {
 }
 
 impl OfficePage {
-    const ALL: [Self; 5] = [
+    const ALL: &[Self] = &[
         Self::Review,
         Self::Notices,
         Self::Establishments,
         Self::Devices,
+        Self::FilingKinds,
         Self::Calendar,
+        Self::Approvals,
     ];
 
     fn item(self, current: bool) -> MenuItem {
@@ -219,7 +250,9 @@ impl OfficePage {
             Self::Notices => ("通知書", "/notices"),
             Self::Establishments => ("事業所", "/establishments"),
             Self::Devices => ("パソコン", "/devices"),
+            Self::FilingKinds => ("届書の種類", "/filing-kinds"),
             Self::Calendar => ("利用日カレンダー", "/calendar"),
+            Self::Approvals => ("承認", "/approvals"),
         };
         MenuItem {
             label,
