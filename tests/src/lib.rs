@@ -9,6 +9,7 @@
 pub mod batches;
 pub mod bench;
 pub mod browser;
+pub mod disk;
 pub mod job;
 pub mod link;
 pub mod mailbox;
