@@ -24,6 +24,7 @@ mod agent_update;
 mod copies;
 mod gateway;
 mod keys;
+mod routes;
 mod serve;
 mod staff;
 
@@ -80,6 +81,12 @@ enum Command {
         /// The folder that `backup` made.
         #[arg(long, value_name = "DIR")]
         from: PathBuf,
+    },
+    /// Lists every route of the pages: side, method, path, and who may use it.
+    Routes {
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Draws a page of the PDF on standard input; the portal calls itself so.
     #[command(name = worker::COMMAND, hide = true)]
@@ -291,6 +298,10 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Audit(AuditCommand::Verify) => copies::verify(prepared()?).await,
         Command::Backup { out } => copies::backup(prepared()?, &out).await,
         Command::Restore { from } => copies::restore(prepared()?, &from).await,
+        Command::Routes { json } => {
+            routes::list(prepared()?.app().await?, json);
+            Ok(())
+        }
         Command::DrawPage { page, width } => draw_page(page, width),
         Command::FindIndividualNumber => find_individual_number(),
     }
