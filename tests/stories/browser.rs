@@ -107,7 +107,7 @@ fn corpus(name: &str) -> String {
 }
 
 /// The `portal_key_sha256` that a PC was given, anywhere in the files of its enrolments.
-fn portal_key(folder: &Path) -> Result<Option<String>> {
+pub fn portal_key(folder: &Path) -> Result<Option<String>> {
     fn find(value: &Value) -> Option<&str> {
         match value {
             Value::Object(members) => match members.get("portal_key_sha256") {
