@@ -73,7 +73,9 @@ CREATE TABLE users (
     totp_last_step BIGINT,
     totp_pending_sealed TEXT,           -- shown as a picture, not confirmed by a code yet
     created_ms BIGINT NOT NULL,
-    disabled_ms BIGINT
+    disabled_ms BIGINT,
+    terms_version BIGINT NOT NULL DEFAULT 0, -- the latest terms of use that were accepted
+    introduced_ms BIGINT                -- when the steps of the first sign-in were done
 );
 
 CREATE TABLE memberships (
@@ -82,7 +84,8 @@ CREATE TABLE memberships (
     user_id TEXT NOT NULL REFERENCES users (id),
     role TEXT NOT NULL,                 -- admin | added
     created_ms BIGINT NOT NULL,
-    ended_ms BIGINT
+    ended_ms BIGINT,
+    confirmed_ms BIGINT                 -- when an admin confirmed what the fund has on file
 );
 CREATE UNIQUE INDEX memberships_live ON memberships (establishment_id, user_id) WHERE ended_ms IS NULL;
 CREATE INDEX memberships_user ON memberships (user_id);

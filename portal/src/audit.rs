@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use crate::clock::unix_ms;
 use crate::db::{Db, StoreError, Tx};
 use crate::ids::{
-    EstablishmentId, FilingId, NoticeId, RegistrationCodeId, StaffId, SubmissionId, UserId,
+    EstablishmentId, FilingId, NoticeId, RegistrationCodeId, RowId, StaffId, SubmissionId, UserId,
 };
 use crate::keys::{MasterKey, Purpose};
 use crate::metrics::metrics;
@@ -84,6 +84,36 @@ pub enum Act {
     UserAdded(UserId),
     /// A user became a member of an establishment.
     MembershipAdded(UserId, EstablishmentId),
+    /// A user is no member of an establishment any more.
+    MembershipEnded(UserId, EstablishmentId),
+    /// A member became an admin, or an added user.
+    RoleChanged(UserId, EstablishmentId, &'static str),
+    /// A user's name was changed.
+    UserRenamed(UserId),
+    /// A user's mail address was changed.
+    AddressChanged(UserId),
+    /// An admin named a successor.
+    HandoverProposed(RowId),
+    /// A successor accepted or declined, or the admin withdrew.
+    HandoverClosed(RowId, &'static str),
+    /// An admin asked the fund for something.
+    RequestMade(RowId),
+    /// A request to the fund was decided or withdrawn.
+    RequestClosed(RowId, &'static str),
+    /// Staff published new terms of use.
+    TermsPublished(i64),
+    /// A user accepted terms of use.
+    TermsAccepted(i64),
+    /// An admin confirmed or corrected what the fund has on file of the establishment.
+    ContactsChanged(EstablishmentId),
+    /// A user confirmed or corrected what the fund has on file of him.
+    OwnContactsChanged(UserId),
+    /// A user got new recovery codes.
+    RecoveryCodesMade(UserId),
+    /// A user signed in with a recovery code.
+    RecoveryCodeUsed(UserId),
+    /// Staff changed the own password.
+    StaffPasswordChanged(StaffId),
     /// A registration code was issued.
     RegistrationCodeIssued(RegistrationCodeId),
     /// A PC asked to be registered.
@@ -425,6 +455,33 @@ impl Act {
                 "membership",
                 format!("{user}/{establishment}"),
             ),
+            Self::MembershipEnded(user, establishment) => (
+                "membership_ended",
+                "membership",
+                format!("{user}/{establishment}"),
+            ),
+            Self::RoleChanged(user, establishment, role) => (
+                "role_changed",
+                "membership",
+                format!("{user}/{establishment}/{role}"),
+            ),
+            Self::UserRenamed(id) => ("user_renamed", "user", id.to_string()),
+            Self::AddressChanged(id) => ("address_changed", "user", id.to_string()),
+            Self::HandoverProposed(id) => ("handover_proposed", "handover", id.to_string()),
+            Self::HandoverClosed(id, outcome) => {
+                ("handover_closed", "handover", format!("{id}/{outcome}"))
+            }
+            Self::RequestMade(id) => ("request_made", "request", id.to_string()),
+            Self::RequestClosed(id, outcome) => {
+                ("request_closed", "request", format!("{id}/{outcome}"))
+            }
+            Self::TermsPublished(version) => ("terms_published", "terms", version.to_string()),
+            Self::TermsAccepted(version) => ("terms_accepted", "terms", version.to_string()),
+            Self::ContactsChanged(id) => ("contacts_changed", "establishment", id.to_string()),
+            Self::OwnContactsChanged(id) => ("own_contacts_changed", "user", id.to_string()),
+            Self::RecoveryCodesMade(id) => ("recovery_codes_made", "user", id.to_string()),
+            Self::RecoveryCodeUsed(id) => ("recovery_code_used", "user", id.to_string()),
+            Self::StaffPasswordChanged(id) => ("staff_password_changed", "staff", id.to_string()),
             Self::RegistrationCodeIssued(id) => (
                 "registration_code_issued",
                 "registration_code",

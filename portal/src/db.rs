@@ -218,5 +218,7 @@ pub fn schema_version() -> i64 {
 }
 
 /// Version, name and text of each migration. Never edit one after release; add the next.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "first", include_str!("../migrations/0001_first.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "first", include_str!("../migrations/0001_first.sql")),
+    (2, "people", include_str!("../migrations/0002_people.sql")),
+];

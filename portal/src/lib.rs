@@ -34,6 +34,7 @@ pub mod notices;
 pub mod one_time_codes;
 pub mod page_images;
 pub mod passwords;
+pub mod people;
 pub mod registrations;
 pub mod review;
 pub mod settings;

@@ -26,6 +26,10 @@ pub enum MailPurpose {
     DeviceApproved,
     /// An admin was registered.
     Invitation,
+    /// Something about an establishment's people or PCs changed.
+    PeopleChanged,
+    /// A new address must be confirmed.
+    AddressCheck,
 }
 
 impl MailPurpose {
@@ -37,6 +41,8 @@ impl MailPurpose {
             Self::FilingReturned => "filing_returned",
             Self::DeviceApproved => "device_approved",
             Self::Invitation => "invitation",
+            Self::PeopleChanged => "people_changed",
+            Self::AddressCheck => "address_check",
         }
     }
 }

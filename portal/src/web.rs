@@ -29,8 +29,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
-    agent_updates, calendar, devices, establishments, filings, notices, registrations, review,
-    settings, uploads,
+    agent_updates, calendar, devices, establishments, filings, notices, people, registrations,
+    review, settings, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -68,6 +68,7 @@ fn member_routes(routes: Routes) -> Routes {
         .with(agent_updates::member_routes)
         .with(pages::member_routes)
         .with(settings::pages::member_routes)
+        .with(people::pages::member_routes)
         .with(home::member_routes)
         .with(uploads::pages::member_routes)
         .with(filings::pages::member_routes)

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -71,13 +71,16 @@ impl Process {
     /// Asks the program to end (SIGTERM) and returns its exit code.
     pub fn terminate(&mut self) -> Result<Option<i32>> {
         signal(self.pid(), "TERM")?;
-        let mut waited = Duration::ZERO;
-        while waited < GRACE {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a story measures on the machine's clock"
+        )]
+        let start = Instant::now();
+        while start.elapsed() < GRACE {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status.code());
             }
             std::thread::sleep(POLL);
-            waited += POLL;
         }
         self.kill();
         bail!("{} did not end within {GRACE:?} of SIGTERM", self.name)
@@ -120,22 +123,26 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Waits until `look` finds something, `seconds` at most. `what` says what for.
+/// Waits until `look` finds something, `seconds` at most on the machine's clock, looks that
+/// take long included. `what` says what for.
 pub async fn wait_for<T>(
     what: &str,
     seconds: u64,
     mut look: impl AsyncFnMut() -> Result<Option<T>>,
 ) -> Result<T> {
-    let mut waited = Duration::ZERO;
     let mut last = None;
-    while waited < Duration::from_secs(seconds) {
-        match look().await {
-            Ok(Some(found)) => return Ok(found),
-            Ok(None) => {}
-            Err(error) => last = Some(error),
+    let looks = async {
+        loop {
+            match look().await {
+                Ok(Some(found)) => return found,
+                Ok(None) => {}
+                Err(error) => last = Some(error),
+            }
+            tokio::time::sleep(POLL).await;
         }
-        tokio::time::sleep(POLL).await;
-        waited += POLL;
+    };
+    if let Ok(found) = tokio::time::timeout(Duration::from_secs(seconds), looks).await {
+        return Ok(found);
     }
     match last {
         Some(error) => Err(error.context(format!("waited {seconds} s for {what}"))),

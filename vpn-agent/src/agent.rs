@@ -18,7 +18,7 @@ use crate::event_loop::{EventLoop, Settings};
 use crate::gateway_client::trust::Roots;
 use crate::link::Link;
 use crate::link::pulse::Rates;
-use crate::os::{self, Notifier};
+use crate::os::{self, Lookout, Notifier, SystemLookout};
 use crate::proxy::Traffic;
 use crate::status::{StatusReport, View};
 use crate::store::Store;
@@ -64,6 +64,27 @@ pub struct Route {
     pub roots: Roots,
 }
 
+/// How the agent touches what lies around it.
+#[derive(Debug, Clone)]
+pub struct Senses {
+    /// How often a tunnel is asked for a sign of life.
+    pub pulse: Rates,
+    /// What says something beside the window.
+    pub notifier: Arc<dyn Notifier>,
+    /// What sees the network.
+    pub lookout: Arc<dyn Lookout>,
+}
+
+impl Default for Senses {
+    fn default() -> Self {
+        Self {
+            pulse: Rates::default(),
+            notifier: os::notifier(),
+            lookout: Arc::new(SystemLookout),
+        }
+    }
+}
+
 /// The running agent.
 #[derive(Debug, Clone)]
 pub struct Agent {
@@ -80,17 +101,15 @@ impl Agent {
     /// Starts the event loop. The caller holds the instance lock of `store`.
     pub fn start(config: &Config, store: Store) -> Result<(Self, JoinHandle<()>), EnrolError> {
         let clock = Arc::new(Clock::system(store.time_floor()));
-        Self::start_with(config, store, clock, Rates::default(), os::notifier())
+        Self::start_with(config, store, clock, Senses::default())
     }
 
-    /// Starts the event loop with a clock that may be wrong, with another pulse, and with
-    /// somebody else to say what is said beside the window.
+    /// Starts the event loop with a clock that may be wrong and other senses.
     pub fn start_with(
         config: &Config,
         store: Store,
         clock: Arc<Clock>,
-        pulse: Rates,
-        notifier: Arc<dyn Notifier>,
+        senses: Senses,
     ) -> Result<(Self, JoinHandle<()>), EnrolError> {
         let roots = enrolment::roots(config.gateway_ca_file.as_deref())?;
         let (command_sender, commands) = mpsc::channel(MAX_WAITING_COMMANDS);
@@ -102,8 +121,7 @@ impl Agent {
             dialer: Dialer::new(config.proxy.clone()),
             commands,
             route: route_sender,
-            pulse,
-            notifier,
+            senses,
         })?;
         let agent = Self {
             commands: command_sender,

@@ -14,7 +14,7 @@ use protocol::agent_api::{CertificateRenewed, EnrolmentState, RefusalCode, Servi
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::agent::{Command, Route};
+use crate::agent::{Command, Route, Senses};
 use crate::clock::{Clock, from_unix_ms};
 use crate::dial::Dialer;
 use crate::enrolment::{self, Application, Approval, EnrolError};
@@ -22,9 +22,7 @@ use crate::gateway_client::order::Known;
 use crate::gateway_client::trust::Roots;
 use crate::gateway_client::{ApiError, GatewayClient};
 use crate::link::paths::Outlook;
-use crate::link::pulse::Rates;
 use crate::link::{Link, LinkEnd, LinkError};
-use crate::os::Notifier;
 use crate::session_state::{Doubt, Refused, Service, SessionState, State};
 use crate::status::{Approved, Pc, View};
 use crate::store::{Enrolment, Progress, Store, damaged_text};
@@ -69,10 +67,8 @@ pub struct Settings {
     pub commands: mpsc::Receiver<Command>,
     /// Where the proxy looks for the way to the portal.
     pub route: watch::Sender<Option<Route>>,
-    /// How often a tunnel is asked for a sign of life.
-    pub pulse: Rates,
-    /// What says something beside the window.
-    pub notifier: Arc<dyn Notifier>,
+    /// How the loop touches what lies around it.
+    pub senses: Senses,
 }
 
 /// The loop with all that it holds.
@@ -83,8 +79,7 @@ pub struct EventLoop {
     dialer: Dialer,
     commands: mpsc::Receiver<Command>,
     route: watch::Sender<Option<Route>>,
-    pulse: Rates,
-    notifier: Arc<dyn Notifier>,
+    senses: Senses,
     announcements: Announcements,
     view: watch::Sender<View>,
     state: SessionState,
@@ -183,8 +178,7 @@ impl EventLoop {
             dialer: settings.dialer,
             commands: settings.commands,
             route: settings.route,
-            pulse: settings.pulse,
-            notifier: settings.notifier,
+            senses: settings.senses,
             announcements: Announcements::default(),
             view,
             state: SessionState::new(State::Unenrolled { problem: None }),

@@ -217,6 +217,11 @@ impl FakeFund {
         self.tunnels.send(TunnelCommand::DropUdp(drop)).unwrap();
     }
 
+    /// Whatever the PC's sockets of before send is lost, as after it left their network.
+    pub fn leave_the_network(&self) {
+        self.tunnels.send(TunnelCommand::LeaveNetwork).unwrap();
+    }
+
     /// The gateway is killed, started again, and has its grants from the portal.
     pub fn forget_connections(&self) {
         self.tunnels.send(TunnelCommand::Forget).unwrap();

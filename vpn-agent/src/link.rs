@@ -74,7 +74,7 @@ pub struct LinkConfig {
     pub left: Arc<Mutex<Option<Wireguard>>>,
 }
 
-/// A standing tunnel. Clones are the same tunnel.
+/// A tunnel that stands or is being made. Clones are the same tunnel.
 #[derive(Clone)]
 pub struct Link(Arc<Shared>);
 
@@ -166,29 +166,30 @@ impl Shared {
 }
 
 impl Link {
-    /// Makes the tunnel, over the way that answers first. `remembered` is the TLS way that
-    /// worked in this network, if UDP did not.
-    pub async fn connect(config: &LinkConfig, remembered: Option<Via>) -> Result<Self, LinkError> {
-        let link = Self::start(config, remembered)?;
+    /// Waits until the tunnel stands that was begun, over the way that answers first; gives it
+    /// up if none does.
+    pub async fn come_up(self) -> Result<Self, LinkError> {
         let hopeless = async {
             tokio::time::sleep(GIVE_UP_AFTER).await;
-            link.dead().await;
+            self.dead().await;
         };
         let given_up = tokio::select! {
-            connected = link.connected() => {
-                return connected.map(|()| link.clone()).map_err(LinkError::Ended);
+            connected = self.connected() => {
+                return connected.map(|()| self.clone()).map_err(LinkError::Ended);
             }
             () = hopeless => "every way is refused or silent",
             () = tokio::time::sleep(CONNECT_LIMIT) => "no connection in time",
         };
         tracing::info!(given_up, "no tunnel");
-        link.abandon();
-        let trouble = link.0.trouble.lock();
+        self.abandon();
+        let trouble = self.0.trouble.lock();
         let sentence = trouble.unwrap_or_else(PoisonError::into_inner).clone();
         Err(LinkError::NoAnswer { sentence })
     }
 
-    fn start(config: &LinkConfig, remembered: Option<Via>) -> Result<Self, LinkError> {
+    /// Begins to make the tunnel. `remembered` is the TLS way that worked in this network, if
+    /// UDP did not.
+    pub fn begin(config: &LinkConfig, remembered: Option<Via>) -> Result<Self, LinkError> {
         let tls = tls(config)?;
         let grant = &config.grant;
         let tunnel = ClientConfig {

@@ -317,6 +317,11 @@ impl Surroundings {
         }
     }
 
+    /// Whether there was no network at the last look.
+    pub fn is_offline(&self) -> bool {
+        self.is_offline
+    }
+
     /// The network as of the last look.
     pub fn network(&self) -> Option<&Network> {
         self.last.as_ref()?.network.as_ref()

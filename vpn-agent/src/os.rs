@@ -53,6 +53,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 
+use crate::network::Seen;
+
 /// What the program is called where its user sees it.
 pub const PRODUCT_NAME: &str = "電子連携サービス";
 
@@ -100,6 +102,28 @@ pub enum Urgency {
 pub trait Notifier: Send + Sync + fmt::Debug {
     /// Returns at once. What cannot be shown is logged and lost: the page says it too.
     fn notify(&self, notification: &Notification);
+}
+
+/// Looks at the PC's network.
+pub trait Lookout: Send + Sync + fmt::Debug {
+    /// Which network the PC is in.
+    fn network(&self) -> Seen;
+    /// The address that packets to `target` leave from; none if there is no route.
+    fn source_address(&self, target: SocketAddr) -> Option<IpAddr>;
+}
+
+/// The lookout that asks the system.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemLookout;
+
+impl Lookout for SystemLookout {
+    fn network(&self) -> Seen {
+        network()
+    }
+
+    fn source_address(&self, target: SocketAddr) -> Option<IpAddr> {
+        source_address(target)
+    }
 }
 
 /// Whether the system offers this program for opening zips.

@@ -1,6 +1,6 @@
 //! The agent whole, against a fund on loopback: enrol, connect, browse, end.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use crate::agent::{Agent, Command};
+use crate::agent::{Agent, Command, Senses};
 use crate::clock::{Clock, to_unix_ms};
 use crate::config::Config;
 use crate::control::{self, Claim, Reply, Request};
@@ -19,7 +19,8 @@ use crate::dial::settings::ProxySettings;
 use crate::enrolment::Application;
 use crate::fake_fund::{CODE, FakeFund, PORTAL, refusal};
 use crate::link::pulse::Rates;
-use crate::os::{Notification, Notifier};
+use crate::network::Seen;
+use crate::os::{Lookout, Notification, Notifier};
 use crate::proxy::PAGE_HOST;
 use crate::session_state::{Refused, State};
 use crate::status::{StateName, View};
@@ -45,6 +46,8 @@ struct Pc {
     config: Config,
     /// What was said beside the window.
     said: Arc<Said>,
+    /// What the agent sees of the network.
+    sight: Arc<Sight>,
 }
 
 impl Pc {
@@ -81,7 +84,8 @@ impl Pc {
             proxy,
         };
         let said = Arc::new(Said::default());
-        let (desk, windows) = start_desk(&config, wall_error, said.clone());
+        let sight = Arc::new(Sight::default());
+        let (desk, windows) = start_desk(&config, wall_error, said.clone(), sight.clone());
         Self {
             folder,
             fund,
@@ -90,13 +94,15 @@ impl Pc {
             windows,
             config,
             said,
+            sight,
         }
     }
 
     /// Ends the agent and starts it again, on a PC whose clock is off by `wall_error`.
     async fn restart(&mut self, wall_error: time::Duration) {
         self.desk.end().await;
-        (self.desk, self.windows) = start_desk(&self.config, wall_error, self.said.clone());
+        let (said, sight) = (self.said.clone(), self.sight.clone());
+        (self.desk, self.windows) = start_desk(&self.config, wall_error, said, sight);
         self.agent = self.desk.agent(ProfileId::FIRST).unwrap();
     }
 
@@ -158,6 +164,7 @@ fn start_desk(
     config: &Config,
     wall_error: time::Duration,
     said: Arc<Said>,
+    sight: Arc<Sight>,
 ) -> (Desk, mpsc::Receiver<WindowRequest>) {
     let starter = move |config: &Config, store: Store| {
         let clock = Clock::with_wall_error(store.time_floor(), wall_error);
@@ -166,7 +173,12 @@ fn start_desk(
             open: Duration::from_millis(200),
             idle: Duration::from_millis(200),
         };
-        Agent::start_with(config, store, Arc::new(clock), pulse, said.clone())
+        let senses = Senses {
+            pulse,
+            notifier: said.clone(),
+            lookout: sight.clone(),
+        };
+        Agent::start_with(config, store, Arc::new(clock), senses)
     };
     let (sender, windows) = mpsc::channel(4);
     let store = Store::open(&config.data_dir).unwrap();
@@ -182,6 +194,40 @@ impl Said {
     fn titles(&self) -> Vec<String> {
         let said = self.0.lock().unwrap();
         said.iter().map(|said| said.title.clone()).collect()
+    }
+}
+
+/// What the agent sees of the network: a PC whose cable is pulled and moved as the story wants.
+#[derive(Debug)]
+struct Sight(Mutex<Option<IpAddr>>);
+
+impl Default for Sight {
+    fn default() -> Self {
+        Self(Mutex::new(Some([192, 0, 2, 1].into())))
+    }
+}
+
+impl Sight {
+    fn pull_the_cable(&self) {
+        *self.0.lock().unwrap() = None;
+    }
+
+    fn put_the_cable_in(&self, address: [u8; 4]) {
+        *self.0.lock().unwrap() = Some(address.into());
+    }
+}
+
+impl Lookout for Sight {
+    fn network(&self) -> Seen {
+        let is_cut = self.0.lock().unwrap().is_none();
+        Seen {
+            network: None,
+            is_cut,
+        }
+    }
+
+    fn source_address(&self, _target: SocketAddr) -> Option<IpAddr> {
+        *self.0.lock().unwrap()
     }
 }
 

@@ -99,6 +99,40 @@ pub fn invitation(config: &Config, to: &str) -> Mail {
     )
 }
 
+/// Something about an establishment's people or PCs changed; `sentence` says what, without
+/// saying whose.
+pub fn people_changed(config: &Config, to: &str, sentence: &str) -> Mail {
+    mail(
+        config,
+        MailPurpose::PeopleChanged,
+        to,
+        "利用者情報の変更のお知らせ",
+        &format!(
+            "{sentence}\n\n\
+             詳しくは、接続用プログラムで接続し、「利用者」の画面でご確認ください。\n\
+             個人情報を守るため、お名前などはこのメールには記載していません。\n\n\
+             お心当たりがないときは、すぐに基金事務局へご連絡ください。"
+        ),
+    )
+}
+
+/// A new address must be confirmed with a code.
+pub fn address_check(config: &Config, to: &str, code: &str, expires: OffsetDateTime) -> Mail {
+    mail(
+        config,
+        MailPurpose::AddressCheck,
+        to,
+        "メールアドレスの確認",
+        &format!(
+            "このメールアドレスへの変更が申し込まれました。確認番号は次の6桁の数字です。\n\n\
+             \u{3000}\u{3000}{code}\n\n\
+             {}まで使えます。メールアドレスを変更する画面に入力してください。\n\n\
+             お心当たりがないときは、このメールを削除してください。変更は行われません。",
+            dates::moment(expires)
+        ),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +166,8 @@ mod tests {
             filing_returned(&config, to),
             device_approved(&config, to),
             invitation(&config, to),
+            people_changed(&config, to, "利用者が追加されました。"),
+            address_check(&config, to, "1", datetime!(2026-11-20 09:15 +9)),
         ] {
             assert!(!mail.body.contains("tanaka") && !mail.subject.contains("tanaka"));
             assert_eq!(

@@ -17,7 +17,7 @@ use crate::audit::Actor;
 use crate::authenticator::Authenticator;
 use crate::clock::unix_ms;
 use crate::config::Config;
-use crate::db::Db;
+use crate::db::{Db, Tx};
 use crate::establishments::{
     self, DeviceLimit, LoginName, MailAddress, Name, NewEstablishment, NewUser,
 };
@@ -79,11 +79,7 @@ pub async fn place(app: &App, number: &str, login: &str) -> Place {
     )
     .await
     .expect("registers");
-    sqlx::query("UPDATE users SET password_is_initial_since_ms = NULL WHERE id = $1")
-        .bind(user.to_string())
-        .execute(&mut *tx)
-        .await
-        .expect("has changed her password");
+    introduce(&mut tx, user).await;
     Db::commit(tx).await.expect("commits");
     let device = device(app, establishment, user).await;
     let session = session(app, establishment, device, NOW).await;
@@ -92,6 +88,21 @@ pub async fn place(app: &App, number: &str, login: &str) -> Place {
         user,
         device,
         session,
+    }
+}
+
+/// Lets a user have gone through the first sign-in: password, terms, what is on file.
+pub async fn introduce(tx: &mut Tx, user: UserId) {
+    for sql in [
+        "UPDATE users SET password_is_initial_since_ms = NULL, terms_version = 1,
+                          introduced_ms = 0 WHERE id = $1",
+        "UPDATE memberships SET confirmed_ms = 0 WHERE user_id = $1",
+    ] {
+        sqlx::query(sql)
+            .bind(user.to_string())
+            .execute(&mut **tx)
+            .await
+            .expect("has signed in before");
     }
 }
 

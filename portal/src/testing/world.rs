@@ -452,15 +452,16 @@ async fn user(
     let (user, place) = (id.to_string(), establishment.to_string());
     run(
         tx,
-        "INSERT INTO users (id, user_id, name, email, password_hash, second_factor, created_ms)
-         VALUES ($1, $1, $2, 'user@example.jp', '', 'email', 0)",
+        "INSERT INTO users (id, user_id, name, email, password_hash, second_factor, created_ms,
+                            terms_version, introduced_ms)
+         VALUES ($1, $1, $2, 'user@example.jp', '', 'email', 0, 1, 0)",
         &[&user, name],
     )
     .await;
     run(
         tx,
-        "INSERT INTO memberships (id, establishment_id, user_id, role, created_ms)
-         VALUES ($2, $1, $2, $3, 0)",
+        "INSERT INTO memberships (id, establishment_id, user_id, role, created_ms, confirmed_ms)
+         VALUES ($2, $1, $2, $3, 0, 0)",
         &[&place, &user, role],
     )
     .await;

@@ -6,6 +6,7 @@ use super::dates;
 use super::principals::{Member, OfficeVisitor, Staff, Visitor};
 use crate::app::App;
 use crate::clock::unix_ms;
+use crate::establishments::Role;
 
 /// Which of the two sets of pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum MemberPage {
     History,
     /// 通知書
     Notices,
+    /// 利用者とパソコン; for admins alone.
+    People,
     /// 設定
     Settings,
 }
@@ -98,7 +101,11 @@ impl Layout {
     /// Around a page of a member.
     pub fn member(app: &App, member: &Member, here: MemberPage, now: OffsetDateTime) -> Self {
         Self {
-            menu: MemberPage::ALL.map(|page| page.item(page == here)).to_vec(),
+            menu: MemberPage::ALL
+                .into_iter()
+                .filter(|page| page.is_for(member.role()))
+                .map(|page| page.item(page == here))
+                .collect(),
             ..Self::member_without_menu(app, member, now)
         }
     }
@@ -180,13 +187,22 @@ impl DeadlineLine {
 }
 
 impl MemberPage {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Home,
         Self::Submit,
         Self::History,
         Self::Notices,
+        Self::People,
         Self::Settings,
     ];
+
+    /// Whether the menu shows it to somebody of this role.
+    fn is_for(self, role: Role) -> bool {
+        match self {
+            Self::People => role == Role::Admin,
+            Self::Home | Self::Submit | Self::History | Self::Notices | Self::Settings => true,
+        }
+    }
 
     fn item(self, current: bool) -> MenuItem {
         let (label, href) = match self {
@@ -194,6 +210,7 @@ impl MemberPage {
             Self::Submit => ("届書を提出する", "/filings/new"),
             Self::History => ("提出履歴", "/filings"),
             Self::Notices => ("通知書", "/notices"),
+            Self::People => ("利用者", "/users"),
             Self::Settings => ("設定", "/settings"),
         };
         MenuItem {

@@ -30,7 +30,7 @@ const UDP_PORT: u16 = 51820;
 /// The gateway's TLS port.
 const TLS_PORT: u16 = 443;
 /// A home's lines.
-const LINES: [&str; 2] = ["line0", "line1"];
+pub const LINES: [&str; 2] = ["line0", "line1"];
 /// Every machine's own names.
 const LOCAL: &str = "127.0.0.1 localhost\n::1 localhost\n";
 

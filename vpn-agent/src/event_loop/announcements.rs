@@ -53,7 +53,7 @@ impl EventLoop {
         let enrolled = self.enrolment.as_ref().and_then(|found| found.enrolled());
         let who = enrolled.map(|enrolled| enrolled.establishment_name.as_str());
         if let Some(notification) = self.announcements.next(&self.state, who) {
-            self.notifier.notify(&notification);
+            self.senses.notifier.notify(&notification);
         }
     }
 }

@@ -10,13 +10,12 @@ use tunnel::keys::SecretKey;
 
 use super::{EventLoop, Outcome};
 use crate::agent::Route;
-use crate::clock::{Clock, from_unix_ms};
+use crate::clock::from_unix_ms;
 use crate::device_key::DeviceKey;
 use crate::gateway_client::{Answered, ApiError, GatewayClient};
 use crate::link::paths::{Outlook, Via, Way};
 use crate::link::{Link, LinkConfig, LinkEnd, LinkError};
 use crate::network::{Change, Needs, Reading, Surroundings};
-use crate::os;
 use crate::session_state::{Doubt, Session};
 use crate::store::Store;
 use crate::urls::GatewayUrl;
@@ -36,6 +35,8 @@ pub(super) struct Active {
     session: SessionId,
     gateway: GatewayUrl,
     link: Option<Link>,
+    /// The link that is being made: it has to hear of another network too.
+    coming: Option<Link>,
     /// How the link was last seen to stand.
     outlook: Outlook,
     surroundings: Surroundings,
@@ -109,13 +110,13 @@ impl Active {
     }
 
     /// Whether another gateway should be sought now: the link is gone, or no way leads to its
-    /// gateway any more.
+    /// gateway any more, and that is not for want of a network.
     pub(super) fn wants_another(&self, now: Instant) -> bool {
         let is_lost = match &self.link {
             Some(link) => link.outlook() == Outlook::Dead,
             None => self.is_lost,
         };
-        is_lost && now >= self.seek_at
+        is_lost && now >= self.seek_at && !self.surroundings.is_offline()
     }
 
     /// No gateway could help: the own one is tried again first.
@@ -246,7 +247,7 @@ impl EventLoop {
         let (session, mut endpoints) = (grant.session, grant.endpoints.clone());
         endpoints.truncate(MAX_ENDPOINTS);
         let mut surroundings = Surroundings::default();
-        surroundings.look(reading(&self.clock, &endpoints, None));
+        surroundings.look(self.reading(&endpoints, None));
         Some(Active {
             config: Arc::new(LinkConfig {
                 secret_key,
@@ -258,12 +259,13 @@ impl EventLoop {
                 identity: fund.approval.identity.clone(),
                 authority: fund.approval.service_authority.clone(),
                 clock: self.clock.clone(),
-                pulse: self.pulse,
+                pulse: self.senses.pulse,
                 left: Arc::default(),
             }),
             session,
             gateway,
             link: None,
+            coming: None,
             outlook: Outlook::Searching,
             surroundings,
             next_build: now,
@@ -277,7 +279,7 @@ impl EventLoop {
     /// Starts to make the tunnel, if it is time and nobody does already.
     pub(super) fn make_link(&mut self) {
         let now = self.clock.now().mono;
-        let Some(active) = &self.active else {
+        let Some(active) = &mut self.active else {
             return;
         };
         // While a gateway is sought, the grant may be superseded at any moment.
@@ -286,10 +288,14 @@ impl EventLoop {
             return;
         }
         self.busy.linking = true;
-        let (attempt, config) = (self.attempt, active.config.clone());
-        let remembered = active.remembered(&self.store);
+        let attempt = self.attempt;
+        let begun = Link::begin(&active.config, active.remembered(&self.store));
+        active.coming = begun.as_ref().ok().cloned();
         self.jobs.spawn(async move {
-            let result = Link::connect(&config, remembered).await;
+            let result = match begun {
+                Ok(link) => link.come_up().await,
+                Err(error) => Err(error),
+            };
             Outcome::Linked { attempt, result }
         });
     }
@@ -298,6 +304,9 @@ impl EventLoop {
         let now = self.clock.now().mono;
         if attempt == self.attempt {
             self.busy.linking = false;
+            if let Some(active) = &mut self.active {
+                active.coming = None;
+            }
         }
         let current = attempt == self.attempt && self.state.state().session().is_some();
         match (result, &mut self.active) {
@@ -385,6 +394,10 @@ impl EventLoop {
         if let Some(active) = &mut self.active {
             active.outlook = outlook;
         }
+        // Why is told at once: the system may know that there is no network.
+        if !matches!(outlook, Outlook::Standing(_)) && self.look_around() {
+            return;
+        }
         match outlook {
             Outlook::Standing(_) => self.state.handle_linked(now),
             Outlook::Searching => self.state.handle_doubt(Doubt::Silent),
@@ -395,21 +408,12 @@ impl EventLoop {
 
     /// Looks after the tunnel once a tick: has the PC slept, moved, or lost the gateway?
     pub(super) fn watch_link(&mut self, now: Instant) {
-        let Some(active) = &mut self.active else {
-            return;
-        };
-        let way = active.link.as_ref().and_then(Link::way);
-        let reading = reading(&self.clock, &active.config.endpoints, way);
-        let change = active.surroundings.look(reading);
-        if let Some(change) = change {
-            // What the system says is a reason to doubt and to ask; the answer decides.
-            tracing::info!(?change, "looking for the way anew");
-            self.state.handle_doubt(change.into());
-            if let Some(link) = &active.link {
-                link.network_changed(active.remembered(&self.store));
-            }
+        if self.look_around() {
             return;
         }
+        let Some(active) = &self.active else {
+            return;
+        };
         let Some(link) = &active.link else {
             return;
         };
@@ -425,6 +429,47 @@ impl EventLoop {
         match link.outlook() {
             Outlook::Standing(_) => self.state.handle_linked(now),
             Outlook::Searching | Outlook::Dead => self.state.handle_link_lost(),
+        }
+    }
+
+    /// Looks whether the PC slept or moved; then the tunnel looks for its way anew. True if so.
+    fn look_around(&mut self) -> bool {
+        let Some(active) = &self.active else {
+            return false;
+        };
+        let way = active.link.as_ref().and_then(Link::way);
+        let reading = self.reading(&active.config.endpoints, way);
+        let Some(active) = &mut self.active else {
+            return false;
+        };
+        let Some(change) = active.surroundings.look(reading) else {
+            return false;
+        };
+        // What the system says is a reason to doubt and to ask; the answer decides.
+        tracing::info!(?change, "looking for the way anew");
+        self.state.handle_doubt(change.into());
+        if let Some(link) = active.link.as_ref().or(active.coming.as_ref()) {
+            link.network_changed(active.remembered(&self.store));
+        }
+        true
+    }
+
+    /// What tells of sleep and moves at this moment. `way` is what carries the tunnel.
+    fn reading(&self, endpoints: &[SocketAddr], way: Option<Way>) -> Reading {
+        let lookout = &self.senses.lookout;
+        let sources = endpoints.iter();
+        let sources = sources.map(|endpoint| lookout.source_address(*endpoint));
+        let seen = lookout.network();
+        Reading {
+            running: self.clock.now().mono,
+            awake: self.clock.awake(),
+            sources: sources.collect(),
+            network: seen.network,
+            is_cut: seen.is_cut,
+            needs: match way {
+                Some(Way::Udp(_) | Way::Tls(Via::Straight)) => Needs::Route,
+                Some(Way::Tls(Via::Proxy)) | None => Needs::AnyNetwork,
+            },
         }
     }
 
@@ -463,23 +508,6 @@ impl EventLoop {
             }
             Outcome::SessionEnded
         });
-    }
-}
-
-/// What tells of sleep and moves at this moment. `way` is what carries the tunnel.
-fn reading(clock: &Clock, endpoints: &[SocketAddr], way: Option<Way>) -> Reading {
-    let sources = endpoints.iter().copied().map(os::source_address);
-    let seen = os::network();
-    Reading {
-        running: clock.now().mono,
-        awake: clock.awake(),
-        sources: sources.collect(),
-        network: seen.network,
-        is_cut: seen.is_cut,
-        needs: match way {
-            Some(Way::Udp(_) | Way::Tls(Via::Straight)) => Needs::Route,
-            Some(Way::Tls(Via::Proxy)) | None => Needs::AnyNetwork,
-        },
     }
 }
 

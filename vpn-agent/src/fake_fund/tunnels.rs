@@ -1,7 +1,7 @@
 //! The gateway's end of the tunnels, over UDP and over TLS: answers each stream with what it
 //! is sent.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ pub enum TunnelCommand {
     RemoveWhoConnects(EndCode),
     Mute(bool),
     DropUdp(bool),
+    LeaveNetwork,
     Forget,
     /// A TLS connection that carries datagrams, and where to put what is for it.
     Carrier(u64, mpsc::UnboundedSender<Vec<u8>>),
@@ -46,6 +47,7 @@ pub async fn serve(
     let (mut tunnels, mut peers) = (make(), HashMap::new());
     let (mut mute, mut drop_udp, mut carriers) = (false, false, HashMap::new());
     let mut unwanted = None;
+    let (mut known, mut left) = (HashSet::new(), HashSet::new());
     loop {
         while let Some(event) = tunnels.poll_event(instant()) {
             match event {
@@ -86,7 +88,11 @@ pub async fn serve(
         tokio::select! {
             received = socket.recv(&mut batch) => {
                 received.unwrap();
-                for (from, datagram) in batch.datagrams().filter(|_| !mute && !drop_udp) {
+                for (from, datagram) in batch.datagrams() {
+                    known.insert(from);
+                    if mute || drop_udp || left.contains(&from) {
+                        continue;
+                    }
                     let heard = tunnels.handle_datagram(instant(), from.into(), datagram, |_| true);
                     // QUIC's first packet is padded.
                     if let (Some(peer), 1000..) = (heard, datagram.len())
@@ -115,6 +121,7 @@ pub async fn serve(
                         tunnels.handle_datagram(instant(), from, datagram, |_| true);
                     }
                 }
+                Some(TunnelCommand::LeaveNetwork) => left.clone_from(&known),
                 Some(TunnelCommand::Forget) => {
                     tunnels = make();
                     streams.clear();

@@ -1,9 +1,14 @@
 //! What the page shows is true, and soon.
 
 use super::*;
+use crate::fake_fund::Fallback;
+use crate::session_state::Doubt;
 
 /// How old what is shown may be.
 const TRUE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How soon a session goes on when there is a network again.
+const BACK_WITHIN: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 async fn a_session_that_ends_while_it_connects_gets_the_portals_reason() {
@@ -43,6 +48,53 @@ async fn an_idle_session_whose_page_is_looked_at_is_in_doubt_within_two_seconds(
     );
     pc.fund.mute(false);
     pc.until_state(StateName::Connected).await;
+}
+
+#[tokio::test]
+async fn a_pulled_cable_is_told_as_such_and_the_session_goes_on_when_it_is_back() {
+    let pc = Pc::start().await;
+    pc.become_ready().await;
+    pc.connect().await;
+    pc.exchange_a_byte().await;
+    // The tunnel's silence is found at once, the system's word is asked for with it.
+    pc.agent.look();
+    pc.fund.mute(true);
+    pc.sight.pull_the_cable();
+    let doubtful = |view: &View| matches!(view.state, State::Reconnecting(_));
+    assert!(pc.agent.wait_for(TRUE_WITHIN, doubtful).await);
+    assert_eq!(pc.agent.view().doubt, Doubt::Offline);
+    // What time tells does not hide it, and no gateway is asked without a network.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(pc.agent.view().doubt, Doubt::Offline);
+    let reason = pc.agent.report().reason.unwrap();
+    assert!(
+        reason.contains("ネットワークにつながっていません"),
+        "{reason}"
+    );
+    pc.fund.mute(false);
+    pc.sight.put_the_cable_in([192, 0, 2, 1]);
+    let connected = |view: &View| matches!(view.state, State::Connected(_));
+    assert!(pc.agent.wait_for(BACK_WITHIN, connected).await);
+}
+
+#[tokio::test]
+async fn a_tunnel_that_is_being_made_hears_of_another_network() {
+    let pc = Pc::start().await;
+    pc.become_ready().await;
+    pc.fund
+        .decide(|decisions| decisions.fallback = Fallback::NotFound);
+    pc.fund.drop_udp(true);
+    pc.agent.tell(Command::Connect).await;
+    pc.until(|view| matches!(view.state, State::Linking(_)))
+        .await;
+    // Its handshakes of here are on the way when the PC moves on.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    pc.fund.leave_the_network();
+    pc.fund.drop_udp(false);
+    pc.sight.put_the_cable_in([198, 51, 100, 1]);
+    let connected = |view: &View| matches!(view.state, State::Connected(_));
+    assert!(pc.agent.wait_for(BACK_WITHIN, connected).await);
+    pc.exchange_a_byte().await;
 }
 
 #[tokio::test]
