@@ -140,7 +140,11 @@ impl Layout {
     /// Around a page of the office.
     pub fn office(app: &App, staff: &Staff, here: OfficePage) -> Self {
         Self {
-            menu: OfficePage::ALL.map(|page| page.item(page == here)).to_vec(),
+            menu: OfficePage::ALL
+                .into_iter()
+                .filter(|page| page.is_for(staff))
+                .map(|page| page.item(page == here))
+                .collect(),
             person: Some((staff.name().to_owned(), staff.role().page_text())),
             csrf: staff.csrf().to_owned(),
             ..Self::stranger(app, Side::Office)
@@ -222,6 +226,11 @@ impl MemberPage {
 }
 
 impl OfficePage {
+    /// Whether somebody of the staff may open it.
+    fn is_for(self, staff: &Staff) -> bool {
+        staff.may_decide() || !matches!(self, Self::Review | Self::Notices)
+    }
+
     const ALL: [Self; 5] = [
         Self::Review,
         Self::Notices,

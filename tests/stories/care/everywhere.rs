@@ -11,7 +11,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, ensure};
 use renkei_tests::browser::{Browser, key_shown_at};
-use renkei_tests::job::{AtWork, FILED_PDF, corpus};
+use renkei_tests::job::{ADMIN_PASSWORD, AtWork, FILED_PDF, corpus};
 use renkei_tests::pages::{MemberPages, OfficePages, Page, Site};
 use renkei_tests::process::{output, wait_for};
 use renkei_tests::{Stage, StageOptions};
@@ -28,7 +28,12 @@ const EACH_KIND: usize = 2;
 /// Addresses that are followed in search of pages.
 const ADDRESSES_LIMIT: usize = 400;
 /// Pages that links do not lead to from a first page, and where they are looked at.
-const LOOKED_AT_ELSEWHERE: [(&str, &str); 4] = [
+const LOOKED_AT_ELSEWHERE: [(&str, &str); 6] = [
+    ("/assets/{name}", "no page, but a part of each"),
+    (
+        "/settings/authenticator/picture.png",
+        "no page, but a part of one",
+    ),
     (
         "/first-password",
         "the clicking story, at the first sign-in",
@@ -37,6 +42,9 @@ const LOOKED_AT_ELSEWHERE: [(&str, &str); 4] = [
     ("/agent/update.json", "the agent reads it"),
     ("/agent/files/{name}", "the agent reads it"),
 ];
+
+/// Pages that come after a form.
+const BEHIND_FORMS: [&str; 2] = ["/settings/authenticator/confirm", "/signed-out"];
 
 /// One line of the route table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,10 +103,14 @@ impl Found {
     async fn by(site: &Site, side: &str, routes: &[Route]) -> Result<Self> {
         let mut found = Self::default();
         let mut tried: BTreeSet<String> = BTreeSet::new();
-        let mut next = VecDeque::from([match site.cookie_header().is_empty() {
-            true => "/sign-in".to_owned(),
-            false => "/".to_owned(),
-        }]);
+        let mut next: VecDeque<String> = match site.cookie_header().is_empty() {
+            true => VecDeque::from(["/sign-in".to_owned()]),
+            false => ["/"]
+                .into_iter()
+                .chain(BEHIND_FORMS)
+                .map(str::to_owned)
+                .collect(),
+        };
         while let Some(path) = next.pop_front() {
             let Some(route) = Route::of(routes, side, &path) else {
                 continue;
@@ -115,7 +127,8 @@ impl Found {
                 "too many addresses: {tried:?}"
             );
             let page = site.open(&path).await?;
-            if page.status.is_client_error() && path != "/sign-in" {
+            let led_here = path != "/sign-in" && !BEHIND_FORMS.contains(&path.as_str());
+            if page.status.is_client_error() && led_here {
                 found.dead_ends.insert(format!("{path} is {}", page.status));
                 continue;
             }
@@ -124,6 +137,9 @@ impl Found {
                     .is_ok_and(|kind| kind.starts_with("text/html"))
             });
             // A redirect may have led to another page than the link said.
+            if page.path != path {
+                found.files.insert(route.clone());
+            }
             let Some(route) = Route::of(routes, side, &page.path) else {
                 continue;
             };
@@ -365,6 +381,26 @@ async fn furnish(stage: &Stage, work: &AtWork) -> Result<()> {
     work.pages
         .file("20240302_0123_資格喪失届.pdf", &other, None)
         .await?;
+    // One is under review, with the determination as a draft.
+    let taken = work.office.take_oldest().await?;
+    let page = work.office.site.get(&format!("{taken}/determination")).await?;
+    let event = page.attribute("select[name=event] option:nth-child(2)", "value")?;
+    let form = page
+        .form("/determination")?
+        .fill("member_number", "0001235")?
+        .fill("name", "見本 次子")?
+        .fill("event", &event)?
+        .fill("event_on", "2024-03-01")?;
+    work.office.site.submit(&form).await?;
+    other.extend_from_slice(b"\n% a fourth\n");
+    work.pages
+        .file("20240303_0123_資格喪失届.pdf", &other, None)
+        .await?;
+    let start = work.pages.site.get("/settings/authenticator").await?;
+    let form = start
+        .form("/settings/authenticator")?
+        .fill("password", ADMIN_PASSWORD)?;
+    work.pages.site.submit(&form).await?;
     let further = work.office.further_code().await?;
     let waiting = stage.agent("waiting-pc")?;
     waiting.enrol(renkei_tests::stage::ESTABLISHMENT_NUMBER, &further)?;

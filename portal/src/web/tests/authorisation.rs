@@ -43,7 +43,9 @@ fn roles(principal: &str) -> Option<&'static [StaffRole]> {
 
 /// Fields that forms cannot do without. Every request of the walk carries all of them, so
 /// that it is turned away for what it asks, not for how.
-const FIELDS: [(&str, &str); 3] = [
+const FIELDS: [(&str, &str); 5] = [
+    ("name", "見本 太郎"),
+    ("password", "asagao-ga-saku-mado-3"),
     ("reason", "見本"),
     ("draft", "01890000-0000-7000-8000-000000000000"),
     ("matched", "yes"),
@@ -96,6 +98,7 @@ impl Objects {
                 "devices",
                 "SELECT id FROM devices WHERE establishment_id = $1",
             ),
+            ("pcs", "SELECT id FROM devices WHERE establishment_id = $1"),
             (
                 "users",
                 "SELECT user_id AS id FROM memberships WHERE establishment_id = $1",
@@ -110,7 +113,12 @@ impl Objects {
         let objects = objects
             .into_iter()
             .map(|(kind, id)| (kind, Filling::Object(id)));
-        let words = [("pages", "1"), ("assets", "renkei.css"), ("files", "x.exe")];
+        let words = [
+            ("pages", "1"),
+            ("assets", "renkei.css"),
+            ("files", "x.exe"),
+            ("{act}", "remove"),
+        ];
         let words = words.map(|(kind, word)| (kind, Filling::Word(word)));
         Self(objects.chain(words).collect())
     }

@@ -13,6 +13,13 @@ const seen = (el) => {
   const box = el.getBoundingClientRect();
   return el.checkVisibility({ visibilityProperty: true }) && box.width > 1 && box.height > 1;
 };
+// What is kept for listeners alone lies in a box of one pixel.
+const hidden = (el) => {
+  for (let at = el; at; at = at.parentElement) {
+    if (at.clientWidth <= 1 && getComputedStyle(at).overflowX !== "visible") return true;
+  }
+  return false;
+};
 const all = (css) => [...document.querySelectorAll(css)].filter(seen);
 const CONTROLS = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']";
 
@@ -51,7 +58,7 @@ const errors = () => {
 // Browsers and password safes fill in what people have already said (WCAG 1.3.5).
 const autocomplete = () => {
   const personal = "input[type=password], input[type=email], input[type=tel], input[name=user_id], input[name=code]";
-  for (const field of all(personal)) {
+  for (const field of all(personal).filter((el) => el.type !== "checkbox" && el.type !== "radio")) {
     if (!field.hasAttribute("autocomplete")) found.push(`no autocomplete: ${name(field)} ${field.name}`);
   }
 };
@@ -68,8 +75,9 @@ const reflow = () => {
       found.push(`cut or scrolled sideways at ${innerWidth} px: ${name(el)}`);
     }
     const box = el.getBoundingClientRect();
-    if (el.children.length === 0 && box.right > innerWidth + 1) {
+    if (el.children.length === 0 && box.right > innerWidth + 1 && !hidden(el)) {
       found.push(`reaches out of the window at ${innerWidth} px: ${name(el)}`);
+      return;
     }
   }
 };
@@ -98,7 +106,7 @@ const edges = () => {
 
 // Nothing moves for whoever asked for that.
 const still = () => {
-  const moving = document.getAnimations().filter((a) => a.playState === "running");
+  const moving = document.getAnimations().filter((a) => !(a instanceof CSSTransition));
   if (moving.length > 0) found.push(`${moving.length} animations`);
   for (const el of all("a, button")) {
     const seconds = getComputedStyle(el).transitionDuration.split(",").map(parseFloat);
