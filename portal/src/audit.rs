@@ -180,6 +180,8 @@ pub enum Act {
     ZipPasswordShown(EstablishmentId),
     /// A zip password was changed.
     ZipPasswordChanged(EstablishmentId),
+    /// Staff edited a kind of filing, by its code.
+    FilingKindEdited(String),
     /// Staff edited the calendar.
     CalendarEdited,
     /// A copy of everything was made.
@@ -525,6 +527,7 @@ impl Act {
             Self::ZipPasswordChanged(id) => {
                 ("zip_password_changed", "establishment", id.to_string())
             }
+            Self::FilingKindEdited(code) => ("filing_kind_edited", "filing_kind", code.clone()),
             Self::CalendarEdited => ("calendar_edited", "calendar", String::new()),
             Self::BackedUp => ("backed_up", "", String::new()),
         }

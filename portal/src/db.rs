@@ -221,4 +221,5 @@ pub fn schema_version() -> i64 {
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first", include_str!("../migrations/0001_first.sql")),
     (2, "people", include_str!("../migrations/0002_people.sql")),
+    (4, "filing", include_str!("../migrations/0004_filing.sql")),
 ];

@@ -10,6 +10,7 @@
 pub mod check;
 pub mod hand_in;
 pub mod individual_number;
+pub mod kinds;
 pub mod names;
 pub mod pages;
 pub mod pdf;

@@ -11,6 +11,7 @@ use time::{Date, Month, OffsetDateTime};
 use crate::authenticator::Authenticator;
 use crate::authority::DeviceRequest;
 use crate::config::Config;
+use crate::filings::kinds::Kinds;
 use crate::filings::{names, pdf};
 use crate::{control_api, one_time_codes};
 
@@ -59,8 +60,9 @@ pub fn filing_name(data: &[u8]) {
     };
     let own = EstablishmentNumber::new(123).expect("under 10,000");
     let today = Date::from_calendar_date(2026, Month::November, 20).ok();
+    let kinds = Kinds::of_a_new_portal();
     for today in [today, None] {
-        let right = match names::parse(text, own, today) {
+        let right = match names::parse(text, own, today, &kinds) {
             Ok(name) => Some(name),
             Err(error) => {
                 assert!(!error.faults().is_empty() && !error.page_text().is_empty());
@@ -68,7 +70,7 @@ pub fn filing_name(data: &[u8]) {
             }
         };
         if let Some(name) = right {
-            assert_eq!(names::parse(&name.file_name(), own, None), Ok(name));
+            assert_eq!(names::parse(&name.file_name(), own, None, &kinds), Ok(name));
             assert_eq!(name.establishment(), own);
         }
     }

@@ -83,6 +83,7 @@ fn office_routes(routes: Routes) -> Routes {
         .with(registrations::pages::office_routes)
         .with(devices::pages::office_routes)
         .with(calendar::pages::office_routes)
+        .with(filings::kinds::pages::office_routes)
         .with(home::office_routes)
         .with(review::pages::office_routes)
         .with(notices::pages::office_routes)

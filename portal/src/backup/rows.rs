@@ -51,6 +51,7 @@ pub(super) async fn dump(
 pub(super) async fn is_untouched(tx: &mut Tx, table: &'static str) -> Result<bool, StoreError> {
     let count = match table {
         HEAD => "SELECT COUNT(*) AS n FROM audit_head WHERE seq > 0".to_owned(),
+        KINDS => "SELECT COUNT(*) AS n FROM filing_kinds WHERE changed_ms > 0".to_owned(),
         _ => format!("SELECT COUNT(*) AS n FROM {table}"),
     };
     sqlx::query(AssertSqlSafe(count))
@@ -61,16 +62,17 @@ pub(super) async fn is_untouched(tx: &mut Tx, table: &'static str) -> Result<boo
         .map_err(StoreError::doing("count rows"))
 }
 
-/// The one table that migrations fill.
+/// The tables that migrations fill.
 const HEAD: &str = "audit_head";
+const KINDS: &str = "filing_kinds";
 
 /// Fills a table from a file.
 pub(super) async fn load(tx: &mut Tx, table: &'static str, path: &Path) -> Result<(), BackupError> {
-    if table == HEAD {
-        sqlx::query("DELETE FROM audit_head")
+    if [HEAD, KINDS].contains(&table) {
+        sqlx::query(AssertSqlSafe(format!("DELETE FROM {table}")))
             .execute(&mut **tx)
             .await
-            .map_err(StoreError::doing("clear the end of the audit log"))?;
+            .map_err(StoreError::doing("clear what the migrations wrote"))?;
     }
     let file = tokio::fs::File::open(path).await.map_err(at(path))?;
     let mut lines = tokio::io::BufReader::new(file).lines();

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use time::Date;
 use unicode_normalization::UnicodeNormalization;
 
+use super::kinds::Kinds;
 use super::names::{self, FilingName, NameError};
 use super::pdf::{self, PdfError};
 use crate::text_layer::worker::Searcher;
@@ -40,6 +41,8 @@ pub struct Upload<'a> {
     pub chosen: &'a [ChosenName],
     /// The day in Japan.
     pub today: Date,
+    /// The kinds of filings that there are.
+    pub kinds: &'a Kinds,
 }
 
 /// A name that the sender chose to stand for a file's own.
@@ -315,12 +318,18 @@ fn check_file(
     upload: &Upload<'_>,
     rules: &[&dyn Rule],
 ) -> Result<(FilingName, Facts), Vec<Fault>> {
-    let own_name = names::parse(&file.name, upload.establishment, Some(upload.today));
+    let own_name = names::parse(
+        &file.name,
+        upload.establishment,
+        Some(upload.today),
+        upload.kinds,
+    );
     let name = match (chosen, own_name) {
         // Nobody's filing lands in another establishment's with one click.
         (Some(_), Err(error)) if error.names_another_establishment() => Err(error),
         (Some(name), _) => {
-            names::parse(&name.file_name(), upload.establishment, Some(upload.today))
+            let today = Some(upload.today);
+            names::parse(&name.file_name(), upload.establishment, today, upload.kinds)
         }
         (None, own_name) => own_name,
     };

@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use super::check::{
     self, CheckedFile, ChosenName, Fault, HasNoIndividualNumber, IsDocument, Problem, Rule, Warning,
 };
+use super::kinds::{self, Kinds};
 use super::store::{self, FileWarning, NewFiling, NewSubmission, ReceivedFile, SameContent};
 use super::{FilingName, StepError};
 use crate::app::App;
@@ -276,6 +277,7 @@ async fn check_and_seal(
         names: file.names.clone(),
         establishment: member.establishment_number(),
         today: now.to_offset(JST).date(),
+        kinds: kinds::store::all(app.db.pool()).await?,
         is_clean: IsClean {
             clamd: app
                 .config
@@ -321,6 +323,7 @@ struct Job {
     names: Vec<ChosenName>,
     establishment: protocol::EstablishmentNumber,
     today: time::Date,
+    kinds: Kinds,
     is_clean: IsClean,
 }
 
@@ -335,6 +338,7 @@ impl Job {
             establishment: self.establishment,
             chosen: &self.names,
             today: self.today,
+            kinds: &self.kinds,
         };
         let accepted = check::check_upload(&upload, &rules)?;
         Ok((accepted, sha256_hex(&self.bytes)))

@@ -6,19 +6,20 @@
 //! the page offers it for one click.
 //!
 //! Nothing here opens a file. [`super::check`] asks for every file that is handed in, the
-//! form asks [`FilingName::build`], the store reads names back with [`FilingName::from_str`].
+//! form asks [`FilingName::build`], the store reads names back with [`FilingName::read`]. Which
+//! kinds there are, it is told: they are rows ([`super::kinds`]).
 
-mod kinds;
 mod repair;
 
 use std::fmt;
-use std::str::FromStr;
 
 use protocol::EstablishmentNumber;
 use time::{Date, Duration, Month};
 use unicode_normalization::UnicodeNormalization;
 
-pub use kinds::Kind;
+use super::kinds::{FilingKind, Form, Kinds};
+
+pub use super::kinds::Kind;
 
 /// Longer names are not looked at: no file system makes them.
 pub const NAME_LIMIT_CHARS: usize = 255;
@@ -79,26 +80,44 @@ impl fmt::Display for FilingName {
 #[error("not the name of a filing")]
 pub struct NotAFilingName;
 
-impl FromStr for FilingName {
-    type Err = NotAFilingName;
-
-    /// Reads back what `Display` wrote.
-    fn from_str(text: &str) -> Result<Self, NotAFilingName> {
-        let mut parts = text.splitn(3, '_');
-        let (Some(date), Some(number), Some(kind)) = (parts.next(), parts.next(), parts.next())
-        else {
-            return Err(NotAFilingName);
-        };
-        let plain = |text: &str, len| text.len() == len && is_digits(text);
-        if !plain(date, 8) || !plain(number, 4) {
+impl FilingName {
+    /// Reads back what `Display` wrote, for the kind with the code `kind`: its name may have
+    /// been another then.
+    ///
+    /// # Errors
+    /// [`NotAFilingName`], if `Display` cannot have written this.
+    pub fn read(text: &str, kind: &str) -> Result<Self, NotAFilingName> {
+        let (date, establishment, name) = parts(text).ok_or(NotAFilingName)?;
+        if name.is_empty() || kind.is_empty() {
             return Err(NotAFilingName);
         }
-        Ok(Self {
-            date: date_from_digits(date).ok_or(NotAFilingName)?,
-            establishment: number.parse().map_err(|_| NotAFilingName)?,
-            kind: Kind::from_name(kind).ok_or(NotAFilingName)?,
-        })
+        let kind = Kind::of(kind, name);
+        Ok(Self::build(date, establishment, kind))
     }
+}
+
+/// Of a new portal's kinds: for tests, which have no rows.
+#[cfg(test)]
+impl std::str::FromStr for FilingName {
+    type Err = NotAFilingName;
+
+    fn from_str(text: &str) -> Result<Self, NotAFilingName> {
+        let (date, establishment, name) = parts(text).ok_or(NotAFilingName)?;
+        let kinds = Kinds::of_a_new_portal();
+        let kind = kinds.by_name(name).ok_or(NotAFilingName)?.kind;
+        Ok(Self::build(date, establishment, kind))
+    }
+}
+
+/// The parts of a name that is written by the rule, the kind as it stands there.
+fn parts(text: &str) -> Option<(Date, EstablishmentNumber, &str)> {
+    let mut parts = text.splitn(3, '_');
+    let (date, number, kind) = (parts.next()?, parts.next()?, parts.next()?);
+    let plain = |text: &str, len| text.len() == len && is_digits(text);
+    if !plain(date, 8) || !plain(number, 4) {
+        return None;
+    }
+    Some((date_from_digits(date)?, number.parse().ok()?, kind))
 }
 
 /// One thing that is wrong with a name.
@@ -174,6 +193,17 @@ pub enum NameFault {
         /// The kind that is meant.
         kind: Kind,
     },
+    /// A filing that needs a seal, and so comes on paper (FEATURES S003-10).
+    #[error("the kind of filing comes on paper")]
+    OnPaper(Kind),
+    /// A filing that is not taken in yet, or no longer.
+    #[error("the kind of filing is not taken in on this day")]
+    NotOpen {
+        /// The kind.
+        kind: Kind,
+        /// From when; `None`: it has ended.
+        starts: Option<Date>,
+    },
     /// No filing that the fund knows.
     #[error("the kind of filing is unknown")]
     UnknownKind {
@@ -229,6 +259,21 @@ impl NameFault {
             Self::KindSpelling { written, kind } => {
                 format!("届書名称「{written}」は、「{kind}」と書いてください。")
             }
+            Self::OnPaper(kind) => format!(
+                "「{kind}」は押印が必要なため、この画面からは提出できません。押印した用紙を、基金事務局へ郵送してください。"
+            ),
+            Self::NotOpen {
+                kind,
+                starts: Some(day),
+            } => format!(
+                "「{kind}」は、{}年{}月{}日から提出できます。",
+                day.year(),
+                u8::from(day.month()),
+                day.day()
+            ),
+            Self::NotOpen { kind, starts: None } => format!(
+                "「{kind}」の受付は終了しました。ほかの届書ではないか、基金事務局へお問い合わせください。"
+            ),
             Self::UnknownKind {
                 written,
                 nearest: Some(kind),
@@ -275,6 +320,11 @@ impl NameError {
     /// What is wrong and what to do, for the person who named the file.
     pub fn page_text(&self) -> String {
         let mut text: String = self.faults.iter().map(NameFault::page_text).collect();
+        let is_final =
+            |fault: &NameFault| matches!(fault, NameFault::OnPaper(_) | NameFault::NotOpen { .. });
+        if self.faults.iter().any(is_final) {
+            return text;
+        }
         text.push_str(&match self.suggestion {
             Some(name) => format!("正しい名前は「{}」です。", name.file_name()),
             None => {
@@ -301,6 +351,7 @@ pub fn parse(
     file_name: &str,
     own: EstablishmentNumber,
     today: Option<Date>,
+    kinds: &Kinds,
 ) -> Result<FilingName, NameError> {
     if file_name.chars().nth(NAME_LIMIT_CHARS).is_some() {
         return Err(NameError {
@@ -309,13 +360,29 @@ pub fn parse(
         });
     }
     let name: String = file_name.nfc().collect();
-    if let Some(name) = stem(&name)
-        .and_then(|stem| stem.parse::<FilingName>().ok())
-        .filter(|name| name.establishment == own && !is_ahead(name.date, today))
+    if let Some((date, establishment, written)) = stem(&name).and_then(parts)
+        && let Some(kind) = kinds.by_name(written)
+        && establishment == own
+        && !is_ahead(date, today)
+        && not_taken_in(kind, today).is_none()
     {
-        return Ok(name);
+        return Ok(FilingName::build(date, own, kind.kind));
     }
-    Err(repair::explain(&name, own, today))
+    Err(repair::explain(&name, own, today, kinds))
+}
+
+/// Why the portal does not take this kind in, if it does not.
+fn not_taken_in(kind: &FilingKind, today: Option<Date>) -> Option<NameFault> {
+    match kind.form {
+        Form::Paper => Some(NameFault::OnPaper(kind.kind)),
+        Form::Online => {
+            let today = today.filter(|today| !kind.is_open_on(*today))?;
+            Some(NameFault::NotOpen {
+                kind: kind.kind,
+                starts: kind.starts.filter(|starts| today < *starts),
+            })
+        }
+    }
 }
 
 /// The name without `.pdf`, if it ends so.
@@ -362,7 +429,12 @@ mod tests {
     }
 
     fn read(name: &str) -> Result<FilingName, NameError> {
-        parse(name, own(), Some(date!(2026 - 11 - 20)))
+        parse(
+            name,
+            own(),
+            Some(date!(2026 - 11 - 20)),
+            &Kinds::of_a_new_portal(),
+        )
     }
 
     fn suggested(name: &str) -> Option<String> {
@@ -377,13 +449,13 @@ mod tests {
     fn the_example_of_the_rule_is_right() {
         let name = read("20240524_0123_資格取得届.pdf").unwrap();
         assert_eq!(name.to_string(), "20240524_0123_資格取得届");
-        assert_eq!(name.to_string().parse(), Ok(name));
+        assert_eq!(FilingName::read(&name.to_string(), "acquisition"), Ok(name));
         assert_eq!(
             name,
             FilingName::build(
                 date!(2024 - 05 - 24),
                 own(),
-                Kind::from_code("acquisition").unwrap()
+                Kind::of("acquisition", "資格取得届")
             )
         );
         assert_eq!(read("20240524_0123_資格取得届.PDF"), Ok(name));
@@ -522,6 +594,37 @@ mod tests {
             [NameFault::DateAhead(date!(2062 - 05 - 24))]
         );
         assert!(read("20261127_0123_資格取得届.pdf").is_ok());
+    }
+
+    #[test]
+    fn a_form_with_a_seal_is_sent_to_the_post_and_no_click_changes_that() {
+        let error = read("20261120_0123_預金口座振替依頼書.pdf").unwrap_err();
+        assert!(matches!(error.faults(), [NameFault::OnPaper(_)]));
+        assert_eq!(error.suggestion(), None);
+        assert!(
+            error
+                .page_text()
+                .ends_with("基金事務局へ郵送してください。")
+        );
+        // However it is written.
+        let error = read("20261120_口座振替依頼書.pdf").unwrap_err();
+        assert_eq!(error.suggestion(), None);
+        assert!(error.page_text().contains("郵送"));
+    }
+
+    #[test]
+    fn a_kind_that_has_ended_or_not_begun_is_refused_with_the_day() {
+        let edit = |starts, ends| {
+            let mut kinds: Vec<_> = Kinds::of_a_new_portal().iter().cloned().collect();
+            (kinds[0].starts, kinds[0].ends) = (starts, ends);
+            let name = "20261120_0123_資格取得届.pdf";
+            parse(name, own(), Some(date!(2026 - 11 - 20)), &Kinds::new(kinds))
+        };
+        assert!(edit(None, Some(date!(2026 - 11 - 20))).is_ok());
+        let ended = edit(None, Some(date!(2026 - 11 - 19))).unwrap_err();
+        assert!(ended.page_text().contains("受付は終了しました"));
+        let early = edit(Some(date!(2026 - 12 - 01)), None).unwrap_err();
+        assert!(early.page_text().contains("2026年12月1日から"));
     }
 
     proptest! {

@@ -21,7 +21,8 @@ use crate::web::principals::{Member, Reviewer};
 pub use lists::{Listing, PAGE_LENGTH, Queue, Search, history, queue};
 
 /// The columns that [`filing_from_row`] reads, of `filings f`.
-const FILING: &str = "f.id, f.establishment_id, f.submission_id, f.document_id, f.name, f.state,
+const FILING: &str =
+    "f.id, f.establishment_id, f.submission_id, f.document_id, f.name, f.kind, f.state,
     f.reviewer_id, f.received_ms, f.changed_ms, f.return_code, f.return_reason, f.replaces_id";
 
 /// A filing with what lists and pages say beside it.
@@ -473,7 +474,7 @@ pub async fn find_submission(
     .await
     .map_err(StoreError::doing("list a submission's files"))?;
     let filings = sqlx::query(
-        "SELECT f.id, f.name, f.original_name, f.state, d.sha256, d.size_bytes, d.pages
+        "SELECT f.id, f.name, f.kind, f.original_name, f.state, d.sha256, d.size_bytes, d.pages
            FROM filings f JOIN documents d ON d.id = f.document_id
           WHERE f.submission_id = $1 ORDER BY f.id",
     )
@@ -567,13 +568,20 @@ fn received_file_from_row(row: &AnyRow) -> Result<ReceivedFile, StoreError> {
 fn submitted_filing_from_row(row: &AnyRow) -> Result<SubmittedFiling, StoreError> {
     Ok(SubmittedFiling {
         id: row.parsed("id")?,
-        name: row.parsed("name")?,
+        name: name_from_row(row)?,
         original_name: row.text("original_name")?,
         sha256: row.text("sha256")?,
         size_bytes: row.count("size_bytes")?,
         pages: row.count("pages")?,
         state: row.text("state")?,
     })
+}
+
+fn name_from_row(row: &AnyRow) -> Result<super::FilingName, StoreError> {
+    let unreadable = |_| StoreError::Unreadable {
+        what: "name of a filing",
+    };
+    super::FilingName::read(&row.text("name")?, &row.text("kind")?).map_err(unreadable)
 }
 
 fn filing_from_row(row: &AnyRow) -> Result<Filing, StoreError> {
@@ -599,7 +607,7 @@ fn filing_from_row(row: &AnyRow) -> Result<Filing, StoreError> {
         establishment: row.parsed("establishment_id")?,
         submission: row.parsed("submission_id")?,
         document: row.parsed("document_id")?,
-        name: row.parsed("name")?,
+        name: name_from_row(row)?,
         state,
         received: row.moment("received_ms")?,
         changed: row.moment("changed_ms")?,

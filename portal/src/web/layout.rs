@@ -45,6 +45,8 @@ pub enum OfficePage {
     Establishments,
     /// パソコン
     Devices,
+    /// 届書の種類
+    FilingKinds,
     /// 利用日カレンダー
     Calendar,
 }
@@ -231,11 +233,12 @@ impl OfficePage {
         staff.may_decide() || !matches!(self, Self::Review | Self::Notices)
     }
 
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Review,
         Self::Notices,
         Self::Establishments,
         Self::Devices,
+        Self::FilingKinds,
         Self::Calendar,
     ];
 
@@ -245,6 +248,7 @@ impl OfficePage {
             Self::Notices => ("通知書", "/notices"),
             Self::Establishments => ("事業所", "/establishments"),
             Self::Devices => ("パソコン", "/devices"),
+            Self::FilingKinds => ("届書の種類", "/filing-kinds"),
             Self::Calendar => ("利用日カレンダー", "/calendar"),
         };
         MenuItem {

@@ -383,7 +383,11 @@ async fn furnish(stage: &Stage, work: &AtWork) -> Result<()> {
         .await?;
     // One is under review, with the determination as a draft.
     let taken = work.office.take_oldest().await?;
-    let page = work.office.site.get(&format!("{taken}/determination")).await?;
+    let page = work
+        .office
+        .site
+        .get(&format!("{taken}/determination"))
+        .await?;
     let event = page.attribute("select[name=event] option:nth-child(2)", "value")?;
     let form = page
         .form("/determination")?

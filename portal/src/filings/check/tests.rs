@@ -69,6 +69,7 @@ fn hand_in(file: &str, bytes: &[u8], password: Option<&Password>) -> Result<Acce
         establishment: "0123".parse().unwrap(),
         chosen: &[],
         today: date!(2026 - 11 - 20),
+        kinds: &Kinds::of_a_new_portal(),
     };
     check_upload(&upload, &[&IsDocument, &HasNoIndividualNumber::default()])
 }
@@ -232,6 +233,7 @@ fn a_name_from_the_form_stands_for_the_files_own() {
             name: chosen,
         }],
         today: date!(2026 - 11 - 20),
+        kinds: &Kinds::of_a_new_portal(),
     };
     let accepted = check_upload(&upload, &[&IsDocument]).unwrap();
     assert_eq!(accepted.files[0].name, chosen);
@@ -254,6 +256,7 @@ fn a_chosen_name_keeps_to_the_rules_and_never_hides_another_establishments_numbe
                 name: name.parse().unwrap(),
             }],
             today: date!(2026 - 11 - 20),
+            kinds: &Kinds::of_a_new_portal(),
         };
         check_upload(&upload, &[&IsDocument])
     };
@@ -304,6 +307,7 @@ fn a_rule_that_is_put_into_the_list_is_asked() {
         establishment: "0123".parse().unwrap(),
         chosen: &[],
         today: date!(2026 - 11 - 20),
+        kinds: &Kinds::of_a_new_portal(),
     };
     let refused = check_upload(&upload, &[&IsDocument, &Nothing]).unwrap_err();
     assert_eq!(refused.problems[0].fault, Fault::Size(bytes.len()));

@@ -7,10 +7,18 @@ use protocol::EstablishmentNumber;
 use time::Date;
 use unicode_normalization::UnicodeNormalization;
 
-use super::{FilingName, Kind, NameError, NameFault, date, date_from_digits, is_ahead, stem};
+use super::{
+    FilingKind, FilingName, Kinds, NameError, NameFault, date, date_from_digits, is_ahead,
+    not_taken_in, stem,
+};
 
 /// Explains an NFC name that [`super::parse`] did not take.
-pub(super) fn explain(name: &str, own: EstablishmentNumber, today: Option<Date>) -> NameError {
+pub(super) fn explain(
+    name: &str,
+    own: EstablishmentNumber,
+    today: Option<Date>,
+    kinds: &Kinds,
+) -> NameError {
     let mut faults = Vec::new();
     let mut rest: String = name.nfkc().collect();
     let mut extensions = 0;
@@ -83,24 +91,35 @@ pub(super) fn explain(name: &str, own: EstablishmentNumber, today: Option<Date>)
         faults.push(NameFault::MissingKind);
         None
     } else {
-        let kind = Kind::from_name(written);
-        let alias = Kind::from_alias(written);
-        let nearest = Kind::nearest(written);
+        let kind = kinds.by_name(written);
+        let alias = kinds.by_alias(written);
+        let nearest = kinds.nearest(written);
         if kind.is_none() {
             let written = written.to_owned();
             faults.push(match alias {
-                Some(kind) => NameFault::KindSpelling { written, kind },
-                None => NameFault::UnknownKind { written, nearest },
+                Some(FilingKind { kind, .. }) => NameFault::KindSpelling {
+                    written,
+                    kind: *kind,
+                },
+                None => NameFault::UnknownKind {
+                    written,
+                    nearest: nearest.map(|kind| kind.kind),
+                },
             });
         }
         kind.or(alias).or(nearest)
     };
+    let refused = kind.and_then(|kind| not_taken_in(kind, today));
+    let is_taken_in = refused.is_none();
+    faults.extend(refused);
     faults.extend(copy_mark.map(|written| NameFault::CopyMark { written }));
     if !separators_right || faults.is_empty() {
         faults.push(NameFault::Separators);
     }
     let suggestion = match (date, kind) {
-        (Some(date), Some(kind)) if own_or_none => Some(FilingName::build(date, own, kind)),
+        (Some(date), Some(kind)) if own_or_none && is_taken_in => {
+            Some(FilingName::build(date, own, kind.kind))
+        }
         _ => None,
     };
     NameError { faults, suggestion }

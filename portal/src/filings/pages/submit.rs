@@ -20,7 +20,7 @@ use crate::filings::hand_in::{
     self, Duplicate, FILES_LIMIT, FileProblems, HandIn, HandInError, HandInFailure, HandInFile,
     Outcome, Remedy,
 };
-use crate::filings::names::Kind;
+use crate::filings::kinds::{self, FilingKind, Kinds};
 use crate::filings::{Filing, FilingName, StepError, state_label, store};
 use crate::ids::{FilingId, UploadId};
 use crate::uploads::{self, FILE_LIMIT_BYTES};
@@ -37,7 +37,8 @@ use archive::Password;
 struct NewPage {
     layout: Layout,
     replaces: Option<Replaced>,
-    kinds: Vec<Kind>,
+    kinds: Vec<FilingKind>,
+    on_paper: Vec<FilingKind>,
     today: String,
     establishment_number: String,
     files_limit: usize,
@@ -83,11 +84,14 @@ pub(super) async fn new_page(
             })
         })
         .collect();
+    let kinds = kinds::store::all(app.db.pool()).await?;
+    let today = now.to_offset(access::JST).date();
     page(&NewPage {
         layout: Layout::member(&app, &member, MemberPage::Submit, now),
         replaces,
-        kinds: Kind::all().collect(),
-        today: now.to_offset(access::JST).date().to_string(),
+        kinds: kinds.offered_on(today).cloned().collect(),
+        on_paper: kinds.on_paper(today).cloned().collect(),
+        today: today.to_string(),
         establishment_number: member.establishment_number().to_string(),
         files_limit: FILES_LIMIT,
         file_limit_bytes: FILE_LIMIT_BYTES,
@@ -155,7 +159,8 @@ pub(super) async fn submit(
     body: Result<Json<Body>, JsonRejection>,
 ) -> Result<Response, PageError> {
     let Json(body) = body.map_err(|error| PageError::BadForm(error.to_string()))?;
-    let Some(request) = body.into_request(&member) else {
+    let kinds = kinds::store::all(app.db.pool()).await?;
+    let Some(request) = body.into_request(&member, &kinds) else {
         let sentence = "届出年月日と届書名称を選んでください。";
         return Ok(answer(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -197,12 +202,12 @@ pub(super) async fn submit(
 
 impl Body {
     /// `None` if a chosen name has no date or no kind.
-    fn into_request(self, member: &Member) -> Option<HandIn> {
+    fn into_request(self, member: &Member, kinds: &Kinds) -> Option<HandIn> {
         let own = member.establishment_number();
         let chosen = |name: BodyName| {
             let form = format_description!("[year]-[month]-[day]");
             let date = Date::parse(&name.date, form).ok()?;
-            let kind = Kind::from_code(&name.kind)?;
+            let kind = kinds.find(&name.kind)?.kind;
             Some(ChosenName {
                 entry: name.entry,
                 name: FilingName::build(date, own, kind),

@@ -117,6 +117,7 @@ impl Objects {
             ("pages", "1"),
             ("assets", "renkei.css"),
             ("files", "x.exe"),
+            ("filing-kinds", "acquisition"),
             ("{act}", "remove"),
         ];
         let words = words.map(|(kind, word)| (kind, Filling::Word(word)));
