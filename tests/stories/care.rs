@@ -3,5 +3,9 @@
 
 #[path = "care/everywhere.rs"]
 mod everywhere;
+#[path = "care/keyboard.rs"]
+mod keyboard;
+#[path = "care/newcomers.rs"]
+mod newcomers;
 #[path = "care/rows.rs"]
 mod rows;

@@ -46,6 +46,23 @@ const LOOKED_AT_ELSEWHERE: [(&str, &str); 6] = [
 /// Pages that come after a form.
 const BEHIND_FORMS: [&str; 2] = ["/settings/authenticator/confirm", "/signed-out"];
 
+/// Pages whose picture the manuals show, and what the picture is called there.
+const SHOWN_IN_MANUALS: [(&str, &str, &str); 9] = [
+    ("member", "/users", "manual-users"),
+    ("member", "/users/new", "manual-user-new"),
+    ("office", "/registrations/new", "manual-registrations"),
+    ("office", "/establishments/{id}", "manual-establishment"),
+    (
+        "office",
+        "/filings/{id}/determination",
+        "manual-determination",
+    ),
+    ("office", "/notices", "manual-notices"),
+    ("office", "/calendar", "manual-calendar"),
+    ("office", "/filing-kinds", "manual-filing-kinds"),
+    ("office", "/approvals", "manual-approvals"),
+];
+
 /// One line of the route table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Route {
@@ -243,7 +260,17 @@ impl<'a> Walk<'a> {
             }
         }
         drop(titles);
-        self.inspect(path).await
+        self.inspect(path).await?;
+        let shown = SHOWN_IN_MANUALS
+            .iter()
+            .find(|(side, path, _)| *side == route.side && *path == route.path);
+        let wanted = std::env::var("RENKEI_TEST_PICTURES").is_ok_and(|what| what == "docs");
+        if let (Some((_, _, name)), true) = (shown, wanted) {
+            self.browser.prefer(&[]).await?;
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/images");
+            self.browser.picture(folder.as_ref(), name, WIDE.0).await?;
+        }
+        Ok(())
     }
 
     /// Sends every form of the page empty and inspects what comes back.
@@ -252,7 +279,7 @@ impl<'a> Walk<'a> {
             form.method === 'post' && [...form.elements].some(el =>
                 ['text', 'password', 'email', 'date', 'time', 'textarea', 'file', 'checkbox', 'number', 'tel', 'search']
                     .includes(el.type))
-            ? form.getAttribute('action') : '')";
+            ? form.getAttribute('action') || location.pathname : '')";
         const SEND_EMPTY: &str = "const form = document.querySelectorAll('form')[arguments[0]];
             for (const el of form.elements) {
                 if (el.type === 'checkbox') el.checked = false;
@@ -446,14 +473,16 @@ async fn every_page_and_each_error_can_be_used_by_everybody() -> Result<()> {
     staff.extend(offices.iter().map(|office| &office.site));
     staff.push(&nobody.0.site);
     let members = [&work.pages.site, &nobody.1.site];
-    let (office_errors, member_errors) = tokio::try_join!(
+    let walked = tokio::try_join!(
         walk_a_side(&office_walk, "office", &staff, &routes),
         walk_a_side(&member_walk, "member", &members, &routes),
-    )?;
+    );
     let mut notes = office_walk.notes();
     notes.extend(member_walk.notes());
     office.close().await?;
     member.close().await?;
+    let (office_errors, member_errors) =
+        walked.with_context(|| format!("after {}", notes.join("\n")))?;
     notes.sort();
     notes.dedup();
     ensure!(

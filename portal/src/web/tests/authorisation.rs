@@ -43,7 +43,8 @@ fn roles(principal: &str) -> Option<&'static [StaffRole]> {
 
 /// Fields that forms cannot do without. Every request of the walk carries all of them, so
 /// that it is turned away for what it asks, not for how.
-const FIELDS: [(&str, &str); 5] = [
+const FIELDS: [(&str, &str); 6] = [
+    ("user_name", "見本 太郎"),
     ("name", "見本 太郎"),
     ("password", "asagao-ga-saku-mado-3"),
     ("reason", "見本"),
