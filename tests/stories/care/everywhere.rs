@@ -43,7 +43,7 @@ const LOOKED_AT_ELSEWHERE: [(&str, &str); 6] = [
     ("/agent/files/{name}", "the agent reads it"),
 ];
 
-/// Pages that come after a form.
+/// Pages of members that come after a form.
 const BEHIND_FORMS: [&str; 2] = ["/settings/authenticator/confirm", "/signed-out"];
 
 /// Pages whose picture the manuals show, and what the picture is called there.
@@ -117,15 +117,13 @@ struct Found {
 
 impl Found {
     /// Follows every link from the first page.
-    async fn by(site: &Site, side: &str, routes: &[Route]) -> Result<Self> {
+    async fn by(site: &Site, side: &str, routes: &[Route], behind: &[String]) -> Result<Self> {
         let mut found = Self::default();
         let mut tried: BTreeSet<String> = BTreeSet::new();
         let mut next: VecDeque<String> = match site.cookie_header().is_empty() {
             true => VecDeque::from(["/sign-in".to_owned()]),
-            false => ["/"]
-                .into_iter()
-                .chain(BEHIND_FORMS)
-                .map(str::to_owned)
+            false => std::iter::once("/".to_owned())
+                .chain(behind.iter().cloned())
                 .collect(),
         };
         while let Some(path) = next.pop_front() {
@@ -144,7 +142,7 @@ impl Found {
                 "too many addresses: {tried:?}"
             );
             let page = site.open(&path).await?;
-            let led_here = path != "/sign-in" && !BEHIND_FORMS.contains(&path.as_str());
+            let led_here = path != "/sign-in" && !behind.contains(&path);
             if page.status.is_client_error() && led_here {
                 found.dead_ends.insert(format!("{path} is {}", page.status));
                 continue;
@@ -339,13 +337,14 @@ async fn walk_a_side(
     side: &str,
     people: &[&Site],
     routes: &[Route],
+    behind: &[String],
 ) -> Result<usize> {
     let mut seen: BTreeSet<Route> = BTreeSet::new();
     let mut answered: BTreeSet<Route> = BTreeSet::new();
     let (mut pages, mut errors, mut done) = (0, 0, BTreeSet::new());
     let mut later = Vec::new();
     for site in people {
-        let found = Found::by(site, side, routes).await?;
+        let found = Found::by(site, side, routes, behind).await?;
         answered.extend(found.files.iter().cloned());
         for dead_end in &found.dead_ends {
             walk.note(side, format!("a link leads nowhere: {dead_end}"));
@@ -385,8 +384,8 @@ async fn walk_a_side(
     Ok(errors)
 }
 
-/// Things to look at, of every kind.
-async fn furnish(stage: &Stage, work: &AtWork) -> Result<()> {
+/// Things to look at, of every kind; returns the address of a draft, which no link names.
+async fn furnish(stage: &Stage, work: &AtWork) -> Result<String> {
     let pdf = corpus(&format!("good/{FILED_PDF}"))?;
     work.pages.file(FILED_PDF, &pdf, None).await?;
     let decided = work.office.take_oldest().await?;
@@ -435,14 +434,15 @@ async fn furnish(stage: &Stage, work: &AtWork) -> Result<()> {
     let further = work.office.further_code().await?;
     let waiting = stage.agent("waiting-pc")?;
     waiting.enrol(renkei_tests::stage::ESTABLISHMENT_NUMBER, &further)?;
-    Ok(())
+    Ok(format!("{taken}/determination/draft"))
 }
 
 #[tokio::test]
 async fn every_page_and_each_error_can_be_used_by_everybody() -> Result<()> {
     let stage = Stage::start(StageOptions::default()).await?;
     let work = AtWork::on(&stage).await?;
-    furnish(&stage, &work).await?;
+    let drafts = [furnish(&stage, &work).await?];
+    let behind = BEHIND_FORMS.map(str::to_owned);
     let mut offices = Vec::new();
     for (user_id, name, role) in [
         ("sekinin", "責任 者子", "supervisor"),
@@ -474,8 +474,8 @@ async fn every_page_and_each_error_can_be_used_by_everybody() -> Result<()> {
     staff.push(&nobody.0.site);
     let members = [&work.pages.site, &nobody.1.site];
     let walked = tokio::try_join!(
-        walk_a_side(&office_walk, "office", &staff, &routes),
-        walk_a_side(&member_walk, "member", &members, &routes),
+        walk_a_side(&office_walk, "office", &staff, &routes, &drafts),
+        walk_a_side(&member_walk, "member", &members, &routes, &behind),
     );
     let mut notes = office_walk.notes();
     notes.extend(member_walk.notes());

@@ -226,7 +226,7 @@ async fn staff_approves(office: &Browser, matching: &str) -> Result<()> {
     let person = Person(office);
     person.click("パソコン").await?;
     person.reads(matching).await?;
-    person.tick("照合番号").await?;
+    person.tick("番号と一致しました").await?;
     person.click("承認する").await?;
     person.reads("承認しました").await
 }

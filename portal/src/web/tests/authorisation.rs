@@ -33,10 +33,12 @@ struct Objects(BTreeMap<&'static str, Filling>);
 /// Whom a route of the office is for; `None` if it is for nobody in particular.
 fn roles(principal: &str) -> Option<&'static [StaffRole]> {
     use StaffRole::{Reviewer, Supervisor, SystemAdmin};
-    Some(match principal {
+    Some(match principal.trim_start_matches("fresh ") {
         "anyone" | "anyone at the office" => return None,
         "staff" => &[Reviewer, Supervisor, SystemAdmin],
         "reviewer" => &[Reviewer, Supervisor],
+        "supervisor" => &[Supervisor],
+        "system administrator" => &[SystemAdmin],
         unknown => panic!("the walk does not know whom {unknown} lets in"),
     })
 }
@@ -111,6 +113,10 @@ impl Objects {
         ] {
             objects.insert(kind, one(world, sql).await);
         }
+        objects.insert(
+            "approvals",
+            "01890000-0000-7000-8000-00000000a001".to_owned(),
+        );
         let objects = objects
             .into_iter()
             .map(|(kind, id)| (kind, Filling::Object(id)));
@@ -125,7 +131,8 @@ impl Objects {
         Self(objects.chain(words).collect())
     }
 
-    /// Who asks for the PC of beta's second user: the rows that an agent leaves.
+    /// Who asks for the PC of beta's second user: the rows that an agent leaves; and what waits
+    /// for a second member of staff.
     async fn ask_to_enrol(world: &World) {
         let user = one(
             world,
@@ -141,6 +148,10 @@ impl Objects {
                         matching_code, poll_token_hash, requested_ms)
              VALUES ('01890000-0000-7000-8000-00000000e001', $1, $2, 'c1', 'PC', '', '', '', 'k',
                      '', '', 0)",
+            "INSERT INTO approvals (id, kind, subject, reason, proposed_by, proposed_ms, expires_ms)
+             SELECT '01890000-0000-7000-8000-00000000a001', 'key_destruction', $1, $2, id, 0,
+                    4000000000000
+               FROM staff ORDER BY id LIMIT 1",
         ] {
             let made = sqlx::query(sql)
                 .bind(world.beta.to_string())
