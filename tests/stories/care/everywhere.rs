@@ -7,6 +7,7 @@
 //! looked at.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::process::Command;
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, ensure};
@@ -28,7 +29,8 @@ const EACH_KIND: usize = 2;
 /// Addresses that are followed in search of pages.
 const ADDRESSES_LIMIT: usize = 400;
 /// Pages that links do not lead to from a first page, and where they are looked at.
-const LOOKED_AT_ELSEWHERE: [(&str, &str); 6] = [
+const LOOKED_AT_ELSEWHERE: [(&str, &str); 7] = [
+    ("/step-up", "at the end, when the second factor is old"),
     ("/assets/{name}", "no page, but a part of each"),
     (
         "/settings/authenticator/picture.png",
@@ -437,6 +439,34 @@ async fn furnish(stage: &Stage, work: &AtWork) -> Result<String> {
     Ok(format!("{taken}/determination/draft"))
 }
 
+/// When the second factor was shown too long ago, both sides ask for it once more.
+async fn confirmations(stage: &Stage, office: &Walk<'_>, member: &Walk<'_>) -> Result<()> {
+    const AGE: &str = "import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], timeout=10)
+db.execute('UPDATE web_sessions SET factor_ms = 0')
+db.commit()";
+    output(
+        Command::new("/usr/bin/python3")
+            .args(["-c", AGE])
+            .arg(stage.sqlite_file()),
+    )?;
+    for (walk, side, path) in [
+        (office, "office", "/step-up?next=/devices"),
+        (member, "member", "/step-up?next=/settings"),
+    ] {
+        let route = Route {
+            side: side.into(),
+            path: "/step-up".into(),
+        };
+        walk.page(&route, path).await?;
+        ensure!(
+            walk.browser.text().await?.contains("ご本人の確認"),
+            "{path}"
+        );
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn every_page_and_each_error_can_be_used_by_everybody() -> Result<()> {
     let stage = Stage::start(StageOptions::default()).await?;
@@ -477,10 +507,12 @@ async fn every_page_and_each_error_can_be_used_by_everybody() -> Result<()> {
         walk_a_side(&office_walk, "office", &staff, &routes, &drafts),
         walk_a_side(&member_walk, "member", &members, &routes, &behind),
     );
+    let confirmed = confirmations(&stage, &office_walk, &member_walk).await;
     let mut notes = office_walk.notes();
     notes.extend(member_walk.notes());
     office.close().await?;
     member.close().await?;
+    confirmed?;
     let (office_errors, member_errors) =
         walked.with_context(|| format!("after {}", notes.join("\n")))?;
     notes.sort();
