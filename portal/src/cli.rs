@@ -24,6 +24,7 @@ mod agent_update;
 mod copies;
 mod gateway;
 mod keys;
+mod receipt;
 mod serve;
 mod staff;
 
@@ -69,6 +70,9 @@ enum Command {
     /// The audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Receipts (受付票).
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
     /// Copies everything but the master key into a new folder.
     Backup {
         /// The folder; it must be new or empty.
@@ -220,6 +224,20 @@ struct AgentUpdateSign {
 }
 
 #[derive(Debug, Subcommand)]
+enum ReceiptCommand {
+    /// Prints the public key that the fund's receipts are checked with.
+    Key,
+    /// Says whether a receipt's PDF is as the fund made it. Needs no configuration and no network.
+    Verify {
+        /// The receipt.
+        file: PathBuf,
+        /// The fund's public key in base64, or a file with it.
+        #[arg(long, value_name = "KEY")]
+        key: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum AuditCommand {
     /// Checks that no row was changed, removed or reordered; names the first bad one.
     Verify,
@@ -289,6 +307,8 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Staff(StaffCommand::Add(add)) => staff::add(&prepared()?.app().await?, add).await,
         Command::Gateway(command) => gateway::run(&prepared()?.app().await?, command).await,
         Command::Audit(AuditCommand::Verify) => copies::verify(prepared()?).await,
+        Command::Receipt(ReceiptCommand::Key) => receipt::key(&prepared()?.app().await?).await,
+        Command::Receipt(ReceiptCommand::Verify { file, key }) => receipt::verify(&file, &key),
         Command::Backup { out } => copies::backup(prepared()?, &out).await,
         Command::Restore { from } => copies::restore(prepared()?, &from).await,
         Command::DrawPage { page, width } => draw_page(page, width),

@@ -35,6 +35,7 @@ pub mod one_time_codes;
 pub mod page_images;
 pub mod passwords;
 pub mod people;
+pub mod receipts;
 pub mod registrations;
 pub mod review;
 pub mod settings;

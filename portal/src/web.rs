@@ -29,8 +29,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
-    agent_updates, calendar, devices, establishments, filings, notices, people, registrations,
-    review, settings, uploads,
+    agent_updates, calendar, devices, establishments, filings, notices, people, receipts,
+    registrations, review, settings, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -63,6 +63,7 @@ fn member_routes(routes: Routes) -> Routes {
         .with(home::member_routes)
         .with(uploads::pages::member_routes)
         .with(filings::pages::member_routes)
+        .with(receipts::pages::member_routes)
         .with(notices::pages::member_routes)
 }
 
@@ -75,6 +76,7 @@ fn office_routes(routes: Routes) -> Routes {
         .with(devices::pages::office_routes)
         .with(calendar::pages::office_routes)
         .with(filings::kinds::pages::office_routes)
+        .with(receipts::pages::office_routes)
         .with(home::office_routes)
         .with(review::pages::office_routes)
         .with(notices::pages::office_routes)

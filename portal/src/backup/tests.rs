@@ -126,9 +126,9 @@ async fn a_folder_with_something_in_it_is_not_written_to() {
 fn every_table_of_the_schema_is_copied() {
     let tables: Vec<_> = db::tables().collect();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
-    let made: usize = std::fs::read_dir(folder)
+    let made: usize = fs::read_dir(folder)
         .unwrap()
-        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+        .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
         .map(|schema| schema.matches("CREATE TABLE").count())
         .sum();
     assert_eq!(tables.len(), made);
