@@ -54,11 +54,12 @@ CREATE TABLE establishments (
     id TEXT PRIMARY KEY,
     number BIGINT NOT NULL UNIQUE,
     name TEXT NOT NULL,
-    key_wrapped TEXT NOT NULL,
+    key_wrapped TEXT NOT NULL,          -- empty: destroyed
     zip_password_sealed TEXT NOT NULL,
     device_limit BIGINT NOT NULL,
     created_ms BIGINT NOT NULL,
-    suspended_ms BIGINT
+    suspended_ms BIGINT,
+    ended_ms BIGINT                     -- has left for good; suspended as well
 );
 
 CREATE TABLE users (
@@ -83,6 +84,7 @@ CREATE TABLE memberships (
     establishment_id TEXT NOT NULL REFERENCES establishments (id),
     user_id TEXT NOT NULL REFERENCES users (id),
     role TEXT NOT NULL,                 -- admin | added
+    permissions TEXT NOT NULL DEFAULT 'file fetch history', -- of an added user; an admin has all
     created_ms BIGINT NOT NULL,
     ended_ms BIGINT,
     confirmed_ms BIGINT                 -- when an admin confirmed what the fund has on file
@@ -226,6 +228,7 @@ CREATE TABLE web_sessions (
     tunnel_session_id TEXT,             -- member sessions live inside one
     created_ms BIGINT NOT NULL,
     seen_ms BIGINT NOT NULL,
+    factor_ms BIGINT NOT NULL,          -- when a second factor was last shown
     ended_ms BIGINT
 );
 CREATE INDEX web_sessions_account ON web_sessions (account_id);

@@ -16,7 +16,8 @@ use time::OffsetDateTime;
 use crate::clock::unix_ms;
 use crate::db::{Db, StoreError, Tx};
 use crate::ids::{
-    EstablishmentId, FilingId, NoticeId, RegistrationCodeId, RowId, StaffId, SubmissionId, UserId,
+    ApprovalId, EstablishmentId, FilingId, NoticeId, RegistrationCodeId, RowId, StaffId,
+    SubmissionId, UserId,
 };
 use crate::keys::{MasterKey, Purpose};
 use crate::metrics::metrics;
@@ -142,6 +143,22 @@ pub enum Act {
     SignedIn(UserId),
     /// A user's sign-in failed.
     SignInFailed,
+    /// A supervisor ended an establishment's use of the service.
+    EstablishmentEnded(EstablishmentId),
+    /// A supervisor took the end back.
+    EstablishmentEndTakenBack(EstablishmentId),
+    /// An establishment's key was destroyed; the details say by whose proposal.
+    KeyDestroyed(EstablishmentId),
+    /// Staff proposed something that a second person decides, by kind.
+    ApprovalProposed(ApprovalId, &'static str),
+    /// The second person agreed; the details name both.
+    ApprovalGiven(ApprovalId, &'static str),
+    /// The second person refused.
+    ApprovalRefused(ApprovalId, &'static str),
+    /// Who proposed it took it back.
+    ApprovalWithdrawn(ApprovalId, &'static str),
+    /// A second factor was shown once more, before something weighty.
+    FactorShown,
     /// A user signed out.
     SignedOut(UserId),
     /// A user changed the password.
@@ -433,6 +450,10 @@ impl Act {
     pub fn detail(&self) -> &'static str {
         match self {
             Self::SessionRefused(code) | Self::SessionEnded(_, code) => code,
+            Self::ApprovalProposed(_, kind)
+            | Self::ApprovalGiven(_, kind)
+            | Self::ApprovalRefused(_, kind)
+            | Self::ApprovalWithdrawn(_, kind) => kind,
             _ => "",
         }
     }
@@ -506,6 +527,20 @@ impl Act {
             Self::CodeSent(id) => ("code_sent", "user", id.to_string()),
             Self::SignedIn(id) => ("signed_in", "user", id.to_string()),
             Self::SignInFailed => ("sign_in_failed", "", String::new()),
+            Self::EstablishmentEnded(id) => {
+                ("establishment_ended", "establishment", id.to_string())
+            }
+            Self::EstablishmentEndTakenBack(id) => (
+                "establishment_end_taken_back",
+                "establishment",
+                id.to_string(),
+            ),
+            Self::KeyDestroyed(id) => ("key_destroyed", "establishment", id.to_string()),
+            Self::ApprovalProposed(id, _) => ("approval_proposed", "approval", id.to_string()),
+            Self::ApprovalGiven(id, _) => ("approval_given", "approval", id.to_string()),
+            Self::ApprovalRefused(id, _) => ("approval_refused", "approval", id.to_string()),
+            Self::ApprovalWithdrawn(id, _) => ("approval_withdrawn", "approval", id.to_string()),
+            Self::FactorShown => ("factor_shown", "", String::new()),
             Self::SignedOut(id) => ("signed_out", "user", id.to_string()),
             Self::PasswordChanged(id) => ("password_changed", "user", id.to_string()),
             Self::AuthenticatorAdded(id) => ("authenticator_added", "user", id.to_string()),

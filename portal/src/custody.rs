@@ -8,6 +8,7 @@
 //! Who may read a document is not asked here: features find it through their own stores,
 //! with the principal in the question, and come here with what they found.
 
+pub mod destruction;
 pub mod store;
 
 use sha2::{Digest as _, Sha256};

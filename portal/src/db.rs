@@ -221,5 +221,10 @@ pub fn schema_version() -> i64 {
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first", include_str!("../migrations/0001_first.sql")),
     (2, "people", include_str!("../migrations/0002_people.sql")),
+    (
+        3,
+        "standing",
+        include_str!("../migrations/0003_standing.sql"),
+    ),
     (4, "filing", include_str!("../migrations/0004_filing.sql")),
 ];

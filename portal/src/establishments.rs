@@ -17,6 +17,7 @@ use crate::db::{StoreError, Tx};
 use crate::ids::{EstablishmentId, RegistrationCodeId, UserId};
 use crate::keys::{MasterKey, Purpose, Unsealable, random_bytes, random_readable};
 
+mod leaving;
 pub mod pages;
 pub mod store;
 
@@ -177,6 +178,8 @@ pub struct Establishment {
     pub created: OffsetDateTime,
     /// Since when it may not use the service, if so.
     pub suspended: Option<OffsetDateTime>,
+    /// Since when it has left for good, if so.
+    pub ended: Option<OffsetDateTime>,
 }
 
 /// An establishment to register.

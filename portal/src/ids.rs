@@ -68,6 +68,8 @@ row_id! {
     NoticeId,
     /// A notice that a reviewer looks at before it is issued.
     DraftId,
+    /// A proposal that a second person decides.
+    ApprovalId,
     /// A row of a list that nothing refers to.
     RowId,
 }

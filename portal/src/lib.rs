@@ -7,6 +7,7 @@
 
 pub mod agent_updates;
 pub mod app;
+pub mod approvals;
 pub mod audit;
 pub mod authenticator;
 pub mod authority;
@@ -35,6 +36,7 @@ pub mod one_time_codes;
 pub mod page_images;
 pub mod passwords;
 pub mod people;
+pub mod permissions;
 pub mod receipts;
 pub mod registrations;
 pub mod review;
@@ -42,6 +44,7 @@ pub mod settings;
 pub mod sign_in;
 pub mod signals;
 pub mod staff;
+pub mod step_up;
 pub mod text_layer;
 pub mod tunnel_sessions;
 pub mod uploads;

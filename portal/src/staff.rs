@@ -15,9 +15,9 @@ use crate::keys::MasterKey;
 /// What a staff account may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StaffRole {
-    /// 業務課: approves PCs, reviews filings, issues notices.
+    /// 担当者 of 業務課: approves PCs, reviews filings, issues notices.
     Reviewer,
-    /// 業務課の責任者: a reviewer who also releases and decides in doubt.
+    /// 責任者 of 業務課: a reviewer who also releases and decides in doubt.
     Supervisor,
     /// システム管理者: watches and restores; never reads a document.
     SystemAdmin,
@@ -44,8 +44,8 @@ impl StaffRole {
     /// As people read it.
     pub fn page_text(self) -> &'static str {
         match self {
-            Self::Reviewer => "業務課",
-            Self::Supervisor => "業務課 責任者",
+            Self::Reviewer => "担当者",
+            Self::Supervisor => "責任者",
             Self::SystemAdmin => "システム管理者",
         }
     }

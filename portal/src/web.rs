@@ -29,8 +29,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
-    agent_updates, calendar, devices, establishments, filings, notices, people, receipts,
-    registrations, review, settings, uploads,
+    agent_updates, approvals, calendar, devices, establishments, filings, notices, people,
+    receipts, registrations, review, settings, step_up, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -58,6 +58,7 @@ fn member_routes(routes: Routes) -> Routes {
         .with(assets::routes)
         .with(agent_updates::member_routes)
         .with(pages::member_routes)
+        .with(step_up::member_routes)
         .with(settings::pages::member_routes)
         .with(people::pages::member_routes)
         .with(home::member_routes)
@@ -71,10 +72,12 @@ fn office_routes(routes: Routes) -> Routes {
     routes
         .with(assets::routes)
         .with(office::office_routes)
+        .with(step_up::office_routes)
         .with(establishments::pages::office_routes)
         .with(registrations::pages::office_routes)
         .with(devices::pages::office_routes)
         .with(calendar::pages::office_routes)
+        .with(approvals::office_routes)
         .with(filings::kinds::pages::office_routes)
         .with(receipts::pages::office_routes)
         .with(home::office_routes)
@@ -82,7 +85,7 @@ fn office_routes(routes: Routes) -> Routes {
         .with(notices::pages::office_routes)
 }
 
-fn finish(routes: Routes, app: App, side: Side) -> (Router, Vec<Route>) {
+pub(crate) fn finish(routes: Routes, app: App, side: Side) -> (Router, Vec<Route>) {
     let (router, table) = routes.finish();
     let router = router
         .fallback(|| async { PageError::NotFound })

@@ -53,6 +53,7 @@ pub fn office_routes(routes: Routes) -> Routes {
             "/establishments/{id}/users/{user}/authenticator",
             remove_authenticator,
         )
+        .with(super::leaving::office_routes)
 }
 
 #[derive(Template)]

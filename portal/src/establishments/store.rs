@@ -217,7 +217,7 @@ pub async fn find_by_number(
     number: EstablishmentNumber,
 ) -> Result<Option<Establishment>, StoreError> {
     let row = sqlx::query(
-        "SELECT id, number, name, device_limit, created_ms, suspended_ms
+        "SELECT id, number, name, device_limit, created_ms, suspended_ms, ended_ms
            FROM establishments WHERE number = $1",
     )
     .bind(i64::from(number.as_u16()))
@@ -230,7 +230,7 @@ pub async fn find_by_number(
 /// Finds an establishment by its identifier.
 pub async fn find(db: &Db, id: EstablishmentId) -> Result<Option<Establishment>, StoreError> {
     let row = sqlx::query(
-        "SELECT id, number, name, device_limit, created_ms, suspended_ms
+        "SELECT id, number, name, device_limit, created_ms, suspended_ms, ended_ms
            FROM establishments WHERE id = $1",
     )
     .bind(id.to_string())
@@ -240,10 +240,41 @@ pub async fn find(db: &Db, id: EstablishmentId) -> Result<Option<Establishment>,
     row.as_ref().map(read).transpose()
 }
 
+/// Ends an establishment's use of the service. `false` if it has ended already.
+pub(super) async fn end(
+    tx: &mut Tx,
+    id: EstablishmentId,
+    now: OffsetDateTime,
+) -> Result<bool, StoreError> {
+    sqlx::query(
+        "UPDATE establishments SET ended_ms = $1, suspended_ms = COALESCE(suspended_ms, $1)
+          WHERE id = $2 AND ended_ms IS NULL",
+    )
+    .bind(unix_ms(now))
+    .bind(id.to_string())
+    .execute(&mut **tx)
+    .await
+    .map(|done| done.rows_affected() == 1)
+    .map_err(StoreError::doing("end establishment"))
+}
+
+/// Takes an end back. `false` if there is none, or the key is gone.
+pub(super) async fn take_back_end(tx: &mut Tx, id: EstablishmentId) -> Result<bool, StoreError> {
+    sqlx::query(
+        "UPDATE establishments SET ended_ms = NULL, suspended_ms = NULL
+          WHERE id = $1 AND ended_ms IS NOT NULL AND key_wrapped <> ''",
+    )
+    .bind(id.to_string())
+    .execute(&mut **tx)
+    .await
+    .map(|done| done.rows_affected() == 1)
+    .map_err(StoreError::doing("take an establishment's end back"))
+}
+
 /// All establishments, by number.
 pub async fn list(db: &Db) -> Result<Vec<Establishment>, StoreError> {
     sqlx::query(
-        "SELECT id, number, name, device_limit, created_ms, suspended_ms
+        "SELECT id, number, name, device_limit, created_ms, suspended_ms, ended_ms
            FROM establishments ORDER BY number LIMIT $1",
     )
     .bind(LIST_LIMIT)
@@ -353,6 +384,10 @@ fn read(row: &AnyRow) -> Result<Establishment, StoreError> {
             .map_err(StoreError::doing(doing))?,
         created: from_unix_ms(created),
         suspended: suspended.map(from_unix_ms),
+        ended: row
+            .try_get::<Option<i64>, _>("ended_ms")
+            .map_err(StoreError::doing(doing))?
+            .map(from_unix_ms),
     })
 }
 

@@ -18,27 +18,28 @@ use crate::audit::{self, Act};
 use crate::custody::{self, Document};
 use crate::db::Db;
 use crate::notices;
+use crate::permissions::Permission;
 use crate::web::dates;
 use crate::web::download;
 use crate::web::forms::Verified;
 use crate::web::layout::{Layout, MemberPage, Side};
 use crate::web::page;
 use crate::web::page_error::PageError;
-use crate::web::principals::Member;
+use crate::web::principals::{Filer, Follower, Member};
 use crate::web::router::Routes;
 pub use history::Line;
 
 /// The routes of the member listener.
 pub fn member_routes(routes: Routes) -> Routes {
     routes
-        .allow::<Member, _, _>(Method::GET, "/filings/new", submit::new_page)
-        .allow::<Member, _, _>(Method::POST, "/filings", submit::submit)
-        .allow::<Member, _, _>(Method::GET, "/filings", history::list)
-        .allow::<Member, _, _>(Method::GET, "/filings/{id}", filing)
-        .allow::<Member, _, _>(Method::GET, "/filings/{id}/document.pdf", document)
-        .allow::<Member, _, _>(Method::POST, "/filings/{id}/withdraw", withdraw)
-        .allow::<Member, _, _>(Method::GET, "/submissions/{id}", receipt::show)
-        .allow::<Member, _, _>(Method::GET, "/submissions/{id}/receipt.pdf", receipt::pdf)
+        .allow::<Filer, _, _>(Method::GET, "/filings/new", submit::new_page)
+        .allow::<Filer, _, _>(Method::POST, "/filings", submit::submit)
+        .allow::<Follower, _, _>(Method::GET, "/filings", history::list)
+        .allow::<Follower, _, _>(Method::GET, "/filings/{id}", filing)
+        .allow::<Follower, _, _>(Method::GET, "/filings/{id}/document.pdf", document)
+        .allow::<Filer, _, _>(Method::POST, "/filings/{id}/withdraw", withdraw)
+        .allow::<Follower, _, _>(Method::GET, "/submissions/{id}", receipt::show)
+        .allow::<Follower, _, _>(Method::GET, "/submissions/{id}/receipt.pdf", receipt::pdf)
 }
 
 #[derive(Template)]
@@ -70,7 +71,8 @@ struct Returned {
     words: String,
     /// Where the corrected filing is, or `None` if it is still to come.
     replaced_by: Option<String>,
-    resubmit_path: String,
+    /// Where it is corrected, if the member may file.
+    resubmit_path: Option<String>,
 }
 
 struct NoticeLine {
@@ -94,7 +96,11 @@ async fn filing(
         .ok_or(PageError::NotFound)?;
     let filing = &line.filing;
     let document = document_of(&app, filing).await?;
-    let notices = notices::store::of_own_filing(&app.db, &member, filing.id).await?;
+    let may_file = member.may(Permission::File);
+    let notices = match member.may(Permission::Fetch) {
+        true => notices::store::of_own_filing(&app.db, &member, filing.id).await?,
+        false => Vec::new(),
+    };
     let entries = store::timeline(&app.db, filing).await?;
     page(&FilingPage {
         layout: Layout::member(&app, &member, MemberPage::History, now),
@@ -115,10 +121,10 @@ async fn filing(
             advice: reason.code().advice(),
             words: reason.text().to_owned(),
             replaced_by: line.replaced_by.map(|id| format!("/filings/{id}")),
-            resubmit_path: format!("/filings/new?replaces={id}"),
+            resubmit_path: may_file.then(|| format!("/filings/new?replaces={id}")),
         }),
         replaces: filing.replaces.map(|id| format!("/filings/{id}")),
-        may_be_withdrawn: filing.withdraw(now).is_ok(),
+        may_be_withdrawn: may_file && filing.withdraw(now).is_ok(),
         notices: notices
             .into_iter()
             .map(|notice| NoticeLine {

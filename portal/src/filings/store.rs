@@ -175,11 +175,15 @@ pub async fn find_own<'e>(
     member: &Member,
     id: FilingId,
 ) -> Result<Option<Filing>, StoreError> {
+    let reach = member.reach();
     let row = sqlx::query(sqlx::AssertSqlSafe(format!(
-        "SELECT {FILING} FROM filings f WHERE f.id = $1 AND f.establishment_id = $2"
+        "SELECT {FILING} FROM filings f WHERE f.id = $1 AND {}",
+        lists::within_reach(2)
     )))
     .bind(id.to_string())
-    .bind(member.establishment().to_string())
+    .bind(reach.establishment)
+    .bind(reach.sender)
+    .bind(reach.kinds)
     .fetch_optional(db)
     .await
     .map_err(StoreError::doing("find own filing"))?;
@@ -208,7 +212,7 @@ pub async fn find_own_line(
     member: &Member,
     id: FilingId,
 ) -> Result<Option<FilingLine>, StoreError> {
-    lists::find_line(db, id, Some(member.establishment())).await
+    lists::find_line(db, id, Some(member.reach())).await
 }
 
 /// Returns the filing with what its page says beside it, for the office.
@@ -462,15 +466,17 @@ pub async fn find_submission(
     member: &Member,
     id: SubmissionId,
 ) -> Result<Option<Submission>, StoreError> {
+    let reach = member.reach();
     let row = sqlx::query(
         "SELECT s.id, s.receipt_number, s.received_ms, u.name AS sender, d.name AS device
            FROM submissions s
            JOIN users u ON u.id = s.user_id
            JOIN devices d ON d.id = s.device_id
-          WHERE s.id = $1 AND s.establishment_id = $2",
+          WHERE s.id = $1 AND s.establishment_id = $2 AND ($3 = '' OR s.user_id = $3)",
     )
     .bind(id.to_string())
-    .bind(member.establishment().to_string())
+    .bind(reach.establishment)
+    .bind(reach.sender)
     .fetch_optional(db.pool())
     .await
     .map_err(StoreError::doing("find submission"))?;

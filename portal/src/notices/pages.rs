@@ -25,15 +25,15 @@ use crate::web::layout::{Layout, MemberPage, OfficePage};
 use crate::web::page;
 use crate::web::page_error::PageError;
 use crate::web::paging::Paging;
-use crate::web::principals::{Member, Reviewer};
+use crate::web::principals::{Fetcher, Member, Reviewer};
 use crate::web::router::Routes;
 
 /// The routes of the member listener. `{id}` is a notice's id, or with `.pdf` or `.zip`
 /// behind it, the file.
 pub fn member_routes(routes: Routes) -> Routes {
     routes
-        .allow::<Member, _, _>(Method::GET, "/notices", list)
-        .allow::<Member, _, _>(Method::GET, "/notices/{id}", notice_or_file)
+        .allow::<Fetcher, _, _>(Method::GET, "/notices", list)
+        .allow::<Fetcher, _, _>(Method::GET, "/notices/{id}", notice_or_file)
 }
 
 /// The routes of the office listener.

@@ -14,11 +14,12 @@ use crate::db::Db;
 use crate::establishments::{self, Role};
 use crate::mail::MaskedAddress;
 use crate::passwords;
+use crate::permissions::Permission;
 use crate::sign_in::confirm_password;
 use crate::web::forms::{FieldErrors, Typed, Verified};
 use crate::web::layout::{Layout, MemberPage};
 use crate::web::page_error::{FIRST_PASSWORD_PATH, PageError};
-use crate::web::principals::{EstablishmentAdmin, Member, Newcomer};
+use crate::web::principals::{EstablishmentAdmin, Fetcher, Member, Newcomer};
 use crate::web::router::Routes;
 use crate::web::{page, page_with, sessions};
 
@@ -30,8 +31,8 @@ pub fn member_routes(routes: Routes) -> Routes {
         .allow::<Member, _, _>(Method::GET, "/settings", overview)
         .allow::<Member, _, _>(Method::GET, "/settings/password", password)
         .allow::<Member, _, _>(Method::POST, "/settings/password", change_password)
-        .allow::<Member, _, _>(Method::GET, "/settings/zip-password", zip_password)
-        .allow::<Member, _, _>(Method::POST, "/settings/zip-password", show_zip_password)
+        .allow::<Fetcher, _, _>(Method::GET, "/settings/zip-password", zip_password)
+        .allow::<Fetcher, _, _>(Method::POST, "/settings/zip-password", show_zip_password)
         .allow::<EstablishmentAdmin, _, _>(
             Method::POST,
             "/settings/zip-password/change",
@@ -53,6 +54,7 @@ struct SettingsPage {
     user_id: String,
     email: MaskedAddress,
     uses_authenticator: bool,
+    may_fetch: bool,
     done: &'static str,
 }
 
@@ -68,6 +70,7 @@ async fn overview(
         user_id: member.user_id().to_owned(),
         email: MaskedAddress::of(&settings.email),
         uses_authenticator: settings.uses_authenticator,
+        may_fetch: member.may(Permission::Fetch),
         done: match done.done.as_deref() {
             Some("password") => "パスワードを変更しました。",
             Some("authenticator") => {

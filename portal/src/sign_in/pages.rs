@@ -333,7 +333,7 @@ async fn finish(
 }
 
 /// Returns why the second factor is not right: a word for the audit log, a sentence.
-async fn wrong_code(
+pub(crate) async fn wrong_code(
     tx: &mut Tx,
     app: &App,
     visitor: &Visitor,

@@ -27,7 +27,7 @@ use crate::staff::StaffRole;
 use crate::vault::EstablishmentKey;
 use crate::web::forms::CSRF_HEADER;
 use crate::web::principals::{
-    Member, OfficeConnection, Reviewer, SESSION_COOKIE, TunnelConnection, Visitor,
+    Member, OfficeConnection, Reviewer, SESSION_COOKIE, Staff, TunnelConnection, Visitor,
 };
 use crate::web::sessions;
 
@@ -154,6 +154,21 @@ impl World {
     /// The first reviewer, signed in anew now: a web session of the morning ends when idle.
     pub async fn sato_again(&self) -> Browser {
         Browser::staff(&self.app, &self.sato.router, self.sato_id).await
+    }
+
+    /// One more of the staff, signed in now.
+    pub async fn staff(&self, name: &str, role: StaffRole) -> Browser {
+        let id = StaffId::new();
+        let mut tx = self.app.db.begin().await.expect("begins");
+        run(
+            &mut tx,
+            "INSERT INTO staff (id, user_id, name, role, password_hash, totp_sealed, created_ms)
+             VALUES ($1, $1, $2, $3, '', '', 0)",
+            &[&id.to_string(), name, role.as_str()],
+        )
+        .await;
+        Db::commit(tx).await.expect("commits");
+        Browser::staff(&self.app, &self.sato.router, id).await
     }
 
     /// A second user of alpha's, on alpha's own second PC.
@@ -357,6 +372,13 @@ impl Browser {
         Member::from_request_parts(&mut parts, &self.app)
             .await
             .expect("a member")
+    }
+
+    /// The staff that handlers would see.
+    pub async fn as_staff(&self) -> Staff {
+        Staff::from_request_parts(&mut self.parts(), &self.app)
+            .await
+            .expect("staff")
     }
 
     /// The reviewer that handlers would see.

@@ -266,6 +266,32 @@ pub async fn end_of_device(
     .collect()
 }
 
+/// Ends the live sessions of an establishment's PCs, all at once.
+pub async fn end_of_establishment(
+    tx: &mut Tx,
+    establishment: EstablishmentId,
+    reason: EndCode,
+    now: OffsetDateTime,
+) -> Result<Vec<(SessionId, EndCode)>, StoreError> {
+    sqlx::query(
+        "UPDATE tunnel_sessions
+            SET ended_ms = CASE WHEN deadline_ms <= $1 THEN deadline_ms ELSE $1 END,
+                end_reason = CASE WHEN deadline_ms <= $1 THEN deadline_reason ELSE $2 END,
+                changed_ms = $1
+          WHERE establishment_id = $3 AND ended_ms IS NULL
+         RETURNING id, end_reason",
+    )
+    .bind(unix_ms(now))
+    .bind(reason.as_str())
+    .bind(establishment.to_string())
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(StoreError::doing("end an establishment's sessions"))?
+    .iter()
+    .map(|row| Ok((parsed(row, "id")?, end_code(row, "end_reason")?)))
+    .collect()
+}
+
 /// Ends every live session.
 pub async fn end_all(
     tx: &mut Tx,

@@ -34,7 +34,7 @@ use crate::ids::{DocumentId, UploadId};
 use crate::web::body::{READ_TIMEOUT, Unreceived, receive};
 use crate::web::forms::VerifiedScript;
 use crate::web::page_error::PageError;
-use crate::web::principals::Member;
+use crate::web::principals::{Filer, Member};
 use crate::web::router::Routes;
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -58,10 +58,10 @@ static TURNS: Semaphore = Semaphore::const_new(PARTS_AT_ONCE);
 /// The routes of the member listener.
 pub fn member_routes(routes: Routes) -> Routes {
     routes
-        .allow::<Member, _, _>(Method::POST, "/uploads", create)
-        .allow::<Member, _, _>(Method::HEAD, "/uploads/{id}", progress)
-        .allow::<Member, _, _>(Method::PATCH, "/uploads/{id}", append)
-        .allow::<Member, _, _>(Method::DELETE, "/uploads/{id}", remove)
+        .allow::<Filer, _, _>(Method::POST, "/uploads", create)
+        .allow::<Filer, _, _>(Method::HEAD, "/uploads/{id}", progress)
+        .allow::<Filer, _, _>(Method::PATCH, "/uploads/{id}", append)
+        .allow::<Filer, _, _>(Method::DELETE, "/uploads/{id}", remove)
 }
 
 /// `POST /uploads`

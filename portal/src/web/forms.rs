@@ -170,6 +170,18 @@ fn header_token(headers: &HeaderMap) -> Option<&str> {
     headers.get(CSRF_HEADER)?.to_str().ok()
 }
 
+/// Checks the token among a form's fields, for `step_up`, which reads forms of any feature.
+pub(crate) fn check_fields(
+    app: &App,
+    parts: &Parts,
+    fields: &[(String, String)],
+) -> Result<(), PageError> {
+    refuse_foreign_site(&parts.headers)?;
+    let shown = fields.iter().find(|(name, _)| name == "csrf");
+    let (_, shown) = shown.ok_or(PageError::Forged)?;
+    check(app, parts, shown)
+}
+
 fn check(app: &App, parts: &Parts, shown: &str) -> Result<(), PageError> {
     let secret = parts
         .extensions

@@ -11,6 +11,7 @@ use super::page_error::PageError;
 use super::principals::{Member, Staff};
 use super::router::Routes;
 use crate::app::App;
+use crate::permissions::Permission;
 use crate::staff::StaffRole;
 
 /// Pages of the member listener.
@@ -30,12 +31,19 @@ struct MemberHome {
     name: String,
     unread: Vec<crate::notices::pages::Line>,
     overview: crate::filings::pages::Overview,
+    may_file: bool,
+    may_fetch: bool,
+    may_follow: bool,
 }
 
 /// `GET /`
 async fn member_home(member: Member, State(app): State<App>) -> Result<Html<String>, PageError> {
     let now = app.clock.now();
-    let unread = crate::notices::store::unread(&app.db, &member).await?;
+    let may_fetch = member.may(Permission::Fetch);
+    let unread = match may_fetch {
+        true => crate::notices::store::unread(&app.db, &member).await?,
+        false => Vec::new(),
+    };
     page(&MemberHome {
         layout: Layout::member(&app, &member, MemberPage::Home, now),
         name: member.name().to_owned(),
@@ -44,6 +52,9 @@ async fn member_home(member: Member, State(app): State<App>) -> Result<Html<Stri
             .map(crate::notices::pages::Line::new)
             .collect(),
         overview: crate::filings::pages::overview(&app, &member).await?,
+        may_file: member.may(Permission::File),
+        may_fetch,
+        may_follow: member.may(Permission::File) || member.may(Permission::History),
     })
 }
 

@@ -7,6 +7,7 @@ use super::principals::{Member, OfficeVisitor, Staff, Visitor};
 use crate::app::App;
 use crate::clock::unix_ms;
 use crate::establishments::Role;
+use crate::permissions::Permission;
 
 /// Which of the two sets of pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub enum OfficePage {
     FilingKinds,
     /// 利用日カレンダー
     Calendar,
+    /// 承認
+    Approvals,
 }
 
 /// One entry of the menu.
@@ -104,8 +107,9 @@ impl Layout {
     pub fn member(app: &App, member: &Member, here: MemberPage, now: OffsetDateTime) -> Self {
         Self {
             menu: MemberPage::ALL
-                .into_iter()
-                .filter(|page| page.is_for(member.role()))
+                .iter()
+                .copied()
+                .filter(|page| page.is_for(member))
                 .map(|page| page.item(page == here))
                 .collect(),
             ..Self::member_without_menu(app, member, now)
@@ -142,7 +146,10 @@ impl Layout {
     /// Around a page of the office.
     pub fn office(app: &App, staff: &Staff, here: OfficePage) -> Self {
         Self {
-            menu: OfficePage::ALL.map(|page| page.item(page == here)).to_vec(),
+            menu: OfficePage::ALL
+                .iter()
+                .map(|page| page.item(*page == here))
+                .collect(),
             person: Some((staff.name().to_owned(), staff.role().page_text())),
             csrf: staff.csrf().to_owned(),
             ..Self::stranger(app, Side::Office)
@@ -189,7 +196,7 @@ impl DeadlineLine {
 }
 
 impl MemberPage {
-    const ALL: [Self; 6] = [
+    const ALL: &[Self] = &[
         Self::Home,
         Self::Submit,
         Self::History,
@@ -198,11 +205,14 @@ impl MemberPage {
         Self::Settings,
     ];
 
-    /// Whether the menu shows it to somebody of this role.
-    fn is_for(self, role: Role) -> bool {
+    /// Whether the member may open it.
+    fn is_for(self, member: &Member) -> bool {
         match self {
-            Self::People => role == Role::Admin,
-            Self::Home | Self::Submit | Self::History | Self::Notices | Self::Settings => true,
+            Self::Home | Self::Settings => true,
+            Self::People => member.role() == Role::Admin,
+            Self::Submit => member.may(Permission::File),
+            Self::History => member.may(Permission::File) || member.may(Permission::History),
+            Self::Notices => member.may(Permission::Fetch),
         }
     }
 
@@ -224,13 +234,14 @@ impl MemberPage {
 }
 
 impl OfficePage {
-    const ALL: [Self; 6] = [
+    const ALL: &[Self] = &[
         Self::Review,
         Self::Notices,
         Self::Establishments,
         Self::Devices,
         Self::FilingKinds,
         Self::Calendar,
+        Self::Approvals,
     ];
 
     fn item(self, current: bool) -> MenuItem {
@@ -241,6 +252,7 @@ impl OfficePage {
             Self::Devices => ("パソコン", "/devices"),
             Self::FilingKinds => ("届書の種類", "/filing-kinds"),
             Self::Calendar => ("利用日カレンダー", "/calendar"),
+            Self::Approvals => ("承認", "/approvals"),
         };
         MenuItem {
             label,

@@ -23,6 +23,7 @@ use crate::app::App;
 use crate::custody::CustodyError;
 use crate::db::StoreError;
 use crate::keys::random_readable;
+use crate::step_up;
 
 /// Where a user with an initial password is sent before anything else.
 pub const FIRST_PASSWORD_PATH: &str = "/first-password";
@@ -44,6 +45,12 @@ pub enum PageError {
     /// The initial password must be changed first.
     #[error("initial password must be changed first")]
     FirstPasswordRequired,
+    /// The second factor was shown too long ago: see `step_up`.
+    #[error("a second factor is required")]
+    FactorRequired {
+        /// Where to go back to, for a page that was opened.
+        next: Option<String>,
+    },
     /// The form does not carry this session's anti-forgery token.
     #[error("anti-forgery token missing or wrong")]
     Forged,
@@ -93,6 +100,10 @@ struct Told {
     reference: Option<String>,
     sign_in: bool,
 }
+
+/// Marks an answer that asks for a second factor; travels from the error to `step_up`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FactorAsked;
 
 impl PageError {
     /// Wraps a failure of ours with what was being done, for `map_err`.
@@ -150,6 +161,11 @@ impl PageError {
                     "続けるには、接続用プログラムの画面でもう一度「接続」を押してください。",
                 ],
             ),
+            Self::FactorRequired { .. } => plain(
+                StatusCode::FORBIDDEN,
+                "もう一度ご本人の確認が必要です",
+                &["前の画面に戻り、再読み込みしてください。確認のあとで、もう一度操作できます。"],
+            ),
             Self::Forged => plain(
                 StatusCode::FORBIDDEN,
                 "画面の有効期限が切れました",
@@ -200,6 +216,11 @@ impl IntoResponse for PageError {
         if let Self::FirstPasswordRequired = self {
             return Redirect::to(FIRST_PASSWORD_PATH).into_response();
         }
+        if let Self::FactorRequired { next: Some(next) } = &self {
+            let query = serde_urlencoded::to_string([("next", next)]).unwrap_or_default();
+            return Redirect::to(&format!("{}?{query}", step_up::PATH)).into_response();
+        }
+        let asks = matches!(self, Self::FactorRequired { .. });
         let told = self.told();
         if let Some(reference) = &told.reference {
             crate::metrics::metrics().count_failed_page();
@@ -207,6 +228,9 @@ impl IntoResponse for PageError {
         }
         let mut response = (told.status, told.sentences.join("\n")).into_response();
         response.extensions_mut().insert(told);
+        if asks {
+            response.extensions_mut().insert(FactorAsked);
+        }
         response
     }
 }

@@ -13,10 +13,16 @@
 //! | [`EstablishmentAdmin`] | a member who is the establishment's admin (管理者) |
 //! | [`AnyMember`] | `Newcomer` or `Member`, to sign out |
 //! | [`OfficeVisitor`] | whoever reaches the office listener |
+//! | [`Filer`], [`Fetcher`], [`Historian`], [`Follower`] | a member with that permission |
 //! | [`Staff`] | signed in at the office, any role |
 //! | [`Reviewer`] | staff who decide and read documents: all but the system administrator |
+//! | [`Supervisor`] | 責任者 |
+//! | [`SystemAdministrator`] | システム管理者 |
+//! | `step_up::Fresh<P>` | `P`, who showed a second factor within the last minutes |
 
 use std::net::{Ipv6Addr, SocketAddr};
+
+mod permitted;
 
 use axum::extract::FromRequestParts;
 use http::header;
@@ -33,7 +39,10 @@ use crate::audit::Actor;
 use crate::establishments::Role;
 use crate::ids::{EstablishmentId, StaffId, UserId};
 use crate::keys::random_token;
+use crate::permissions::{Permission, Permissions};
 use crate::staff::StaffRole;
+
+pub use permitted::{Fetcher, Filer, Follower, Historian, Supervisor, SystemAdministrator};
 
 /// The cookie of a web session.
 pub const SESSION_COOKIE: &str = "__Host-renkei";
@@ -82,8 +91,22 @@ pub struct Member {
     pub(super) user_id: String,
     pub(super) name: String,
     pub(super) role: Role,
+    pub(super) permissions: Permissions,
     pub(super) token_hash: String,
+    pub(super) factor_shown: OffsetDateTime,
     pub(super) password_is_initial: bool,
+}
+
+/// What of an establishment's filings a member may see, as texts for a question to the
+/// database; an empty text narrows nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach {
+    /// The establishment's id; never empty.
+    pub establishment: String,
+    /// Only what this user handed in.
+    pub sender: String,
+    /// Only these kinds: `,code,code,`.
+    pub kinds: String,
 }
 
 /// A member who is the admin (管理者) of the establishment.
@@ -114,6 +137,7 @@ pub struct Staff {
     pub(super) name: String,
     pub(super) role: StaffRole,
     pub(super) token_hash: String,
+    pub(super) factor_shown: OffsetDateTime,
     pub(super) csrf: String,
 }
 
@@ -179,6 +203,30 @@ impl Member {
     /// What the user may do here.
     pub fn role(&self) -> Role {
         self.role
+    }
+    /// Whether the user may do this here: an admin may do everything.
+    pub fn may(&self, permission: Permission) -> bool {
+        self.permissions.allow(permission)
+    }
+    /// What of the establishment's filings the user may see: everybody's with the permission
+    /// for the history, else his own.
+    pub fn reach(&self) -> Reach {
+        Reach {
+            establishment: self.establishment().to_string(),
+            sender: match self.may(Permission::History) {
+                true => String::new(),
+                false => self.user.to_string(),
+            },
+            kinds: String::new(),
+        }
+    }
+    /// When the user last showed a second factor in this web session.
+    pub fn factor_shown(&self) -> OffsetDateTime {
+        self.factor_shown
+    }
+    /// The tunnel session with its PC.
+    pub fn visit(&self) -> &Visitor {
+        &self.visit
     }
     /// The establishment that the PC belongs to.
     pub fn establishment(&self) -> EstablishmentId {
@@ -293,6 +341,10 @@ impl Staff {
     /// The anti-forgery token for forms.
     pub fn csrf(&self) -> &str {
         &self.csrf
+    }
+    /// When the second factor was last shown in this web session.
+    pub fn factor_shown(&self) -> OffsetDateTime {
+        self.factor_shown
     }
     /// Whether the forms of the office may be shown: see [`Reviewer`].
     pub fn may_decide(&self) -> bool {

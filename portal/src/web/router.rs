@@ -14,17 +14,20 @@ use std::fmt;
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::handler::Handler;
-use axum::middleware::from_extractor_with_state;
+use axum::middleware::{from_extractor_with_state, from_fn_with_state};
 use axum::routing::{MethodFilter, on};
 use http::Method;
 
 use super::page_error::PageError;
 use crate::app::App;
+use crate::step_up;
 
 /// Who asks. Implementations have private fields: only their extractor makes one.
 pub trait Principal: FromRequestParts<App, Rejection = PageError> + Send + 'static {
     /// The word for the route table.
     const NAME: &'static str;
+    /// Whether the second factor must have been shown just now: see `step_up`.
+    const IS_FRESH: bool = false;
 }
 
 /// One line of the route table.
@@ -69,9 +72,12 @@ impl Routes {
     {
         let filter = MethodFilter::try_from(method.clone()).expect("plain HTTP method");
         let guard = from_extractor_with_state::<P, App>(self.app.clone());
-        self.router = self
-            .router
-            .route(path, on(filter, handler).route_layer(guard));
+        let mut guarded = on(filter, handler).route_layer(guard);
+        if P::IS_FRESH {
+            let keep = from_fn_with_state(self.app.clone(), step_up::keep_form);
+            guarded = guarded.route_layer(keep);
+        }
+        self.router = self.router.route(path, guarded);
         self.table.push(Route {
             method,
             path,

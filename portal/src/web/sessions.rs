@@ -13,10 +13,12 @@ use super::forms::csrf_token;
 use super::principals::{Member, Staff, Visitor};
 use crate::app::App;
 use crate::clock::{from_unix_ms, unix_ms};
+use crate::db::rows::Columns as _;
 use crate::db::{StoreError, Tx};
 use crate::establishments::Role;
 use crate::ids::{StaffId, UserId};
 use crate::keys::{MasterKey, Purpose, random_token};
+use crate::permissions::Permissions;
 use crate::staff::StaffRole;
 
 /// Staff are signed out after this long without a request.
@@ -70,7 +72,8 @@ pub(super) async fn find_member(
     let row = sqlx::query(sqlx::AssertSqlSafe(format!(
         "SELECT t.id AS session, t.deadline_ms, d.id AS device, d.user_id AS device_user,
                 e.id AS establishment, e.number, e.name AS establishment_name,
-                u.id AS account, u.user_id, u.name, u.password_is_initial_since_ms, m.role
+                u.id AS account, u.user_id, u.name, u.password_is_initial_since_ms, m.role,
+                m.permissions, w.factor_ms
            FROM {VISITOR_TABLES}
            JOIN web_sessions w ON w.tunnel_session_id = t.id
            JOIN users u ON u.id = w.account_id
@@ -94,6 +97,10 @@ pub(super) async fn find_member(
     let initial: Option<i64> = row
         .try_get("password_is_initial_since_ms")
         .map_err(StoreError::doing("read member of a web session"))?;
+    let role = Role::from_word(&text("role")?).ok_or(StoreError::Unreadable { what: "role" })?;
+    let given = Permissions::from_words(&text("permissions")?).ok_or(StoreError::Unreadable {
+        what: "permissions",
+    })?;
     Ok(Some(Member {
         visit: visitor_from_row(&row, csrf_token(app, token))?,
         user: text("account")?
@@ -101,8 +108,13 @@ pub(super) async fn find_member(
             .map_err(|_| StoreError::Unreadable { what: "user id" })?,
         user_id: text("user_id")?,
         name: text("name")?,
-        role: Role::from_word(&text("role")?).ok_or(StoreError::Unreadable { what: "role" })?,
+        role,
+        permissions: match role {
+            Role::Admin => Permissions::all(),
+            Role::Added => given,
+        },
         token_hash,
+        factor_shown: row.moment("factor_ms")?,
         password_is_initial: initial.is_some(),
     }))
 }
@@ -148,7 +160,7 @@ pub(super) async fn find_staff(
 ) -> Result<Option<Staff>, StoreError> {
     let token_hash = app.keys.hash(Purpose::Token, token.as_bytes());
     let row = sqlx::query(
-        "SELECT s.id, s.user_id, s.name, s.role, w.seen_ms
+        "SELECT s.id, s.user_id, s.name, s.role, w.seen_ms, w.factor_ms
            FROM web_sessions w JOIN staff s ON s.id = w.account_id
           WHERE w.token_hash = $1 AND w.kind = 'staff' AND w.ended_ms IS NULL
             AND w.seen_ms > $2 AND w.created_ms > $3 AND s.disabled_ms IS NULL",
@@ -187,6 +199,7 @@ pub(super) async fn find_staff(
         name,
         role: StaffRole::from_word(&role).ok_or(StoreError::Unreadable { what: "staff role" })?,
         token_hash,
+        factor_shown: row.moment("factor_ms")?,
         csrf: csrf_token(app, token),
     }))
 }
@@ -239,8 +252,8 @@ async fn begin(
 ) -> Result<String, StoreError> {
     let token = random_token();
     sqlx::query(
-        "INSERT INTO web_sessions (token_hash, kind, account_id, tunnel_session_id, created_ms, seen_ms)
-         VALUES ($1, $2, $3, $4, $5, $5)",
+        "INSERT INTO web_sessions (token_hash, kind, account_id, tunnel_session_id, created_ms, seen_ms, factor_ms)
+         VALUES ($1, $2, $3, $4, $5, $5, $5)",
     )
     .bind(keys.hash(Purpose::Token, token.as_bytes()))
     .bind(kind)
@@ -251,6 +264,21 @@ async fn begin(
     .await
     .map_err(StoreError::doing("begin web session"))?;
     Ok(token)
+}
+
+/// Writes down that a second factor was shown in a web session. `false` if it is over.
+pub async fn note_factor(
+    tx: &mut Tx,
+    token_hash: &str,
+    now: OffsetDateTime,
+) -> Result<bool, StoreError> {
+    sqlx::query("UPDATE web_sessions SET factor_ms = $1 WHERE token_hash = $2 AND ended_ms IS NULL")
+        .bind(unix_ms(now))
+        .bind(token_hash)
+        .execute(&mut **tx)
+        .await
+        .map(|done| done.rows_affected() == 1)
+        .map_err(StoreError::doing("note a second factor"))
 }
 
 /// Ends one web session.

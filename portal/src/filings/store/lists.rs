@@ -11,8 +11,8 @@ use crate::clock::unix_ms;
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError};
 use crate::filings::State;
-use crate::ids::{EstablishmentId, FilingId, StaffId};
-use crate::web::principals::{Member, Reviewer};
+use crate::ids::{FilingId, StaffId};
+use crate::web::principals::{Member, Reach, Reviewer};
 
 /// Lines of one page of a list.
 pub const PAGE_LENGTH: i64 = 20;
@@ -69,6 +69,8 @@ struct Filter {
     text: String,
     from_ms: i64,
     before_ms: i64,
+    sender: String,
+    kinds: String,
 }
 
 /// Written once for both lists: conditions that are empty let everything through.
@@ -77,7 +79,21 @@ const WHERE: &str = "($1 = '' OR f.establishment_id = $1)
     AND ($3 = '' OR $3 LIKE '%,' || f.state || ',%')
     AND ($4 = '' OR f.reviewer_id = $4)
     AND ($5 = '' OR f.name LIKE $5 ESCAPE '!' OR s.receipt_number LIKE $5 ESCAPE '!')
-    AND f.received_ms >= $6 AND f.received_ms < $7";
+    AND f.received_ms >= $6 AND f.received_ms < $7
+    AND ($8 = '' OR s.user_id = $8)
+    AND ($9 = '' OR $9 LIKE '%,' || f.kind || ',%')";
+
+/// The condition that a filing `f` is within a member's [`Reach`], whose three texts are the
+/// parameters from `first` on.
+pub(super) fn within_reach(first: u8) -> String {
+    let (establishment, sender, kinds) = (first, first + 1, first + 2);
+    format!(
+        "f.establishment_id = ${establishment}
+         AND (${sender} = '' OR EXISTS (SELECT 1 FROM submissions own
+                                         WHERE own.id = f.submission_id AND own.user_id = ${sender}))
+         AND (${kinds} = '' OR ${kinds} LIKE '%,' || f.kind || ',%')"
+    )
+}
 
 const FROM: &str = "filings f
     JOIN submissions s ON s.id = f.submission_id
@@ -91,8 +107,9 @@ const BESIDE: &str = "s.receipt_number, e.number AS establishment_number, e.name
 
 /// Returns one page of the establishment's history, newest first.
 pub async fn history(db: &Db, member: &Member, search: &Search) -> Result<Listing, StoreError> {
+    let reach = member.reach();
     let filter = Filter {
-        establishment_id: member.establishment().to_string(),
+        establishment_id: reach.establishment,
         establishment_number: 0,
         states: search
             .state
@@ -105,6 +122,8 @@ pub async fn history(db: &Db, member: &Member, search: &Search) -> Result<Listin
             .to
             .and_then(Date::next_day)
             .map_or(i64::MAX, day_begins_ms),
+        sender: reach.sender,
+        kinds: reach.kinds,
     };
     list(db, &filter, search.page, "f.received_ms DESC, f.id DESC").await
 }
@@ -131,6 +150,8 @@ pub async fn queue(db: &Db, _: &Reviewer, queue: &Queue) -> Result<Listing, Stor
         text: pattern(&queue.text),
         from_ms: 0,
         before_ms: i64::MAX,
+        sender: String::new(),
+        kinds: String::new(),
     };
     list(db, &filter, queue.page, order).await
 }
@@ -152,6 +173,8 @@ async fn list(
                 .bind(filter.text.as_str())
                 .bind(filter.from_ms)
                 .bind(filter.before_ms)
+                .bind(filter.sender.as_str())
+                .bind(filter.kinds.as_str())
         };
     }
     let total = narrowed!(format!(
@@ -162,7 +185,7 @@ async fn list(
     .map_err(StoreError::doing("count filings"))?
     .count("total")?;
     let rows = narrowed!(format!(
-        "SELECT {FILING}, {BESIDE} FROM {FROM} WHERE {WHERE} ORDER BY {order} LIMIT $8 OFFSET $9"
+        "SELECT {FILING}, {BESIDE} FROM {FROM} WHERE {WHERE} ORDER BY {order} LIMIT $10 OFFSET $11"
     ))
     .bind(PAGE_LENGTH)
     .bind((i64::from(page) - 1) * PAGE_LENGTH)
@@ -176,20 +199,30 @@ async fn list(
     })
 }
 
-/// Returns one filing with what its page says beside it, of one establishment or of any.
+/// Returns one filing with what its page says beside it, within a member's reach or any.
 pub(super) async fn find_line(
     db: &Db,
     id: FilingId,
-    establishment: Option<EstablishmentId>,
+    reach: Option<Reach>,
 ) -> Result<Option<FilingLine>, StoreError> {
-    let row = sqlx::query(sqlx::AssertSqlSafe(format!(
-        "SELECT {FILING}, {BESIDE} FROM {FROM} WHERE f.id = $1 AND ($2 = '' OR f.establishment_id = $2)"
+    let within = match &reach {
+        Some(_) => format!(" AND {}", within_reach(2)),
+        None => String::new(),
+    };
+    let mut question = sqlx::query(sqlx::AssertSqlSafe(format!(
+        "SELECT {FILING}, {BESIDE} FROM {FROM} WHERE f.id = $1{within}"
     )))
-    .bind(id.to_string())
-    .bind(establishment.map(|id| id.to_string()).unwrap_or_default())
-    .fetch_optional(db.pool())
-    .await
-    .map_err(StoreError::doing("find filing with its surroundings"))?;
+    .bind(id.to_string());
+    if let Some(reach) = reach {
+        question = question
+            .bind(reach.establishment)
+            .bind(reach.sender)
+            .bind(reach.kinds);
+    }
+    let row = question
+        .fetch_optional(db.pool())
+        .await
+        .map_err(StoreError::doing("find filing with its surroundings"))?;
     row.as_ref().map(line_from_row).transpose()
 }
 

@@ -1,0 +1,80 @@
+//! What each kind of proposal is about, and what happens when it is approved.
+//!
+//! Effects run in the transaction of the approval. They ask their feature's rules once more:
+//! days may have passed since the proposal.
+
+use time::OffsetDateTime;
+
+use super::{Approval, Kind};
+use crate::app::App;
+use crate::custody::destruction::{self, DestructionError};
+use crate::db::{StoreError, Tx};
+use crate::establishments;
+use crate::web::principals::Staff;
+
+/// What was approved cannot be done now.
+#[derive(Debug, thiserror::Error)]
+pub enum EffectError {
+    /// A key is not to be destroyed.
+    #[error(transparent)]
+    Destruction(#[from] DestructionError),
+    /// The subject is no id of its kind.
+    #[error("unreadable subject of a proposal")]
+    Subject,
+}
+
+impl EffectError {
+    /// What staff are told; `None` if the fault is ours.
+    pub fn page_text(&self) -> Option<String> {
+        match self {
+            Self::Destruction(error) => error.page_text(),
+            Self::Subject => None,
+        }
+    }
+}
+
+/// Names the subject, for the page.
+pub(super) async fn describe(app: &App, approval: &Approval) -> Result<String, StoreError> {
+    match approval.kind {
+        Kind::KeyDestruction => {
+            let Ok(id) = approval.subject.parse() else {
+                return Ok(String::new());
+            };
+            let found = establishments::store::find(&app.db, id).await?;
+            Ok(found.map_or_else(String::new, |found| {
+                format!("{} {}", found.number, found.name)
+            }))
+        }
+    }
+}
+
+/// What is tidied up after an approval is committed. Failing is no loss.
+pub(super) async fn clean_up(app: &App, approval: &Approval) {
+    match approval.kind {
+        Kind::KeyDestruction => {
+            let Ok(id) = approval.subject.parse() else {
+                return;
+            };
+            if let Err(error) = destruction::remove_objects(app, id).await {
+                tracing::warn!(%id, %error, "objects of a destroyed key stay");
+            }
+        }
+    }
+}
+
+/// Does what was proposed.
+pub(super) async fn carry_out(
+    tx: &mut Tx,
+    app: &App,
+    approval: &Approval,
+    staff: &Staff,
+    now: OffsetDateTime,
+) -> Result<(), EffectError> {
+    match approval.kind {
+        Kind::KeyDestruction => {
+            let id = approval.subject.parse().map_err(|_| EffectError::Subject)?;
+            destruction::destroy_key(tx, app, id, approval, staff, now).await?;
+        }
+    }
+    Ok(())
+}
