@@ -16,8 +16,8 @@ use time::OffsetDateTime;
 use crate::clock::unix_ms;
 use crate::db::{Db, StoreError, Tx};
 use crate::ids::{
-    ApprovalId, DelegationId, EstablishmentId, FilingId, NoticeId, RegistrationCodeId, RowId,
-    StaffId, SubmissionId, UserId,
+    AnnouncementId, ApprovalId, BatchId, DelegationId, EstablishmentId, FilingId, InquiryId,
+    NoticeId, RegistrationCodeId, RowId, StaffId, SubmissionId, TaskId, UserId,
 };
 use crate::keys::{MasterKey, Purpose};
 use crate::metrics::metrics;
@@ -104,6 +104,8 @@ pub enum Act {
     RoleChanged(UserId, EstablishmentId, &'static str),
     /// A user's name was changed.
     UserRenamed(UserId),
+    /// A code was sent to a user's new mail address.
+    AddressChangeAsked(UserId),
     /// A user's mail address was changed.
     AddressChanged(UserId),
     /// An admin named a successor.
@@ -210,8 +212,16 @@ pub enum Act {
     FilingRead(FilingId),
     /// Staff took a filing into review.
     FilingTaken(FilingId),
+    /// A supervisor gave a filing to a reviewer.
+    FilingAssigned(FilingId),
     /// Staff gave a filing back to the queue.
     FilingReleased(FilingId),
+    /// Somebody wrote something about a filing; for whom stands in the details.
+    FilingCommented(FilingId),
+    /// The sender of a filing in review wants it back.
+    WithdrawalAsked(FilingId),
+    /// The office keeps the filing.
+    WithdrawalDeclined(FilingId),
     /// Staff returned a filing.
     FilingReturned(FilingId),
     /// Staff decided a filing.
@@ -226,14 +236,62 @@ pub enum Act {
     NoticeRead(NoticeId),
     /// A notice was fetched, as pdf or zip.
     NoticeFetched(NoticeId, &'static str),
+    /// A batch of notices was read and checked, or stopped: the details say which.
+    BatchMade(BatchId),
+    /// A second person released a batch: all its notices are issued.
+    BatchReleased(BatchId),
+    /// A batch was thrown away.
+    BatchDiscarded(BatchId),
+    /// Staff looked at a page of a batch.
+    BatchRead(BatchId),
+    /// Those who have not fetched a batch's notices were reminded.
+    BatchReminded(BatchId, &'static str),
+    /// A notice that nobody had fetched was recalled.
+    NoticeRecalled(NoticeId),
+    /// A notice's document was destroyed, its time being over.
+    NoticeDestroyed(NoticeId),
+    /// How long notices of a kind are kept was changed.
+    RetentionChanged(&'static str),
+    /// A pack of records was made, by its own id.
+    RecordsPacked(RowId),
+    /// The list of destructions was exported.
+    DestructionsExported,
     /// A zip password was shown.
     ZipPasswordShown(EstablishmentId),
     /// A zip password was changed.
     ZipPasswordChanged(EstablishmentId),
+    /// A member made a cover sheet for a filing on paper.
+    CoverSheetMade(String),
+    /// Staff recorded a filing that came on paper.
+    PaperFilingRecorded(FilingId),
+    /// The portal queued reminders of a closing day.
+    RemindersQueued,
+    /// A user switched reminders on or off.
+    RemindersSwitched(UserId),
+    /// Staff edited the days of the monthly cycle.
+    CycleEdited,
     /// Staff edited a kind of filing, by its code.
     FilingKindEdited(String),
     /// Staff edited the calendar.
     CalendarEdited,
+    /// Staff made an admin's letter anew, with another registration code.
+    LetterReissued(UserId),
+    /// Staff wrote or changed an announcement.
+    AnnouncementWritten(AnnouncementId),
+    /// Staff took an announcement back.
+    AnnouncementWithdrawn(AnnouncementId),
+    /// A member asked the office something.
+    InquiryOpened(InquiryId),
+    /// Somebody wrote something more in an inquiry.
+    InquiryContinued(InquiryId),
+    /// Staff closed an inquiry.
+    InquiryClosed(InquiryId),
+    /// A mail server refused an address for good; staff have to see to it.
+    TaskRaised(TaskId),
+    /// Staff saw to a task.
+    TaskDone(TaskId),
+    /// Somebody took the history as a file, as csv or xlsx.
+    HistoryExported(&'static str),
     /// A copy of everything was made.
     BackedUp,
 }
@@ -545,6 +603,7 @@ impl Act {
                 format!("{user}/{establishment}/{role}"),
             ),
             Self::UserRenamed(id) => ("user_renamed", "user", id.to_string()),
+            Self::AddressChangeAsked(id) => ("address_change_asked", "user", id.to_string()),
             Self::AddressChanged(id) => ("address_changed", "user", id.to_string()),
             Self::HandoverProposed(id) => ("handover_proposed", "handover", id.to_string()),
             Self::HandoverClosed(id, outcome) => {
@@ -622,6 +681,10 @@ impl Act {
             Self::UploadRefused => ("upload_refused", "", String::new()),
             Self::FilingRead(id) => ("filing_read", "filing", id.to_string()),
             Self::FilingTaken(id) => ("filing_taken", "filing", id.to_string()),
+            Self::FilingAssigned(id) => ("filing_assigned", "filing", id.to_string()),
+            Self::FilingCommented(id) => ("filing_commented", "filing", id.to_string()),
+            Self::WithdrawalAsked(id) => ("withdrawal_asked", "filing", id.to_string()),
+            Self::WithdrawalDeclined(id) => ("withdrawal_declined", "filing", id.to_string()),
             Self::FilingReleased(id) => ("filing_released", "filing", id.to_string()),
             Self::FilingReturned(id) => ("filing_returned", "filing", id.to_string()),
             Self::FilingDecided(id) => ("filing_decided", "filing", id.to_string()),
@@ -630,12 +693,40 @@ impl Act {
             Self::NoticeIssued(id) => ("notice_issued", "notice", id.to_string()),
             Self::NoticeRead(id) => ("notice_read", "notice", id.to_string()),
             Self::NoticeFetched(id, form) => ("notice_fetched", "notice", format!("{id}/{form}")),
+            Self::BatchMade(id) => ("batch_made", "batch", id.to_string()),
+            Self::BatchReleased(id) => ("batch_released", "batch", id.to_string()),
+            Self::BatchDiscarded(id) => ("batch_discarded", "batch", id.to_string()),
+            Self::BatchRead(id) => ("batch_read", "batch", id.to_string()),
+            Self::BatchReminded(id, how) => ("batch_reminded", "batch", format!("{id}/{how}")),
+            Self::NoticeRecalled(id) => ("notice_recalled", "notice", id.to_string()),
+            Self::NoticeDestroyed(id) => ("notice_destroyed", "notice", id.to_string()),
+            Self::RetentionChanged(kind) => ("retention_changed", "kind", (*kind).to_owned()),
+            Self::RecordsPacked(id) => ("records_packed", "pack", id.to_string()),
+            Self::DestructionsExported => ("destructions_exported", "", String::new()),
             Self::ZipPasswordShown(id) => ("zip_password_shown", "establishment", id.to_string()),
             Self::ZipPasswordChanged(id) => {
                 ("zip_password_changed", "establishment", id.to_string())
             }
+            Self::CoverSheetMade(id) => ("cover_sheet_made", "cover_sheet", id.clone()),
+            Self::PaperFilingRecorded(id) => ("paper_filing_recorded", "filing", id.to_string()),
+            Self::RemindersQueued => ("reminders_queued", "", String::new()),
+            Self::RemindersSwitched(id) => ("reminders_switched", "user", id.to_string()),
+            Self::CycleEdited => ("cycle_edited", "calendar", String::new()),
             Self::FilingKindEdited(code) => ("filing_kind_edited", "filing_kind", code.clone()),
             Self::CalendarEdited => ("calendar_edited", "calendar", String::new()),
+            Self::LetterReissued(id) => ("letter_reissued", "user", id.to_string()),
+            Self::AnnouncementWritten(id) => {
+                ("announcement_written", "announcement", id.to_string())
+            }
+            Self::AnnouncementWithdrawn(id) => {
+                ("announcement_withdrawn", "announcement", id.to_string())
+            }
+            Self::InquiryOpened(id) => ("inquiry_opened", "inquiry", id.to_string()),
+            Self::InquiryContinued(id) => ("inquiry_continued", "inquiry", id.to_string()),
+            Self::InquiryClosed(id) => ("inquiry_closed", "inquiry", id.to_string()),
+            Self::TaskRaised(id) => ("task_raised", "task", id.to_string()),
+            Self::TaskDone(id) => ("task_done", "task", id.to_string()),
+            Self::HistoryExported(form) => ("history_exported", "history", (*form).to_owned()),
             Self::BackedUp => ("backed_up", "", String::new()),
         }
     }

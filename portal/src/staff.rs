@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod pages;
+pub mod password_pages;
 pub mod store;
 
 use time::OffsetDateTime;

@@ -79,7 +79,7 @@ impl<P: Confirmable> FromRequestParts<App> for Fresh<P> {
 
 /// Says whether a factor shown then counts now. One from the future, after a clock was set
 /// back, does not.
-fn is_fresh(shown: OffsetDateTime, now: OffsetDateTime) -> bool {
+pub(crate) fn is_fresh(shown: OffsetDateTime, now: OffsetDateTime) -> bool {
     let age = now - shown;
     age <= FRESH_FOR && !age.is_negative()
 }

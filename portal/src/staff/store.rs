@@ -258,3 +258,18 @@ pub async fn take_step(tx: &mut Tx, staff: StaffId, step: i64) -> Result<bool, S
     .map(|done| done.rows_affected() == 1)
     .map_err(StoreError::doing("take an authenticator step of staff"))
 }
+
+/// Sets a password that staff chose.
+pub(super) async fn set_password(
+    tx: &mut Tx,
+    staff: StaffId,
+    hash: &str,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE staff SET password_hash = $1 WHERE id = $2")
+        .bind(hash)
+        .bind(staff.to_string())
+        .execute(&mut **tx)
+        .await
+        .map(drop)
+        .map_err(StoreError::doing("set a staff password"))
+}

@@ -31,12 +31,16 @@ pub enum MemberPage {
     History,
     /// 通知書
     Notices,
+    /// 送受信履歴
+    Exchange,
     /// 利用者とパソコン; for admins alone.
     People,
     /// 代理する事業所; for who has clients.
     Desk,
     /// 代理の設定; for admins alone.
     Delegations,
+    /// お問い合わせ
+    Contact,
     /// 設定
     Settings,
 }
@@ -48,6 +52,8 @@ pub enum OfficePage {
     Review,
     /// 通知書
     Notices,
+    /// 送受信履歴
+    Exchange,
     /// 事業所
     Establishments,
     /// パソコン
@@ -56,6 +62,14 @@ pub enum OfficePage {
     FilingKinds,
     /// 利用日カレンダー
     Calendar,
+    /// お知らせ
+    Announcements,
+    /// お問い合わせ
+    Inquiries,
+    /// タスク
+    Tasks,
+    /// 統計
+    Reports,
     /// 承認
     Approvals,
     /// 職員; for system administrators alone.
@@ -180,15 +194,22 @@ impl Layout {
         Self {
             menu: OfficePage::ALL
                 .iter()
-                .filter(|page| {
-                    **page != OfficePage::Staff || staff.role() == StaffRole::SystemAdmin
-                })
+                .filter(|page| page.is_for(staff))
                 .map(|page| page.item(*page == here))
                 .collect(),
             person: Some((staff.name().to_owned(), staff.role().page_text())),
             csrf: staff.csrf().to_owned(),
             ..Self::stranger(app, Side::Office)
         }
+    }
+
+    /// Around a page of the office that belongs to no entry of the menu.
+    pub fn office_aside(app: &App, staff: &Staff) -> Self {
+        let mut layout = Self::office(app, staff, OfficePage::Review);
+        for item in &mut layout.menu {
+            item.current = false;
+        }
+        layout
     }
 
     /// Around the office's sign-in page.
@@ -237,16 +258,18 @@ impl MemberPage {
         Self::Submit,
         Self::History,
         Self::Notices,
+        Self::Exchange,
         Self::Desk,
         Self::People,
         Self::Delegations,
+        Self::Contact,
         Self::Settings,
     ];
 
     /// Whether the member may open it.
     fn is_for(self, member: &Member) -> bool {
         match self {
-            Self::Home | Self::Settings => true,
+            Self::Home | Self::Contact | Self::Settings => true,
             Self::People | Self::Delegations => member.role() == Role::Admin,
             Self::Desk => {
                 member.clients() > 0 || member.home_kind() == EstablishmentKind::Sharoushi
@@ -254,6 +277,7 @@ impl MemberPage {
             Self::Submit => member.may(Permission::File),
             Self::History => member.may(Permission::File) || member.may(Permission::History),
             Self::Notices => member.may(Permission::Fetch),
+            Self::Exchange => member.may(Permission::History),
         }
     }
 
@@ -265,7 +289,9 @@ impl MemberPage {
             Self::Notices => ("通知書", "/notices"),
             Self::Desk => ("代理する事業所", "/desk"),
             Self::Delegations => ("代理の設定", "/delegations"),
+            Self::Exchange => ("送受信履歴", "/history"),
             Self::People => ("利用者", "/users"),
+            Self::Contact => ("お問い合わせ", "/contact"),
             Self::Settings => ("設定", "/settings"),
         };
         MenuItem {
@@ -277,13 +303,32 @@ impl MemberPage {
 }
 
 impl OfficePage {
+    /// Whether somebody of the staff may open it.
+    fn is_for(self, staff: &Staff) -> bool {
+        match self {
+            Self::Review
+            | Self::Notices
+            | Self::Exchange
+            | Self::Announcements
+            | Self::Inquiries
+            | Self::Tasks => staff.may_decide(),
+            Self::Staff => staff.role() == StaffRole::SystemAdmin,
+            _ => true,
+        }
+    }
+
     const ALL: &[Self] = &[
         Self::Review,
         Self::Notices,
+        Self::Exchange,
         Self::Establishments,
         Self::Devices,
         Self::FilingKinds,
         Self::Calendar,
+        Self::Announcements,
+        Self::Inquiries,
+        Self::Tasks,
+        Self::Reports,
         Self::Approvals,
         Self::Staff,
     ];
@@ -292,10 +337,15 @@ impl OfficePage {
         let (label, href) = match self {
             Self::Review => ("審査", "/filings"),
             Self::Notices => ("通知書", "/notices"),
+            Self::Exchange => ("送受信履歴", "/history"),
             Self::Establishments => ("事業所", "/establishments"),
             Self::Devices => ("パソコン", "/devices"),
             Self::FilingKinds => ("届書の種類", "/filing-kinds"),
             Self::Calendar => ("利用日カレンダー", "/calendar"),
+            Self::Announcements => ("お知らせ", "/announcements"),
+            Self::Inquiries => ("お問い合わせ", "/inquiries"),
+            Self::Tasks => ("タスク", "/tasks"),
+            Self::Reports => ("統計", "/reports"),
             Self::Approvals => ("承認", "/approvals"),
             Self::Staff => ("職員", "/staff"),
         };

@@ -9,6 +9,7 @@
 //! | [`Anyone`] | whoever reaches the listener |
 //! | [`Visitor`] | a live tunnel session, nobody signed in |
 //! | [`Newcomer`] | signed in, but the password is still the initial one |
+//! | [`Beginner`] | signed in with an own password, in the midst of the first steps or past them |
 //! | [`Member`] | signed in at an establishment, through its PC's tunnel session |
 //! | [`EstablishmentAdmin`] | a member who is the establishment's admin (管理者) |
 //! | [`AnyMember`] | `Newcomer` or `Member`, to sign out |
@@ -39,6 +40,7 @@ use crate::app::App;
 use crate::audit::Actor;
 use crate::delegations::{Acting, EstablishmentKind};
 use crate::establishments::Role;
+use crate::first_steps::{Standing, Step};
 use crate::ids::{EstablishmentId, StaffId, UserId};
 use crate::keys::random_token;
 use crate::permissions::{Permission, Permissions};
@@ -98,8 +100,8 @@ pub struct Member {
     pub(super) home_kind: EstablishmentKind,
     pub(super) clients: u64,
     pub(super) token_hash: String,
+    pub(super) first_steps: Standing,
     pub(super) factor_shown: OffsetDateTime,
-    pub(super) password_is_initial: bool,
 }
 
 /// What of an establishment's filings a member may see, as texts for a question to the
@@ -121,6 +123,10 @@ pub struct EstablishmentAdmin(Member);
 /// A user who is signed in with the initial password and must change it first.
 #[derive(Debug, Clone)]
 pub struct Newcomer(Member);
+
+/// A user who is signed in with an own password, whatever other first steps are open.
+#[derive(Debug, Clone)]
+pub struct Beginner(Member);
 
 /// A user who is signed in, with whatever password.
 #[derive(Debug, Clone)]
@@ -313,6 +319,14 @@ impl Member {
     pub fn csrf(&self) -> &str {
         &self.visit.csrf
     }
+    /// What was done of the first steps.
+    pub fn first_steps(&self) -> &Standing {
+        &self.first_steps
+    }
+    /// The first step that is open, if one is.
+    pub fn next_step(&self) -> Option<Step> {
+        self.first_steps.next(self.role)
+    }
     /// Names the web session in the database.
     pub fn token_hash(&self) -> &str {
         &self.token_hash
@@ -361,6 +375,13 @@ impl EstablishmentAdmin {
 }
 
 impl Newcomer {
+    /// The user.
+    pub fn member(&self) -> &Member {
+        &self.0
+    }
+}
+
+impl Beginner {
     /// The user.
     pub fn member(&self) -> &Member {
         &self.0
@@ -495,10 +516,11 @@ impl FromRequestParts<App> for Member {
     type Rejection = PageError;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
         let member = Self::resolve(parts, app).await?;
-        if member.password_is_initial {
-            return Err(PageError::FirstPasswordRequired);
+        match member.next_step() {
+            None => Ok(member),
+            Some(Step::Password) => Err(PageError::FirstPasswordRequired),
+            Some(step) => Err(PageError::FirstStepRequired(step.path())),
         }
-        Ok(member)
     }
 }
 
@@ -523,10 +545,25 @@ impl FromRequestParts<App> for Newcomer {
     type Rejection = PageError;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
         let member = Member::resolve(parts, app).await?;
-        if member.password_is_initial {
+        if member.first_steps.password_is_initial {
             Ok(Self(member))
         } else {
             Err(PageError::NotFound)
+        }
+    }
+}
+
+impl Principal for Beginner {
+    const NAME: &'static str = "beginner";
+}
+impl FromRequestParts<App> for Beginner {
+    type Rejection = PageError;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
+        let member = Member::resolve(parts, app).await?;
+        if member.first_steps.password_is_initial {
+            Err(PageError::FirstPasswordRequired)
+        } else {
+            Ok(Self(member))
         }
     }
 }

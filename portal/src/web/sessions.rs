@@ -18,6 +18,8 @@ use crate::db::{StoreError, Tx};
 use crate::delegations::{Acting, EstablishmentKind};
 use crate::establishments::Role;
 use crate::establishments::store::number_from_row;
+use crate::first_steps::Standing;
+use crate::first_steps::terms::FIRST_VERSION;
 use crate::ids::{StaffId, UserId};
 use crate::keys::{MasterKey, Purpose, random_token};
 use crate::permissions::Permissions;
@@ -89,7 +91,9 @@ pub(super) async fn find_member(
                 c.number AS client_number, c.name AS client_name,
                 (SELECT COUNT(*) FROM delegations x
                   WHERE x.delegate_id = e.id AND x.accepted_ms IS NOT NULL
-                    AND x.ended_ms IS NULL AND (x.ends_ms IS NULL OR x.ends_ms > $3)) AS clients
+                    AND x.ended_ms IS NULL AND (x.ends_ms IS NULL OR x.ends_ms > $3)) AS clients,
+                u.terms_version, u.contacts_ms, u.introduced_ms, m.confirmed_ms,
+                COALESCE((SELECT MAX(version) FROM terms), $4) AS terms_current
            FROM {VISITOR_TABLES}
            JOIN web_sessions w ON w.tunnel_session_id = t.id
            JOIN users u ON u.id = w.account_id
@@ -106,6 +110,7 @@ pub(super) async fn find_member(
     .bind(token_hash.as_str())
     .bind(session.to_string())
     .bind(unix_ms(now))
+    .bind(FIRST_VERSION)
     .fetch_optional(app.db.pool())
     .await
     .map_err(StoreError::doing("find member of a web session"))?;
@@ -114,9 +119,6 @@ pub(super) async fn find_member(
         row.try_get(column)
             .map_err(StoreError::doing("read member of a web session"))
     };
-    let initial: Option<i64> = row
-        .try_get("password_is_initial_since_ms")
-        .map_err(StoreError::doing("read member of a web session"))?;
     let role = Role::from_word(&text("role")?).ok_or(StoreError::Unreadable { what: "role" })?;
     let words = |column| {
         Permissions::from_words(&text(column)?).ok_or(StoreError::Unreadable {
@@ -160,8 +162,15 @@ pub(super) async fn find_member(
         role,
         permissions,
         token_hash,
+        first_steps: Standing {
+            password_is_initial: row.number_if("password_is_initial_since_ms")?.is_some(),
+            terms_accepted: row.number("terms_version")?,
+            terms_current: row.number("terms_current")?,
+            establishment_confirmed: row.number_if("confirmed_ms")?.is_some(),
+            profile_confirmed: row.number_if("contacts_ms")?.is_some(),
+            introduced: row.number_if("introduced_ms")?.is_some(),
+        },
         factor_shown: row.moment("factor_ms")?,
-        password_is_initial: initial.is_some(),
     }))
 }
 
@@ -357,5 +366,25 @@ pub async fn end_others_of_user(
     .execute(&mut **tx)
     .await
     .map_err(StoreError::doing("end a user's other web sessions"))?;
+    Ok(())
+}
+
+/// Ends every web session of a staff member but one, after a change of password.
+pub async fn end_others_of_staff(
+    tx: &mut Tx,
+    staff: StaffId,
+    keep_token_hash: &str,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE web_sessions SET ended_ms = $1
+          WHERE kind = 'staff' AND account_id = $2 AND token_hash <> $3 AND ended_ms IS NULL",
+    )
+    .bind(unix_ms(now))
+    .bind(staff.to_string())
+    .bind(keep_token_hash)
+    .execute(&mut **tx)
+    .await
+    .map_err(StoreError::doing("end a staff member's other web sessions"))?;
     Ok(())
 }

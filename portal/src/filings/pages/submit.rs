@@ -289,6 +289,8 @@ fn impossible_status(error: &HandInError) -> StatusCode {
         | HandInError::Step(
             StepError::InOtherHands { .. }
             | StepError::NotInReview
+            | StepError::NotSupervisor
+            | StepError::WithdrawalAsked
             | StepError::ReviewBegan
             | StepError::Closed { .. }
             | StepError::NotReturned { .. }
