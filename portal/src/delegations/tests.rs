@@ -153,6 +153,7 @@ async fn an_office_proposes_by_number_and_learns_nothing_from_it() {
 
 /// Every route of the members with an object in its path.
 async fn walk(browser: &Browser, objects: &[String], message: &str) {
+    let is_stale = message.contains("old token");
     let routes = crate::web::member_table(browser.app());
     let routes = routes.iter().filter(|route| route.path.contains('{'));
     for route in routes.filter(|route| !["anyone", "visitor"].contains(&route.allowed)) {
@@ -177,6 +178,8 @@ async fn walk(browser: &Browser, objects: &[String], message: &str) {
             let status = browser.send(request).await.status();
             // A form whose fields are missing is unreadable before anything is looked for.
             let closed = [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST].contains(&status);
+            // Pages of one's own office turn the token for the client away.
+            let closed = closed || (is_stale && status == StatusCode::FORBIDDEN);
             assert!(closed, "{message}: {route:?} {object} {status}");
             let reads = [Method::GET, Method::HEAD].contains(&route.method);
             assert!(
@@ -401,7 +404,7 @@ async fn a_managing_establishment_has_one_inbox_for_its_group() {
             "{desk}"
         );
         let at = desk.find("name=\"delegation\" value=\"").unwrap() + 25;
-        let works = acting(&world.alice, &desk[at - 1..at + 35]).await;
+        let works = acting(&world.alice, &desk[at..at + 36]).await;
         assert!(works.get("/").await.1.contains("例示物流株式会社の代理"));
         assert_eq!(works.get(&filing).await.0, StatusCode::OK);
 

@@ -90,8 +90,13 @@ async fn every_route_that_changes_something_wants_its_sessions_token() {
         for route in table.iter().filter(|route| !reads.contains(&route.method)) {
             set_password_initial(&app, route.allowed == "newcomer").await;
             let initial = (route.allowed == "staff newcomer").then_some(1_i64);
-            sqlx::query("UPDATE staff SET password_is_initial_since_ms = $1")
+            let role = match route.allowed.contains("system administrator") {
+                true => StaffRole::SystemAdmin,
+                false => StaffRole::Supervisor,
+            };
+            sqlx::query("UPDATE staff SET password_is_initial_since_ms = $1, role = $2")
                 .bind(initial)
+                .bind(role.as_str())
                 .execute(app.db.pool())
                 .await
                 .unwrap();
