@@ -113,7 +113,9 @@ fn qr(sheet: &mut Sheet, code: &Code) -> Result<(), DocumentError> {
     let made = QrCode::encode_text(code.plain(), QrCodeEcc::High)
         .map_err(|error| DocumentError::Invalid(error.to_string()))?;
     let modules = usize::try_from(made.size()).unwrap_or(0);
-    sheet.squares_in_middle(modules, CODE_SIZE, |x, y| made.get_module(x as i32, y as i32));
+    sheet.squares_in_middle(modules, CODE_SIZE, |x, y| {
+        made.get_module(x as i32, y as i32)
+    });
     Ok(())
 }
 
