@@ -140,7 +140,8 @@ async fn comment(
         }
     };
     let mut tx = app.db.begin().await?;
-    let writer = (ActorSide::Member, member.name());
+    let signature = member.signature();
+    let writer = (ActorSide::Member, signature.as_str());
     let comment = (Audience::Both, &text);
     let written = talk::write(&mut tx, &app.keys, filing.id, comment, writer, now);
     if let Err(error) = written.await? {
@@ -188,8 +189,12 @@ async fn ask_to_withdraw(
     withdrawals::ask(&mut tx, &app.keys, &member, &filing, &reason, now)
         .await?
         .map_err(refused)?;
-    let (side, who, event) = (ActorSide::Member, member.name(), Event::WithdrawalAsked);
-    write_event(&mut tx, filing.id, event, side, who, "", now).await?;
+    let (side, who, event) = (
+        ActorSide::Member,
+        member.signature(),
+        Event::WithdrawalAsked,
+    );
+    write_event(&mut tx, filing.id, event, side, &who, "", now).await?;
     let act = Act::WithdrawalAsked(filing.id);
     audit::record(&mut tx, &app.keys, &member.actor(), act, now).await?;
     Db::commit(tx).await?;

@@ -11,6 +11,7 @@ use crate::audit::{self, Act, Actor};
 use crate::db::{StoreError, Tx, next_number};
 use crate::ids::StaffId;
 use crate::keys::MasterKey;
+use crate::review::assignment::free_cases_of;
 
 /// Why an account was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +85,10 @@ pub async fn change_role(
     keep_one(tx, id, before).await?;
     store::set_role(tx, id, role).await?;
     store::end_web_sessions(tx, id, now).await?;
+    if role == StaffRole::SystemAdmin {
+        // Who reads no document any more decides none.
+        free_cases_of(tx, keys, &Actor::Staff(by), id, now).await?;
+    }
     let act = Act::StaffRoleChanged(id, role.as_str());
     audit::record(tx, keys, &Actor::Staff(by), act, now).await?;
     Ok(())
@@ -105,6 +110,7 @@ pub async fn disable(
     keep_one(tx, id, role).await?;
     store::disable(tx, id, now).await?;
     store::end_web_sessions(tx, id, now).await?;
+    free_cases_of(tx, keys, &Actor::Staff(by), id, now).await?;
     let act = Act::StaffDisabled(id);
     audit::record(tx, keys, &Actor::Staff(by), act, now).await?;
     Ok(())

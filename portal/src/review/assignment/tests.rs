@@ -174,3 +174,28 @@ async fn of_everybody_who_takes_or_closes_a_case_at_once_exactly_one_wins() {
         }
     }
 }
+
+#[tokio::test]
+async fn who_is_disabled_or_becomes_a_system_administrator_leaves_no_case_behind() {
+    for world in worlds().await {
+        let sato = world.sato.as_reviewer().await.id();
+        let suzuki = world.suzuki.as_reviewer().await.id();
+        let first = world.alice.file("20260313_0123_資格取得届.pdf").await;
+        let second = world.alice.file("20260313_0123_資格喪失届.pdf").await;
+        world.sato.post(&format!("{first}/take"), &[]).await;
+        world.suzuki.post(&format!("{second}/take"), &[]).await;
+        let disabled = world
+            .admin
+            .post(&format!("/staff/{sato}/disable"), &[])
+            .await;
+        assert_eq!(disabled.0, StatusCode::SEE_OTHER, "{}", disabled.2);
+        let path = format!("/staff/{suzuki}/role");
+        let moved = world.admin.post(&path, &[("role", "system_admin")]).await;
+        assert_eq!(moved.0, StatusCode::SEE_OTHER, "{}", moved.2);
+        assert_eq!(holder(&world, &first).await, None);
+        assert_eq!(holder(&world, &second).await, None);
+        let taken = world.tanaka.post(&format!("{first}/take"), &[]).await.0;
+        assert_eq!(taken, StatusCode::SEE_OTHER);
+        audit::verify(&world.app.db, &world.app.keys).await.unwrap();
+    }
+}
