@@ -1,3 +1,5 @@
+//! What a batch may become, and which months there are.
+
 use time::macros::datetime;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! When notices are destroyed, once, and what remains of them.
+
 use http::StatusCode;
 use sqlx::Row as _;
 use time::Duration;

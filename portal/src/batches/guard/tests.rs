@@ -1,3 +1,5 @@
+//! Whose establishment a text speaks of, and what only looks like one.
+
 use super::worker::{Guard, serve};
 use super::*;
 

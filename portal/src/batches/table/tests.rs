@@ -1,3 +1,5 @@
+//! The CSV of contributions: every way to write it, and every slip.
+
 use time::macros::date;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The sums of contributions, and the documents that show them.
+
 use time::macros::{date, datetime};
 
 use super::*;
