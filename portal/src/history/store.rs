@@ -201,12 +201,17 @@ async fn all(db: &Db, search: &Search) -> Result<Vec<Clause>, StoreError> {
     if let Some(number) = search.establishment {
         clauses.push(named(establishments(db, &number.to_string()).await?));
     }
-    for word in words(&search.text) {
-        clauses.push(meanings(db, &word).await?);
+    let (text, person) = (words(&search.text), words(&search.person));
+    if text.is_empty() && person.is_empty() {
+        return Ok(clauses);
     }
-    for word in words(&search.person) {
-        let people = distinct(db, PERSONS).await?;
-        clauses.push(containing(people, &word, Alternative::Person));
+    let people = distinct(db, PERSONS).await?;
+    let kinds = distinct(db, KINDS).await?;
+    for word in text {
+        clauses.push(meanings(db, &word, &people, &kinds).await?);
+    }
+    for word in person {
+        clauses.push(containing(&people, &word, Alternative::Person));
     }
     Ok(clauses)
 }
@@ -237,18 +242,15 @@ fn plain_clauses(search: &Search) -> impl Iterator<Item = Clause> {
 }
 
 /// What a word can stand for. What it is no name or number of may still be part of a title.
-async fn meanings(db: &Db, word: &str) -> Result<Clause, StoreError> {
+async fn meanings(
+    db: &Db,
+    word: &str,
+    people: &[String],
+    kinds: &[String],
+) -> Result<Clause, StoreError> {
     let mut meanings = named(establishments(db, word).await?);
-    meanings.extend(containing(
-        distinct(db, PERSONS).await?,
-        word,
-        Alternative::Person,
-    ));
-    meanings.extend(containing(
-        distinct(db, KINDS).await?,
-        word,
-        Alternative::Kind,
-    ));
+    meanings.extend(containing(people, word, Alternative::Person));
+    meanings.extend(containing(kinds, word, Alternative::Kind));
     let found = sqlx::query(
         "SELECT (SELECT MIN(number) FROM history WHERE number = $1) AS number,
                 (SELECT MIN(title) FROM history WHERE title = $1) AS title",
@@ -270,11 +272,11 @@ fn named(establishments: Vec<EstablishmentId>) -> Clause {
     all.map(Alternative::Establishment).collect()
 }
 
-fn containing(names: Vec<String>, word: &str, meaning: fn(String) -> Alternative) -> Clause {
+fn containing(names: &[String], word: &str, meaning: fn(String) -> Alternative) -> Clause {
     let plain = |text: &str| text.nfkc().collect::<String>().to_lowercase();
     let word = plain(word);
-    let found = names.into_iter().filter(|name| plain(name).contains(&word));
-    found.take(NAMES_LIMIT).map(meaning).collect()
+    let found = names.iter().filter(|name| plain(name).contains(&word));
+    found.take(NAMES_LIMIT).cloned().map(meaning).collect()
 }
 
 /// The establishments with this number, or with this in their names.
