@@ -9,6 +9,8 @@ mod around;
 mod browser;
 #[path = "stories/care.rs"]
 mod care;
+#[path = "stories/desk.rs"]
+mod desk;
 #[path = "stories/fleet.rs"]
 mod fleet;
 #[path = "stories/leaks.rs"]
@@ -19,6 +21,8 @@ mod main_job;
 mod misfortune;
 #[path = "stories/networks.rs"]
 mod networks;
+#[path = "stories/notices.rs"]
+mod notices;
 #[path = "stories/profiles.rs"]
 mod profiles;
 #[path = "stories/reading.rs"]

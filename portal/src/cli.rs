@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use portal::app::App;
+use portal::batches::guard::worker as guard;
 use portal::clock::Clock;
 use portal::config::{Config, ConfigError};
 use portal::db::Db;
@@ -25,6 +26,7 @@ mod copies;
 mod gateway;
 mod keys;
 mod mail;
+mod records;
 mod serve;
 mod staff;
 
@@ -70,6 +72,9 @@ enum Command {
     /// The audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Packs of records (電子帳簿保存法).
+    #[command(subcommand)]
+    Records(RecordsCommand),
     /// Mails that come back.
     #[command(subcommand)]
     Mail(MailCommand),
@@ -96,6 +101,10 @@ enum Command {
     /// Searches the PDF on standard input for individual numbers; the portal calls itself so.
     #[command(name = text_layer::worker::COMMAND, hide = true)]
     FindIndividualNumber,
+    /// Searches the PDF behind two lines of JSON on standard input for establishments; the
+    /// portal calls itself so.
+    #[command(name = guard::COMMAND, hide = true)]
+    FindOtherEstablishments,
 }
 
 #[derive(Debug, Subcommand)]
@@ -239,6 +248,23 @@ enum AuditCommand {
     Verify,
 }
 
+#[derive(Debug, Subcommand)]
+enum RecordsCommand {
+    /// Checks that a pack is whole, unchanged and signed by the fund; names the first thing
+    /// that is not.
+    Verify {
+        /// The zip, or the folder that it was unpacked into.
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+        /// The fund's public key (base64). With it no configuration is needed; without it the
+        /// key follows from the master key.
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
+    },
+    /// Prints the public key that packs are verified with.
+    Key,
+}
+
 impl From<RoleArgument> for StaffRole {
     fn from(role: RoleArgument) -> Self {
         match role {
@@ -261,6 +287,12 @@ pub(crate) fn run() -> ExitCode {
     }
     if let Command::FindIndividualNumber = cli.command {
         return match find_individual_number() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+    if let Command::FindOtherEstablishments = cli.command {
+        return match find_other_establishments() {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         };
@@ -306,11 +338,28 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
             mail::bounce(&prepared()?.app().await?, from).await
         }
         Command::Audit(AuditCommand::Verify) => copies::verify(prepared()?).await,
+        Command::Records(RecordsCommand::Verify {
+            path,
+            key: Some(key),
+        }) => records::check(&path, &key),
+        Command::Records(RecordsCommand::Verify { path, key: None }) => {
+            records::check(&path, &records::public_key(&prepared()?.keys)?)
+        }
+        Command::Records(RecordsCommand::Key) => {
+            println!("{}", records::public_key(&prepared()?.keys)?);
+            Ok(())
+        }
         Command::Backup { out } => copies::backup(prepared()?, &out).await,
         Command::Restore { from } => copies::restore(prepared()?, &from).await,
         Command::DrawPage { page, width } => draw_page(page, width),
         Command::FindIndividualNumber => find_individual_number(),
+        Command::FindOtherEstablishments => find_other_establishments(),
     }
+}
+
+fn find_other_establishments() -> anyhow::Result<()> {
+    guard::serve(std::io::stdin(), std::io::stdout())?;
+    Ok(())
 }
 
 fn find_individual_number() -> anyhow::Result<()> {

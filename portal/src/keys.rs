@@ -32,6 +32,8 @@ pub enum Purpose {
     EstablishmentKey,
     /// Establishments' zip passwords.
     ZipPassword,
+    /// What people write to each other about a filing.
+    FilingComment,
     /// What staff typed into the form of a notice that is not issued yet.
     NoticeDraft,
     /// Secrets of authenticator apps.
@@ -46,6 +48,8 @@ pub enum Purpose {
     OneTimeCode,
     /// Hashes of registration codes.
     RegistrationCode,
+    /// Hashes of recovery codes.
+    RecoveryCode,
     /// Hashes of bearer tokens: web sessions, enrolment polls.
     Token,
     /// Anti-forgery tokens of web forms.
@@ -58,6 +62,8 @@ pub enum Purpose {
     ProxyHeader,
     /// The audit chain.
     AuditChain,
+    /// The key that packs of records are signed with.
+    RecordsSignature,
 }
 
 /// The root of all keys: 32 random bytes.
@@ -230,6 +236,7 @@ impl Purpose {
             Self::AuthorityKey => b"authority key",
             Self::EstablishmentKey => b"establishment key",
             Self::ZipPassword => b"zip password",
+            Self::FilingComment => b"filing comment",
             Self::NoticeDraft => b"notice draft",
             Self::MailAddress => b"mail address",
             Self::Inquiry => b"inquiry",
@@ -237,12 +244,14 @@ impl Purpose {
             Self::Mail => b"mail",
             Self::OneTimeCode => b"one-time code",
             Self::RegistrationCode => b"registration code",
+            Self::RecoveryCode => b"recovery code",
             Self::Token => b"token",
             Self::Csrf => b"csrf",
             Self::AccountName => b"account name",
             Self::TunnelPresharedKey => b"tunnel preshared key",
             Self::ProxyHeader => b"proxy header",
             Self::AuditChain => b"audit chain",
+            Self::RecordsSignature => b"records signature",
         }
     }
 }

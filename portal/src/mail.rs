@@ -21,8 +21,14 @@ pub enum MailPurpose {
     OneTimeCode,
     /// A notice waits on the portal.
     NoticeIssued,
+    /// A notice has been waiting for some days.
+    NoticeWaiting,
     /// A filing was returned.
     FilingReturned,
+    /// The office wrote about a filing, or answered a request about one.
+    FilingCommented,
+    /// A deadline comes near.
+    Reminder,
     /// A PC was approved.
     DeviceApproved,
     /// An admin was registered.
@@ -41,7 +47,10 @@ impl MailPurpose {
         match self {
             Self::OneTimeCode => "one_time_code",
             Self::NoticeIssued => "notice_issued",
+            Self::NoticeWaiting => "notice_waiting",
             Self::FilingReturned => "filing_returned",
+            Self::FilingCommented => "filing_commented",
+            Self::Reminder => "reminder",
             Self::DeviceApproved => "device_approved",
             Self::Invitation => "invitation",
             Self::InquiryAnswered => "inquiry_answered",

@@ -265,6 +265,27 @@ impl Sheet {
         self.fill(MARGIN, y, width, 0.75, Ink::Rule);
     }
 
+    /// A square of squares, dark where `true`, in the middle of the page: a code that machines
+    /// read. It is decoration to a reader who does not see it: its letters must stand beside
+    /// it as text.
+    pub fn squares(&mut self, dark: &[Vec<bool>], size: f32) {
+        self.need(size);
+        let (left, top) = (MARGIN + (self.width() - size) / 2.0, self.y);
+        let side = size / dark.len().max(1) as f32;
+        for (y, row) in dark.iter().enumerate() {
+            let mut x = 0;
+            while x < row.len() {
+                let run = row[x..].iter().take_while(|is_dark| **is_dark).count();
+                if run > 0 {
+                    let (at, length) = (x as f32 * side, run as f32 * side);
+                    self.fill(left + at, top + y as f32 * side, length, side, Ink::Text);
+                }
+                x += run.max(1);
+            }
+        }
+        self.y += size;
+    }
+
     /// A row of a table. Cells become as high as the highest; a text that is too wide is
     /// made a little smaller, then broken. Returns whether the row fitted on the page; if not,
     /// nothing was written, and the caller begins a page and repeats the table's head.

@@ -325,11 +325,11 @@ pub(super) async fn take_back_end(tx: &mut Tx, id: EstablishmentId) -> Result<bo
     .map_err(StoreError::doing("take an establishment's end back"))
 }
 
-/// All establishments, by number.
+/// All establishments, by number; sharoushi's offices are listed with the delegations.
 pub async fn list(db: &Db) -> Result<Vec<Establishment>, StoreError> {
     sqlx::query(
         "SELECT id, number, name, device_limit, created_ms, suspended_ms, ended_ms
-           FROM establishments ORDER BY number LIMIT $1",
+           FROM establishments WHERE kind = 'employer' ORDER BY number LIMIT $1",
     )
     .bind(LIST_LIMIT)
     .fetch_all(db.pool())

@@ -17,6 +17,7 @@ use crate::db::{Db, StoreError, Tx};
 use crate::mail::outbox::MailState;
 use crate::one_time_codes::{self, Binding, LatestCode, Redeemed, ResendRefused};
 use crate::passwords;
+use crate::settings::recovery::{self, RecoveryCode};
 use crate::web::forms::{FieldErrors, Typed, Verified};
 use crate::web::layout::Layout;
 use crate::web::page_error::{FIRST_PASSWORD_PATH, PageError};
@@ -198,7 +199,8 @@ async fn sign_in(
     if form.password.is_empty() {
         errors.add("password", "パスワードを入力してください。");
     }
-    if form.action == Action::SignIn && one_time_codes::digits(&form.code).len() != 6 {
+    let is_code = one_time_codes::digits(&form.code).len() == 6;
+    if form.action == Action::SignIn && !is_code && RecoveryCode::read(&form.code).is_none() {
         errors.add(
             "code",
             "ワンタイムパスワードは6桁の数字を入力してください。",
@@ -328,6 +330,8 @@ async fn finish(
     };
     audit::record(&mut tx, &app.keys, &actor, Act::SignedIn(account.user), now).await?;
     Db::commit(tx).await?;
+    // A recovery code is told about by mail.
+    app.signals.mail_queued();
     let next = if account.password_is_initial {
         FIRST_PASSWORD_PATH
     } else {
@@ -368,6 +372,20 @@ pub(crate) async fn wrong_code(
         SecondFactor::Totp { sealed } => {
             let authenticator = Authenticator::open(&app.keys, &account.user.to_string(), sealed)
                 .map_err(PageError::doing("open an authenticator's secret"))?;
+            if let Some(code) = RecoveryCode::read(typed) {
+                let actor = audit::Actor::Member {
+                    user: account.user,
+                    device: visitor.device(),
+                    session: visitor.session(),
+                };
+                let good = recovery::redeem(tx, app, &actor, account.user, &code, now).await?;
+                return Ok((!good).then(|| {
+                    (
+                        "recovery code",
+                        "回復コードが正しくないか、すでに使われています。別の回復コードか、認証アプリの6桁の数字を入力してください。".to_owned(),
+                    )
+                }));
+            }
             let Some(step) = authenticator.check(typed, now) else {
                 return Ok(Some((
                     "totp",

@@ -47,6 +47,9 @@ pub enum PageError {
     /// The initial password must be changed first.
     #[error("initial password must be changed first")]
     FirstPasswordRequired,
+    /// A step of the first sign-in must be done first; where.
+    #[error("a first step must be done first: {0}")]
+    FirstStepRequired(&'static str),
     /// The second factor was shown too long ago: see `step_up`.
     #[error("a second factor is required")]
     FactorRequired {
@@ -147,14 +150,16 @@ impl PageError {
                     "アドレスをお確かめになるか、ホームからやり直してください。",
                 ],
             ),
-            Self::SignInRequired | Self::FirstPasswordRequired => Told {
-                sign_in: true,
-                ..plain(
-                    StatusCode::UNAUTHORIZED,
-                    "ログインしてください",
-                    &["ログインの状態が終了しました。もう一度ログインしてください。"],
-                )
-            },
+            Self::SignInRequired | Self::FirstPasswordRequired | Self::FirstStepRequired(_) => {
+                Told {
+                    sign_in: true,
+                    ..plain(
+                        StatusCode::UNAUTHORIZED,
+                        "ログインしてください",
+                        &["ログインの状態が終了しました。もう一度ログインしてください。"],
+                    )
+                }
+            }
             Self::SessionOver => plain(
                 StatusCode::UNAUTHORIZED,
                 SESSION_OVER_TITLE,
@@ -217,6 +222,9 @@ impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         if let Self::FirstPasswordRequired = self {
             return Redirect::to(FIRST_PASSWORD_PATH).into_response();
+        }
+        if let Self::FirstStepRequired(path) = self {
+            return Redirect::to(path).into_response();
         }
         if let Self::FactorRequired { next: Some(next) } = &self {
             let query = serde_urlencoded::to_string([("next", next)]).unwrap_or_default();
