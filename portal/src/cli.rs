@@ -27,6 +27,7 @@ mod gateway;
 mod keys;
 mod mail;
 mod records;
+mod routes;
 mod serve;
 mod staff;
 
@@ -89,6 +90,12 @@ enum Command {
         /// The folder that `backup` made.
         #[arg(long, value_name = "DIR")]
         from: PathBuf,
+    },
+    /// Lists every route of the pages: side, method, path, and who may use it.
+    Routes {
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Draws a page of the PDF on standard input; the portal calls itself so.
     #[command(name = worker::COMMAND, hide = true)]
@@ -351,6 +358,10 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Backup { out } => copies::backup(prepared()?, &out).await,
         Command::Restore { from } => copies::restore(prepared()?, &from).await,
+        Command::Routes { json } => {
+            routes::list(prepared()?.app().await?, json);
+            Ok(())
+        }
         Command::DrawPage { page, width } => draw_page(page, width),
         Command::FindIndividualNumber => find_individual_number(),
         Command::FindOtherEstablishments => find_other_establishments(),

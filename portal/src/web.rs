@@ -56,6 +56,15 @@ pub fn office_router(app: App) -> Router {
     finish(office_routes(Routes::new(app.clone())), app, Side::Office).0
 }
 
+/// Every route of both sides, with whom it lets in.
+pub fn route_table(app: App) -> Vec<(Side, Route)> {
+    let members = member_routes(Routes::new(app.clone())).finish().1;
+    let office = office_routes(Routes::new(app)).finish().1;
+    let members = members.into_iter().map(|route| (Side::Member, route));
+    let office = office.into_iter().map(|route| (Side::Office, route));
+    members.chain(office).collect()
+}
+
 fn member_routes(routes: Routes) -> Routes {
     routes
         .with(assets::routes)

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::pages::{Page, staff_code};
 use crate::process::output;
-use crate::stage::{Agent, ESTABLISHMENT_NAME, ESTABLISHMENT_NUMBER, Stage};
+use crate::stage::{Agent, ESTABLISHMENT_NAME, ESTABLISHMENT_NUMBER, Staff, Stage};
 use crate::{MemberPages, OfficePages};
 
 /// The invented admin's user ID.
@@ -96,12 +96,17 @@ pub struct Letter {
 impl OfficePages {
     /// The reviewer signs in with password and authenticator.
     pub async fn sign_in(&self, stage: &Stage) -> Result<Page> {
+        self.sign_in_as(&stage.staff).await
+    }
+
+    /// Somebody of the staff signs in with password and authenticator.
+    pub async fn sign_in_as(&self, staff: &Staff) -> Result<Page> {
         let page = self.site.open("/sign-in").await?;
         let form = page
             .form("/sign-in")?
-            .fill("user_id", &stage.staff.user_id)?
-            .fill("password", &stage.staff.password)?
-            .fill("code", &staff_code(&stage.staff)?)?;
+            .fill("user_id", &staff.user_id)?
+            .fill("password", &staff.password)?
+            .fill("code", &staff_code(staff)?)?;
         let page = self.site.submit(&form).await?;
         ensure!(
             page.status == StatusCode::OK && page.path != "/sign-in",

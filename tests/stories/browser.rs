@@ -27,7 +27,9 @@ const MISNAMED: &str = "R060524_0123_資格取得届.pdf";
 /// A desk's screen and the narrowest that must do: 1280 pixels at 300 percent and more.
 const WIDTHS_PX: [u32; 2] = [400, 1280];
 /// The pictures that the documents show.
-const SHOWN_IN_DOCUMENTS: [&str; 13] = [
+const SHOWN_IN_DOCUMENTS: [&str; 15] = [
+    "member-history",
+    "member-settings",
     "agent-unenrolled",
     "agent-pending",
     "agent-ready",
@@ -100,14 +102,14 @@ fn root() -> PathBuf {
         .expect("the workspace")
 }
 
-fn corpus(name: &str) -> String {
+pub fn corpus(name: &str) -> String {
     let path = root().join("tests/corpus").join(name);
     assert!(path.is_file(), "{path:?} is in the corpus");
     path.display().to_string()
 }
 
 /// The `portal_key_sha256` that a PC was given, anywhere in the files of its enrolments.
-fn portal_key(folder: &Path) -> Result<Option<String>> {
+pub fn portal_key(folder: &Path) -> Result<Option<String>> {
     fn find(value: &Value) -> Option<&str> {
         match value {
             Value::Object(members) => match members.get("portal_key_sha256") {

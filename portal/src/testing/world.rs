@@ -238,6 +238,15 @@ impl Browser {
         }
     }
 
+    /// This one's cookie in the hands of `other`: on the other's side, through its connection.
+    pub fn at_the_place_of(&self, other: &Self) -> Self {
+        Self {
+            router: other.router.clone(),
+            place: other.place,
+            ..self.clone()
+        }
+    }
+
     /// The portal.
     pub fn app(&self) -> &App {
         &self.app

@@ -194,9 +194,7 @@ impl Layout {
         Self {
             menu: OfficePage::ALL
                 .iter()
-                .filter(|page| {
-                    **page != OfficePage::Staff || staff.role() == StaffRole::SystemAdmin
-                })
+                .filter(|page| page.is_for(staff))
                 .map(|page| page.item(*page == here))
                 .collect(),
             person: Some((staff.name().to_owned(), staff.role().page_text())),
@@ -305,6 +303,15 @@ impl MemberPage {
 }
 
 impl OfficePage {
+    /// Whether somebody of the staff may open it.
+    fn is_for(self, staff: &Staff) -> bool {
+        match self {
+            Self::Review | Self::Notices => staff.may_decide(),
+            Self::Staff => staff.role() == StaffRole::SystemAdmin,
+            _ => true,
+        }
+    }
+
     const ALL: &[Self] = &[
         Self::Review,
         Self::Notices,

@@ -9,6 +9,8 @@ use crate::testing::people::{self, Browser, USER_ID, Way};
 use crate::testing::{NOW, app, databases, sqlite};
 use time::Duration;
 
+mod authorisation;
+
 /// A path with its parameters filled in: an id that nobody has.
 fn filled(path: &str) -> String {
     path.split('/')
