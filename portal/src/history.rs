@@ -2,7 +2,8 @@
 //!
 //! A filing's timeline says what became of one filing; this is the one list of what passed
 //! between the establishments and the fund. Each entry is written by the store function that
-//! writes the thing itself ([`store::of_filing`], [`store::of_notice`]), in its transaction, and
+//! writes the thing itself ([`store::of_filing`], [`store::of_notice`],
+//! [`store::of_batch`]), in its transaction, and
 //! never changes. Internal steps, such as a reviewer taking a case, are no exchange and not here.
 //!
 //! Nothing here decides who may look: the pages ask their principals.
@@ -69,12 +70,17 @@ impl Entry {
     pub fn of_event(event: Event) -> Option<Self> {
         match event {
             Event::Received => Some(Self::Filed),
+            Event::CameOnPaper => Some(Self::FiledOnPaper),
             Event::Withdrawn => Some(Self::Withdrawn),
             Event::Returned => Some(Self::Returned),
             Event::Decided => Some(Self::Decided),
             // Internal, or written with the thing itself: a corrected filing, a notice, a fetch.
             Event::Taken
+            | Event::Assigned
             | Event::Released
+            | Event::WithdrawalAsked
+            | Event::WithdrawalDeclined
+            | Event::Commented
             | Event::Resubmitted
             | Event::Noticed
             | Event::Fetched => None,

@@ -13,7 +13,8 @@ use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError, Tx};
 use crate::establishments::store::number_from_row;
 use crate::filings::store::ActorSide;
-use crate::ids::{EstablishmentId, FilingId, NoticeId, RowId};
+use crate::ids::{BatchId, EstablishmentId, FilingId, NoticeId, RowId};
+use crate::notices::Kind;
 use crate::web::principals::{Member, Reviewer};
 
 /// Lines of one page.
@@ -129,12 +130,13 @@ pub async fn of_notice(
     person: &str,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    let title = sqlx::query("SELECT title FROM notices WHERE id = $1")
+    let code = sqlx::query("SELECT kind FROM notices WHERE id = $1")
         .bind(notice.to_string())
         .fetch_one(&mut **tx)
         .await
         .map_err(StoreError::doing("find a notice for the history"))?
-        .text("title")?;
+        .text("kind")?;
+    let kind = Kind::from_code(&code).ok_or(StoreError::Unreadable { what: "kind" })?;
     sqlx::query(
         "INSERT INTO history (id, at_ms, establishment_id, entry, kind, title, number, side, person,
                               reason, filing_id, notice_id)
@@ -144,7 +146,7 @@ pub async fn of_notice(
     .bind(RowId::new().to_string())
     .bind(unix_ms(now))
     .bind(entry.code())
-    .bind(kind_of_notice(&title).to_owned())
+    .bind(kind.name())
     .bind(side.code())
     .bind(person.to_owned())
     .bind(notice.to_string())
@@ -154,9 +156,26 @@ pub async fn of_notice(
     .map_err(StoreError::doing("write history of a notice"))
 }
 
-/// `決定通知書（資格取得届）`: the kind stands before the bracket.
-fn kind_of_notice(title: &str) -> &str {
-    title.split('（').next().unwrap_or(title)
+/// Writes that everything in a batch was issued, whose notices are there already.
+pub async fn of_batch(tx: &mut Tx, batch: BatchId) -> Result<(), StoreError> {
+    for kind in Kind::ALL {
+        // A notice is issued once: its id names the entry too.
+        sqlx::query(
+            "INSERT INTO history (id, at_ms, establishment_id, entry, kind, title, number, side, person,
+                                  reason, filing_id, notice_id)
+             SELECT n.id, n.issued_ms, n.establishment_id, 'issued', $1, n.title, n.number, 'staff',
+                    s.name, '', n.filing_id, n.id
+               FROM notices n JOIN staff s ON s.id = n.issued_by
+              WHERE n.batch_id = $2 AND n.kind = $3",
+        )
+        .bind(kind.name())
+        .bind(batch.to_string())
+        .bind(kind.code())
+        .execute(&mut **tx)
+        .await
+        .map_err(StoreError::doing("write history of a batch"))?;
+    }
+    Ok(())
 }
 
 /// Who asks, and so what can be found.
