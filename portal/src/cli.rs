@@ -26,6 +26,7 @@ mod copies;
 mod gateway;
 mod keys;
 mod mail;
+mod receipt;
 mod records;
 mod routes;
 mod serve;
@@ -79,6 +80,9 @@ enum Command {
     /// Mails that come back.
     #[command(subcommand)]
     Mail(MailCommand),
+    /// Receipts (受付票).
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
     /// Copies everything but the master key into a new folder.
     Backup {
         /// The folder; it must be new or empty.
@@ -250,6 +254,20 @@ enum MailCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum ReceiptCommand {
+    /// Prints the public key that the fund's receipts are checked with.
+    Key,
+    /// Says whether a receipt's PDF is as the fund made it. Needs no configuration and no network.
+    Verify {
+        /// The receipt.
+        file: PathBuf,
+        /// The fund's public key in base64, or a file with it.
+        #[arg(long, value_name = "KEY")]
+        key: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum AuditCommand {
     /// Checks that no row was changed, removed or reordered; names the first bad one.
     Verify,
@@ -356,6 +374,8 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
             println!("{}", records::public_key(&prepared()?.keys)?);
             Ok(())
         }
+        Command::Receipt(ReceiptCommand::Key) => receipt::key(&prepared()?.app().await?).await,
+        Command::Receipt(ReceiptCommand::Verify { file, key }) => receipt::verify(&file, &key),
         Command::Backup { out } => copies::backup(prepared()?, &out).await,
         Command::Restore { from } => copies::restore(prepared()?, &from).await,
         Command::Routes { json } => {

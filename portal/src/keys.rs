@@ -60,6 +60,8 @@ pub enum Purpose {
     TunnelPresharedKey,
     /// Keys that authenticate PROXY headers.
     ProxyHeader,
+    /// The private key that receipts are signed with.
+    ReceiptKey,
     /// The audit chain.
     AuditChain,
     /// The key that packs of records are signed with.
@@ -250,6 +252,7 @@ impl Purpose {
             Self::AccountName => b"account name",
             Self::TunnelPresharedKey => b"tunnel preshared key",
             Self::ProxyHeader => b"proxy header",
+            Self::ReceiptKey => b"receipt key",
             Self::AuditChain => b"audit chain",
             Self::RecordsSignature => b"records signature",
         }

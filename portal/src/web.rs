@@ -32,8 +32,8 @@ use crate::sign_in::{office, pages};
 use crate::{
     agent_updates, announcements, approvals, batches, calendar, delegations, devices,
     establishments, filings, first_steps, help, history, inquiries, notices, paper, people,
-    records, registrations, reminders, reports, retention, review, settings, staff, step_up, tasks,
-    uploads,
+    receipts, records, registrations, reminders, reports, retention, review, settings, staff,
+    step_up, tasks, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -84,6 +84,7 @@ fn member_routes(routes: Routes) -> Routes {
         .with(review::member::member_routes)
         .with(reminders::pages::member_routes)
         .with(paper::pages::member_routes)
+        .with(receipts::pages::member_routes)
         .with(notices::pages::member_routes)
         .with(records::pages::member_routes)
         .with(history::pages::member_routes)
@@ -108,6 +109,7 @@ fn office_routes(routes: Routes) -> Routes {
         .with(delegations::office_routes)
         .with(staff::password_pages::office_routes)
         .with(filings::kinds::pages::office_routes)
+        .with(receipts::pages::office_routes)
         .with(home::office_routes)
         .with(review::pages::office_routes)
         .with(paper::office::office_routes)

@@ -29,6 +29,8 @@ use crate::custody::{self, CustodyError, Sealed, sha256_hex};
 use crate::db::{Db, StoreError, Tx, next_number};
 use crate::delegations;
 use crate::ids::{FilingId, SubmissionId, UploadId};
+use crate::receipts::month::Counts;
+use crate::receipts::{self, StatedFile, Statement};
 use crate::uploads::{self, ContentError, Upload};
 use crate::virus_scan::IsClean;
 use crate::web::principals::Member;
@@ -483,17 +485,57 @@ async fn write_down(
         filings,
         replaces: request.replaces,
     };
+    let counts = receipts::store::counts_now(&mut tx, app.config.rehearsal, now).await?;
+    let device = store::device_name(&mut tx, member).await?;
+    let statement = statement(app, member, &new, device, counts, now);
     if let Err(error) = store::receive(&mut tx, member, new, now).await? {
         drop(tx);
         custody::remove_objects(app, objects).await;
         return Ok(Outcome::Impossible(error.into()));
     }
+    receipts::store::issue(&mut tx, &app.keys, id, &statement, counts, now).await?;
     let act = Act::Submitted(id);
     audit::record_with(&mut tx, &app.keys, &member.actor(), act, "", &details, now).await?;
     // If the commit's answer is lost, the submission may stand: its objects stay.
     Db::commit(tx).await?;
     custody::remove_objects(app, parts).await;
     Ok(Outcome::Accepted(id))
+}
+
+/// What the receipt will say.
+fn statement(
+    app: &App,
+    member: &Member,
+    new: &NewSubmission,
+    device: String,
+    counts: Counts,
+    now: OffsetDateTime,
+) -> Statement {
+    let filings = new.filings.iter().map(|filing| {
+        let document = filing.sealed.document();
+        StatedFile {
+            name: filing.name.file_name(),
+            size_bytes: document.size_bytes,
+            sha256: document.sha256.clone(),
+        }
+    });
+    let files = new.files.iter().map(|file| StatedFile {
+        name: file.file_name.clone(),
+        size_bytes: file.size_bytes,
+        sha256: file.sha256.clone(),
+    });
+    Statement {
+        number: new.receipt_number.clone(),
+        fund: app.config.fund_name.clone(),
+        establishment: member.establishment_number(),
+        establishment_name: member.establishment_name().to_owned(),
+        received: now,
+        counts: counts.month,
+        sender: member.name().to_owned(),
+        device,
+        filings: filings.collect(),
+        files: files.collect(),
+    }
 }
 
 /// The audit row of a refusal: what rules were broken, without names.

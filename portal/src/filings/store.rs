@@ -435,6 +435,16 @@ pub async fn receive(
     Ok(Ok(()))
 }
 
+/// The name of the PC that the member sits at.
+pub async fn device_name(tx: &mut Tx, member: &Member) -> Result<String, StoreError> {
+    sqlx::query("SELECT name FROM devices WHERE id = $1")
+        .bind(member.device().to_string())
+        .fetch_one(&mut **tx)
+        .await
+        .map_err(StoreError::doing("find the sender's device"))?
+        .text("name")
+}
+
 /// Locks the returned filing, asks the rules, and writes into its timeline that a corrected
 /// one takes its place.
 async fn begin_replacing(

@@ -306,7 +306,12 @@ impl OfficePage {
     /// Whether somebody of the staff may open it.
     fn is_for(self, staff: &Staff) -> bool {
         match self {
-            Self::Review | Self::Notices => staff.may_decide(),
+            Self::Review
+            | Self::Notices
+            | Self::Exchange
+            | Self::Announcements
+            | Self::Inquiries
+            | Self::Tasks => staff.may_decide(),
             Self::Staff => staff.role() == StaffRole::SystemAdmin,
             _ => true,
         }
