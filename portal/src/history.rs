@@ -189,4 +189,4 @@ impl FromStr for Position {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
