@@ -2,7 +2,8 @@
 //!
 //! A filing's timeline says what became of one filing; this is the one list of what passed
 //! between the establishments and the fund. Each entry is written by the store function that
-//! writes the thing itself ([`store::of_filing`], [`store::of_notice`]), in its transaction, and
+//! writes the thing itself ([`store::of_filing`], [`store::of_notice`],
+//! [`store::of_batch`]), in its transaction, and
 //! never changes. Internal steps, such as a reviewer taking a case, are no exchange and not here.
 //!
 //! Nothing here decides who may look: the pages ask their principals.
@@ -188,4 +189,4 @@ impl FromStr for Position {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -127,6 +127,14 @@ impl YearMonth {
         format!("{}年{}月", self.year, u8::from(self.month))
     }
 
+    /// `4月`, and `26/1` in January: what has room under a column.
+    pub fn short_label(self) -> String {
+        match self.month {
+            Month::January => format!("{:02}/1", self.year.rem_euclid(100)),
+            month => format!("{}月", u8::from(month)),
+        }
+    }
+
     /// `2026-04`
     pub fn code(self) -> String {
         format!("{:04}-{:02}", self.year, u8::from(self.month))

@@ -13,6 +13,7 @@ use crate::custody;
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError, Tx};
 use crate::establishments::store::number_from_row;
+use crate::history;
 use crate::ids::{BatchId, DocumentId, EstablishmentId, NoticeId, StaffId};
 use crate::notices::Kind;
 use crate::web::principals::Reviewer;
@@ -546,6 +547,7 @@ pub async fn release(
     .await
     .map_err(StoreError::doing("issue a batch"))?
     .rows_affected();
+    history::store::of_batch(tx, batch.id).await?;
     Ok(Ok(issued))
 }
 

@@ -13,7 +13,8 @@ use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError, Tx};
 use crate::establishments::store::number_from_row;
 use crate::filings::store::ActorSide;
-use crate::ids::{EstablishmentId, FilingId, NoticeId, RowId};
+use crate::ids::{BatchId, EstablishmentId, FilingId, NoticeId, RowId};
+use crate::notices::Kind;
 use crate::web::principals::{Member, Reviewer};
 
 /// Lines of one page.
@@ -129,12 +130,13 @@ pub async fn of_notice(
     person: &str,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    let title = sqlx::query("SELECT title FROM notices WHERE id = $1")
+    let code = sqlx::query("SELECT kind FROM notices WHERE id = $1")
         .bind(notice.to_string())
         .fetch_one(&mut **tx)
         .await
         .map_err(StoreError::doing("find a notice for the history"))?
-        .text("title")?;
+        .text("kind")?;
+    let kind = Kind::from_code(&code).ok_or(StoreError::Unreadable { what: "kind" })?;
     sqlx::query(
         "INSERT INTO history (id, at_ms, establishment_id, entry, kind, title, number, side, person,
                               reason, filing_id, notice_id)
@@ -144,7 +146,7 @@ pub async fn of_notice(
     .bind(RowId::new().to_string())
     .bind(unix_ms(now))
     .bind(entry.code())
-    .bind(kind_of_notice(&title).to_owned())
+    .bind(kind.name())
     .bind(side.code())
     .bind(person.to_owned())
     .bind(notice.to_string())
@@ -154,9 +156,26 @@ pub async fn of_notice(
     .map_err(StoreError::doing("write history of a notice"))
 }
 
-/// `決定通知書（資格取得届）`: the kind stands before the bracket.
-fn kind_of_notice(title: &str) -> &str {
-    title.split('（').next().unwrap_or(title)
+/// Writes that everything in a batch was issued, whose notices are there already.
+pub async fn of_batch(tx: &mut Tx, batch: BatchId) -> Result<(), StoreError> {
+    for kind in Kind::ALL {
+        // A notice is issued once: its id names the entry too.
+        sqlx::query(
+            "INSERT INTO history (id, at_ms, establishment_id, entry, kind, title, number, side, person,
+                                  reason, filing_id, notice_id)
+             SELECT n.id, n.issued_ms, n.establishment_id, 'issued', $1, n.title, n.number, 'staff',
+                    s.name, '', n.filing_id, n.id
+               FROM notices n JOIN staff s ON s.id = n.issued_by
+              WHERE n.batch_id = $2 AND n.kind = $3",
+        )
+        .bind(kind.name())
+        .bind(batch.to_string())
+        .bind(kind.code())
+        .execute(&mut **tx)
+        .await
+        .map_err(StoreError::doing("write history of a batch"))?;
+    }
+    Ok(())
 }
 
 /// Who asks, and so what can be found.
@@ -201,12 +220,17 @@ async fn all(db: &Db, search: &Search) -> Result<Vec<Clause>, StoreError> {
     if let Some(number) = search.establishment {
         clauses.push(named(establishments(db, &number.to_string()).await?));
     }
-    for word in words(&search.text) {
-        clauses.push(meanings(db, &word).await?);
+    let (text, person) = (words(&search.text), words(&search.person));
+    if text.is_empty() && person.is_empty() {
+        return Ok(clauses);
     }
-    for word in words(&search.person) {
-        let people = distinct(db, PERSONS).await?;
-        clauses.push(containing(people, &word, Alternative::Person));
+    let people = distinct(db, PERSONS).await?;
+    let kinds = distinct(db, KINDS).await?;
+    for word in text {
+        clauses.push(meanings(db, &word, &people, &kinds).await?);
+    }
+    for word in person {
+        clauses.push(containing(&people, &word, Alternative::Person));
     }
     Ok(clauses)
 }
@@ -237,18 +261,15 @@ fn plain_clauses(search: &Search) -> impl Iterator<Item = Clause> {
 }
 
 /// What a word can stand for. What it is no name or number of may still be part of a title.
-async fn meanings(db: &Db, word: &str) -> Result<Clause, StoreError> {
+async fn meanings(
+    db: &Db,
+    word: &str,
+    people: &[String],
+    kinds: &[String],
+) -> Result<Clause, StoreError> {
     let mut meanings = named(establishments(db, word).await?);
-    meanings.extend(containing(
-        distinct(db, PERSONS).await?,
-        word,
-        Alternative::Person,
-    ));
-    meanings.extend(containing(
-        distinct(db, KINDS).await?,
-        word,
-        Alternative::Kind,
-    ));
+    meanings.extend(containing(people, word, Alternative::Person));
+    meanings.extend(containing(kinds, word, Alternative::Kind));
     let found = sqlx::query(
         "SELECT (SELECT MIN(number) FROM history WHERE number = $1) AS number,
                 (SELECT MIN(title) FROM history WHERE title = $1) AS title",
@@ -270,11 +291,11 @@ fn named(establishments: Vec<EstablishmentId>) -> Clause {
     all.map(Alternative::Establishment).collect()
 }
 
-fn containing(names: Vec<String>, word: &str, meaning: fn(String) -> Alternative) -> Clause {
+fn containing(names: &[String], word: &str, meaning: fn(String) -> Alternative) -> Clause {
     let plain = |text: &str| text.nfkc().collect::<String>().to_lowercase();
     let word = plain(word);
-    let found = names.into_iter().filter(|name| plain(name).contains(&word));
-    found.take(NAMES_LIMIT).map(meaning).collect()
+    let found = names.iter().filter(|name| plain(name).contains(&word));
+    found.take(NAMES_LIMIT).cloned().map(meaning).collect()
 }
 
 /// The establishments with this number, or with this in their names.

@@ -88,6 +88,39 @@ async fn everything_sent_and_received_stands_in_it_once_and_nothing_internal() {
     }
 }
 
+/// Every way in which a notice or a filing comes to be writes its entry: the rows are counted
+/// against those of the things themselves.
+pub(crate) async fn nothing_is_forgotten(db: &Db) {
+    for (things, entries) in [
+        ("filings", "entry IN ('filed', 'filed_on_paper')"),
+        ("notices", "entry = 'issued'"),
+        ("notice_fetches", "entry = 'fetched'"),
+        (
+            "notices WHERE recalled_ms IS NOT NULL",
+            "entry = 'recalled'",
+        ),
+    ] {
+        let sql = format!(
+            "SELECT (SELECT COUNT(*) FROM {things}) AS things,
+                    (SELECT COUNT(*) FROM history WHERE {entries}) AS entries"
+        );
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .fetch_one(db.pool())
+            .await
+            .unwrap();
+        let (there, written): (i64, i64) = (row.get("things"), row.get("entries"));
+        assert_eq!(there, written, "{things}");
+    }
+}
+
+#[tokio::test]
+async fn each_thing_has_its_entry() {
+    for world in worlds().await {
+        a_busy_day(&world).await;
+        nothing_is_forgotten(&world.app.db).await;
+    }
+}
+
 #[tokio::test]
 async fn each_side_finds_by_number_name_kind_person_and_day() {
     for world in worlds().await {

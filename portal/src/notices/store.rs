@@ -294,6 +294,8 @@ pub async fn recall(
     .map_err(StoreError::doing("recall notice"))?
     .rows_affected();
     if recalled == 1 {
+        let (entry, side) = (Entry::Recalled, ActorSide::Staff);
+        history::store::of_notice(tx, id, entry, side, reviewer.name(), now).await?;
         return Ok(Ok(()));
     }
     let row = sqlx::query("SELECT recalled_ms FROM notices WHERE id = $1")

@@ -88,6 +88,7 @@ async fn paper_goes_from_its_cover_sheet_to_the_same_desk_and_history() {
         let (_, page) = world.alice.get(&filing).await;
         assert!(page.contains("紙の届書を受け付けました") && page.contains("判読不能"));
         audit::verify(&world.app.db, &world.app.keys).await.unwrap();
+        crate::history::tests::nothing_is_forgotten(&world.app.db).await;
     }
 }
 

@@ -216,7 +216,7 @@ async fn show(
     let labels: Vec<String> = report
         .months
         .iter()
-        .map(|(month, _)| month.code().replacen('-', "/", 1))
+        .map(|(month, _)| month.short_label())
         .collect();
     let values = |value: fn(&MonthRow) -> f64| months.iter().map(value).collect::<Vec<f64>>();
     let filed = |row: &MonthRow| (row.counts[0] + row.counts[1]) as f64;

@@ -341,3 +341,21 @@ async fn a_link_on_another_site_is_opened_once_more_from_here_and_not_a_third_ti
     let elsewhere = follow("//evil.example").await;
     assert!(!elsewhere.contains("url="), "{elsewhere}");
 }
+
+#[tokio::test]
+async fn after_hours_the_page_of_a_session_that_is_over_says_when_it_opens_next() {
+    let db = sqlite().await;
+    let app = app(&db).await;
+    let place = people::place(&app, "0123", USER_ID).await;
+    let mut browser = Browser::member(&app, place.session);
+    // A Friday evening.
+    app.clock.set(NOW + Duration::hours(10));
+    let page = browser.get("/sign-in").await;
+    assert_eq!(page.status, 401);
+    let next = "次回は3月16日（月）8:00からご利用いただけます";
+    assert!(page.text.contains("接続が終了しました") && page.text.contains(next));
+    assert!(!page.text.contains("もう一度「接続」"), "{}", page.text);
+    app.clock.set(NOW + Duration::hours(3));
+    let page = browser.get("/sign-in").await;
+    assert!(page.text.contains("もう一度「接続」"), "{}", page.text);
+}

@@ -80,6 +80,7 @@ async fn released(world: &World, csv: &str) -> String {
     let approve = propose(&world.sato, &batch).await;
     let (status, _, page) = world.tanaka.post(&approve, &[]).await;
     assert_eq!(status, StatusCode::SEE_OTHER, "{page}");
+    crate::history::tests::nothing_is_forgotten(&world.app.db).await;
     batch
 }
 
@@ -461,6 +462,7 @@ async fn a_notice_is_recalled_until_somebody_has_it_and_leaves_a_trace() {
         assert_eq!(status, 409);
         assert!(page.contains("受け取っているため取り消せません"), "{page}");
         assert_eq!(world.alice.get(&own[1]).await.0, 200);
+        crate::history::tests::nothing_is_forgotten(&world.app.db).await;
     }
 }
 
