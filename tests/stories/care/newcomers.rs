@@ -179,7 +179,7 @@ impl Pc {
         let person = Person(&self.window);
         person.reads("接続できます").await?;
         let sent = stage.mailbox().codes_sent(who.email)?;
-        person.click("接続").await?;
+        person.press("接続").await?;
         person.reads("ユーザーID").await?;
         person.fill("ユーザーID", who.user_id).await?;
         person.fill("パスワード", &who.letter.password).await?;
