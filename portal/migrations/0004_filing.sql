@@ -42,3 +42,22 @@ INSERT INTO filing_kinds (code, position, name, aliases, procedure_group, form, 
     ('bank-transfer', 200, '預金口座振替依頼書', '口座振替依頼書', 'establishment', 'paper', '', NULL, 'calendar', NULL, 1, 0, 'system'),
     ('delegation', 210, '業務委託書', '業務委託届', 'establishment', 'paper', '', NULL, 'calendar', NULL, 1, 0, 'system'),
     ('summary', 220, '適用データ届出総括表', '届出総括表|適用データ総括表|総括表', 'membership', 'online', '', NULL, 'calendar', NULL, 1, 0, 'system');
+
+-- The key pair that receipts (受付票) are signed with.
+CREATE TABLE receipt_keys (
+    id TEXT PRIMARY KEY,
+    public_key TEXT NOT NULL,           -- Ed25519, base64
+    key_sealed TEXT NOT NULL,           -- PKCS #8
+    made_ms BIGINT NOT NULL
+);
+
+-- One receipt for each submission, signed when it was received.
+CREATE TABLE receipts (
+    submission_id TEXT PRIMARY KEY REFERENCES submissions (id),
+    key_id TEXT NOT NULL REFERENCES receipt_keys (id),
+    content TEXT NOT NULL,              -- what is signed, line by line
+    signature TEXT NOT NULL,            -- Ed25519, base64
+    code TEXT NOT NULL,                 -- what stands on paper beside the number
+    accepted_on TEXT NOT NULL,          -- 2026-11-20: the day that it counts as received on
+    counts_month TEXT NOT NULL          -- 2026-10: the month in whose contributions it counts
+);

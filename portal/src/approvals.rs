@@ -38,16 +38,19 @@ pub const REASON_LIMIT: usize = 500;
 pub enum Kind {
     /// Destroying the key of an establishment that has left, and with it its documents.
     KeyDestruction,
+    /// Issuing everything in a batch of notices.
+    BatchRelease,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 1] = [Self::KeyDestruction];
+    pub const ALL: [Self; 2] = [Self::KeyDestruction, Self::BatchRelease];
 
     /// The word in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::KeyDestruction => "key_destruction",
+            Self::BatchRelease => "batch_release",
         }
     }
 
@@ -60,6 +63,7 @@ impl Kind {
     pub fn page_text(self) -> &'static str {
         match self {
             Self::KeyDestruction => "事業所の鍵の破棄",
+            Self::BatchRelease => "通知書の一括発行",
         }
     }
 
@@ -69,6 +73,9 @@ impl Kind {
             Self::KeyDestruction => {
                 "この事業所の届書・通知書はすべて読めなくなり、元に戻せません。廃棄記録が残ります。"
             }
+            Self::BatchRelease => {
+                "すべての事業所へ一度に発行し、お知らせメールを送ります。受け取られたあとは取り消せません。"
+            }
         }
     }
 
@@ -77,6 +84,8 @@ impl Kind {
         match (self, role) {
             (Self::KeyDestruction, StaffRole::Supervisor) => true,
             (Self::KeyDestruction, StaffRole::Reviewer | StaffRole::SystemAdmin) => false,
+            (Self::BatchRelease, StaffRole::Reviewer | StaffRole::Supervisor) => true,
+            (Self::BatchRelease, StaffRole::SystemAdmin) => false,
         }
     }
 
@@ -85,6 +94,8 @@ impl Kind {
         match (self, role) {
             (Self::KeyDestruction, StaffRole::Supervisor | StaffRole::SystemAdmin) => true,
             (Self::KeyDestruction, StaffRole::Reviewer) => false,
+            (Self::BatchRelease, StaffRole::Supervisor) => true,
+            (Self::BatchRelease, StaffRole::Reviewer | StaffRole::SystemAdmin) => false,
         }
     }
 }

@@ -259,6 +259,28 @@ impl MemberPages {
             "first password: {}",
             page.text()
         );
+        self.first_steps(page).await
+    }
+
+    /// Goes through what follows the own password: terms, what is on file of the
+    /// establishment and of the admin, the offer of an authenticator app.
+    async fn first_steps(&self, page: Page) -> Result<Page> {
+        let form = page.form("/terms")?.with("accept", "yes");
+        let page = self.site.submit(&form).await?;
+        let form = page
+            .form("/establishment")?
+            .fill("postal_code", "101-0051")?
+            .fill("address", "東京都千代田区神田神保町1-1")?
+            .fill("telephone", "03-1234-5678")?;
+        let page = self.site.submit(&form).await?;
+        let form = page
+            .form("/profile")?
+            .fill("kana", "スズキ ハナコ")?
+            .fill("telephone", "03-1234-5678")?;
+        let page = self.site.submit(&form).await?;
+        let form = page.form("/welcome")?.with("next", "home");
+        let page = self.site.submit(&form).await?;
+        page.must_say("ホーム")?;
         Ok(page)
     }
 

@@ -165,6 +165,7 @@ pub struct Sheet {
     marks: usize,
     y: f32,
     footer: String,
+    keywords: Vec<String>,
     error: Option<DocumentError>,
 }
 
@@ -181,7 +182,44 @@ impl Sheet {
             marks: 0,
             y: MARGIN,
             footer: footer.to_owned(),
+            keywords: Vec::new(),
             error: None,
+        }
+    }
+
+    /// Words that are kept inside the file and shown on no page.
+    pub fn set_keywords(&mut self, keywords: Vec<String>) {
+        self.keywords = keywords;
+    }
+
+    /// Draws a square of `modules` by `modules` small ones, `side` points wide, at the right
+    /// margin from the present height down, as a QR code. It is decoration: what it says has to
+    /// stand beside it in words.
+    pub fn squares(&mut self, modules: usize, side: f32, is_dark: impl Fn(usize, usize) -> bool) {
+        let step = side / modules.max(1) as f32;
+        let left = PAGE_WIDTH - MARGIN - side;
+        let top = self.y;
+        let Some(page) = self.pages.last_mut() else {
+            return;
+        };
+        for row in 0..modules {
+            let mut column = 0;
+            while column < modules {
+                let from = column;
+                while column < modules && is_dark(column, row) {
+                    column += 1;
+                }
+                if column > from {
+                    page.push(Op::Fill {
+                        x: left + from as f32 * step,
+                        y: top + row as f32 * step,
+                        width: (column - from) as f32 * step,
+                        height: step,
+                        ink: Ink::Text,
+                    });
+                }
+                column += 1;
+            }
         }
     }
 
@@ -263,6 +301,27 @@ impl Sheet {
     pub fn rule(&mut self) {
         let (y, width) = (self.y, self.width());
         self.fill(MARGIN, y, width, 0.75, Ink::Rule);
+    }
+
+    /// A square of squares, dark where `true`, in the middle of the page: a code that machines
+    /// read. It is decoration to a reader who does not see it: its letters must stand beside
+    /// it as text.
+    pub fn squares(&mut self, dark: &[Vec<bool>], size: f32) {
+        self.need(size);
+        let (left, top) = (MARGIN + (self.width() - size) / 2.0, self.y);
+        let side = size / dark.len().max(1) as f32;
+        for (y, row) in dark.iter().enumerate() {
+            let mut x = 0;
+            while x < row.len() {
+                let run = row[x..].iter().take_while(|is_dark| **is_dark).count();
+                if run > 0 {
+                    let (at, length) = (x as f32 * side, run as f32 * side);
+                    self.fill(left + at, top + y as f32 * side, length, side, Ink::Text);
+                }
+                x += run.max(1);
+            }
+        }
+        self.y += size;
     }
 
     /// A row of a table. Cells become as high as the highest; a text that is too wide is

@@ -26,8 +26,11 @@ use super::{FilingName, StepError};
 use crate::app::App;
 use crate::audit::{self, Act};
 use crate::custody::{self, CustodyError, Sealed, sha256_hex};
-use crate::db::{Db, StoreError, next_number};
+use crate::db::{Db, StoreError, Tx, next_number};
+use crate::delegations;
 use crate::ids::{FilingId, SubmissionId, UploadId};
+use crate::receipts::month::Counts;
+use crate::receipts::{self, StatedFile, Statement};
 use crate::uploads::{self, ContentError, Upload};
 use crate::virus_scan::IsClean;
 use crate::web::principals::Member;
@@ -127,6 +130,12 @@ pub enum HandInError {
     /// A corrected filing takes the place of one.
     #[error("a replacement must be one filing")]
     NotOneReplacement,
+    /// The delegation that it is handed in by was ended meanwhile.
+    #[error("the delegation does not stand any more")]
+    DelegationOver,
+    /// A filing of a procedure that the delegate was not entrusted with.
+    #[error("the procedure was not delegated")]
+    NotDelegated,
     /// The filing to be replaced may not be.
     #[error(transparent)]
     Step(#[from] StepError),
@@ -391,6 +400,35 @@ async fn find_duplicates(
     Ok(duplicates)
 }
 
+/// Says why a delegate may not hand this in, if he may not. What he acts by stands until the
+/// transaction ends.
+async fn not_delegated(
+    tx: &mut Tx,
+    member: &Member,
+    passed: &[Passed],
+    now: OffsetDateTime,
+) -> Result<Option<HandInError>, StoreError> {
+    let Some(acting) = member.acting() else {
+        return Ok(None);
+    };
+    if !delegations::store::still_stands(tx, member, now).await? {
+        return Ok(Some(HandInError::DelegationOver));
+    }
+    if acting.procedures.is_empty() {
+        return Ok(None);
+    }
+    let kinds = kinds::store::all(&mut **tx).await?;
+    let is_delegated = |filing: &NewFiling| {
+        let kind = kinds.find(filing.name.kind().code());
+        kind.is_some_and(|kind| {
+            let procedure = format!(",{},", kind.procedure.code());
+            acting.procedures.contains(&procedure)
+        })
+    };
+    let mut filings = passed.iter().flat_map(|file| &file.filings);
+    Ok((!filings.all(is_delegated)).then_some(HandInError::NotDelegated))
+}
+
 /// One transaction: everything or nothing.
 async fn write_down(
     app: &App,
@@ -401,6 +439,11 @@ async fn write_down(
 ) -> Result<Outcome, HandInFailure> {
     let id = SubmissionId::new();
     let mut tx = app.db.begin().await?;
+    if let Some(error) = not_delegated(&mut tx, member, &passed, now).await? {
+        drop(tx);
+        take_back(app, passed).await;
+        return Ok(Outcome::Impossible(error));
+    }
     let mut parts = Vec::new();
     for file in &request.files {
         match uploads::store::hand_in(&mut tx, member, file.upload, id, now).await? {
@@ -442,17 +485,57 @@ async fn write_down(
         filings,
         replaces: request.replaces,
     };
+    let counts = receipts::store::counts_now(&mut tx, app.config.rehearsal, now).await?;
+    let device = store::device_name(&mut tx, member).await?;
+    let statement = statement(app, member, &new, device, counts, now);
     if let Err(error) = store::receive(&mut tx, member, new, now).await? {
         drop(tx);
         custody::remove_objects(app, objects).await;
         return Ok(Outcome::Impossible(error.into()));
     }
+    receipts::store::issue(&mut tx, &app.keys, id, &statement, counts, now).await?;
     let act = Act::Submitted(id);
     audit::record_with(&mut tx, &app.keys, &member.actor(), act, "", &details, now).await?;
     // If the commit's answer is lost, the submission may stand: its objects stay.
     Db::commit(tx).await?;
     custody::remove_objects(app, parts).await;
     Ok(Outcome::Accepted(id))
+}
+
+/// What the receipt will say.
+fn statement(
+    app: &App,
+    member: &Member,
+    new: &NewSubmission,
+    device: String,
+    counts: Counts,
+    now: OffsetDateTime,
+) -> Statement {
+    let filings = new.filings.iter().map(|filing| {
+        let document = filing.sealed.document();
+        StatedFile {
+            name: filing.name.file_name(),
+            size_bytes: document.size_bytes,
+            sha256: document.sha256.clone(),
+        }
+    });
+    let files = new.files.iter().map(|file| StatedFile {
+        name: file.file_name.clone(),
+        size_bytes: file.size_bytes,
+        sha256: file.sha256.clone(),
+    });
+    Statement {
+        number: new.receipt_number.clone(),
+        fund: app.config.fund_name.clone(),
+        establishment: member.establishment_number(),
+        establishment_name: member.establishment_name().to_owned(),
+        received: now,
+        counts: counts.month,
+        sender: member.name().to_owned(),
+        device,
+        filings: filings.collect(),
+        files: files.collect(),
+    }
 }
 
 /// The audit row of a refusal: what rules were broken, without names.
@@ -502,6 +585,8 @@ impl HandInError {
             Self::Incomplete(_) => "まだ送信が終わっていないファイルがあります。終わるまでお待ちください。".into(),
             Self::HandedIn(_) => "すでに提出されたファイルが含まれています。提出履歴をご確認ください。".into(),
             Self::NotOneReplacement => "再提出では、訂正した届書を1件だけ選んでください。ほかの届書は「届書を提出する」から提出してください。".into(),
+            Self::DelegationOver => "代理が取り消されたか、期限が過ぎたため、提出できませんでした。".into(),
+            Self::NotDelegated => "代理を任されていない種類の届書が含まれています。事業所の管理者へご確認ください。".into(),
             Self::Step(error) => error.page_text(),
         }
     }

@@ -9,6 +9,12 @@ use std::num::NonZeroU16;
 use protocol::EstablishmentNumber;
 use time::{OffsetDateTime, UtcOffset};
 
+use qrcodegen::{QrCode, QrCodeEcc};
+
+use crate::receipts::month::Month;
+use crate::receipts::seal;
+use crate::web::dates;
+
 use crate::documents::{
     Align, Cell, DocumentError, Ink, Role, RowPlace, Sheet, Style, date_text, drawable,
 };
@@ -32,6 +38,14 @@ pub struct Receipt {
     pub device: String,
     /// What was handed in.
     pub files: Vec<ReceivedFile>,
+    /// In which month's contributions it counts.
+    pub counts_month: Month,
+    /// The same in words.
+    pub counts: String,
+    /// The code that stands for the signature.
+    pub code: String,
+    /// The fund's public key, in base64.
+    pub public_key: String,
     /// Whom to ask; a line each.
     pub contact: Vec<String>,
 }
@@ -56,6 +70,8 @@ const HEADING: Style = Style::new(10.5);
 const TEXT: Style = Style::new(9.5);
 const SMALL: Style = Style::new(8.5);
 const LABEL_WIDTH: f32 = 92.0;
+/// How wide the QR code is, in points.
+const QR_SIDE: f32 = 72.0;
 const JAPAN: UtcOffset = time::macros::offset!(+9);
 
 /// Makes the receipt. Nobody goes without one because of an odd character in a file's name:
@@ -68,6 +84,13 @@ pub fn to_pdf(receipt: &Receipt) -> Result<Vec<u8>, DocumentError> {
     let title = format!("{TITLE} {}", receipt.number);
     let footer = format!("{}　{TITLE}　{}", receipt.fund, receipt.number);
     let mut sheet = Sheet::new(&title, &footer, receipt.received_at);
+    sheet.set_keywords(seal::keywords(&seal::Facts {
+        number: receipt.number.clone(),
+        establishment: receipt.establishment.to_string(),
+        received: dates::machine(receipt.received_at),
+        counts: receipt.counts_month.to_string(),
+        code: receipt.code.clone(),
+    }));
     let centre = Style::new(18.0).align(Align::Centre);
     sheet.paragraph(Role::Heading(NonZeroU16::MIN), TITLE, centre);
     sheet.skip(6.0);
@@ -84,12 +107,16 @@ pub fn to_pdf(receipt: &Receipt) -> Result<Vec<u8>, DocumentError> {
     let facts = [
         ("受付番号", receipt.number.as_str()),
         ("受付日時", &received),
+        ("反映予定月", &receipt.counts),
         ("事業所", &establishment),
         ("届出をした方", &receipt.filed_by),
         ("使用したパソコン", &receipt.device),
         ("届書の数", &count),
+        ("確認コード", &receipt.code),
     ];
     table(&mut sheet, &facts, TEXT);
+    sheet.skip(12.0);
+    proof(&mut sheet, receipt);
     sheet.skip(18.0);
 
     let heading = Role::Heading(NonZeroU16::MIN.saturating_add(1));
@@ -118,10 +145,37 @@ pub fn to_pdf(receipt: &Receipt) -> Result<Vec<u8>, DocumentError> {
     sheet.finish()
 }
 
+/// How to check the receipt, beside a QR code with number and code.
+fn proof(sheet: &mut Sheet, receipt: &Receipt) {
+    sheet.need(QR_SIDE + 8.0);
+    let top = sheet.y();
+    let text = format!("RENKEI:{}:{}", receipt.number, receipt.code);
+    if let Ok(code) = QrCode::encode_text(&text, QrCodeEcc::Medium) {
+        let at = |place: usize| i32::try_from(place).unwrap_or(i32::MAX);
+        let modules = usize::try_from(code.size()).unwrap_or(0);
+        sheet.squares(modules, QR_SIDE, |x, y| code.get_module(at(x), at(y)));
+    }
+    let width = sheet.width() - QR_SIDE - 16.0;
+    for line in [
+        "この受付票のPDFには、基金の電子署名が付いています。内容を変更すると、電子署名と合わなくなります。"
+            .to_owned(),
+        "正しいものかどうかは、「受付票の確認」の画面で、PDFを選ぶか、受付番号と確認コードを入力すると確認できます。"
+            .to_owned(),
+        format!("基金の公開鍵（Ed25519）　{}", receipt.public_key),
+    ] {
+        sheet.block(Role::Paragraph, 0.0, width, &line, SMALL);
+    }
+    let bottom = sheet.y().max(top + QR_SIDE);
+    sheet.set_y(bottom);
+}
+
 fn shown(receipt: &Receipt) -> Receipt {
     Receipt {
         fund: drawable(&receipt.fund),
         number: drawable(&receipt.number),
+        counts: drawable(&receipt.counts),
+        code: drawable(&receipt.code),
+        public_key: drawable(&receipt.public_key),
         establishment_name: drawable(&receipt.establishment_name),
         filed_by: drawable(&receipt.filed_by),
         device: drawable(&receipt.device),
@@ -203,6 +257,10 @@ mod tests {
                     sha256: [index as u8; 32],
                 })
                 .collect(),
+            counts_month: Month::parse("2026-10").unwrap(),
+            counts: "2026年10月分の掛金".into(),
+            code: "ABCD-EFGH-JKLM".into(),
+            public_key: "AAAA".into(),
             contact: vec!["業務課　電話 03-1234-5678".into()],
         }
     }

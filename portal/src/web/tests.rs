@@ -89,6 +89,12 @@ async fn every_route_that_changes_something_wants_its_sessions_token() {
     for (table, side) in [(member_table, Side::Member), (office_table, Side::Office)] {
         for route in table.iter().filter(|route| !reads.contains(&route.method)) {
             set_password_initial(&app, route.allowed == "newcomer").await;
+            let initial = (route.allowed == "staff newcomer").then_some(1_i64);
+            sqlx::query("UPDATE staff SET password_is_initial_since_ms = $1")
+                .bind(initial)
+                .execute(app.db.pool())
+                .await
+                .unwrap();
             let browser = match side {
                 Side::Office => &mut staff,
                 Side::Member => &mut member,

@@ -43,6 +43,7 @@ pub(super) fn write(sheet: &Sheet) -> Result<Vec<u8>, DocumentError> {
             .title(sheet.title.clone())
             .language(LANGUAGE.into())
             .creator("Renkei".into())
+            .keywords(sheet.keywords.clone())
             .creation_date(date_time(sheet.made_at)),
     );
 

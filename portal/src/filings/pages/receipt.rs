@@ -5,9 +5,12 @@ use axum::extract::{Path, State};
 use axum::response::{Html, Response};
 
 use crate::app::App;
+use crate::db::Db;
 use crate::filings::receipt as letter;
 use crate::filings::store::{self, FileWarning, Submission};
 use crate::filings::words::{Chip, chip, size};
+use crate::receipts::store::Receipt;
+use crate::receipts::{self, SigningKey, seal};
 use crate::web::dates;
 use crate::web::download;
 use crate::web::layout::{Layout, MemberPage};
@@ -20,6 +23,8 @@ use crate::web::principals::Member;
 struct ReceiptPage {
     layout: Layout,
     receipt_number: String,
+    counts: String,
+    code: String,
     pdf_path: String,
     fund_name: String,
     received: String,
@@ -54,6 +59,7 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Result<Html<String>, PageError> {
     let submission = find(&app, &member, &id).await?;
+    let receipt = issued(&app, &submission).await?;
     page(&ReceiptPage {
         layout: Layout::member(&app, &member, MemberPage::History, app.clock.now()),
         pdf_path: format!("/submissions/{}/receipt.pdf", submission.id),
@@ -90,6 +96,8 @@ pub(super) async fn show(
                 chip: chip(&filing.state),
             })
             .collect(),
+        counts: counts_text(&receipt),
+        code: receipt.code,
         receipt_number: submission.receipt_number,
         sender: submission.sender,
         device: submission.device,
@@ -104,12 +112,30 @@ pub(super) async fn pdf(
 ) -> Result<Response, PageError> {
     let submission = find(&app, &member, &id).await?;
     let name = format!("受付票_{}.pdf", submission.receipt_number);
-    let receipt = to_letter(&app, &member, submission)?;
-    let made = tokio::task::spawn_blocking(move || letter::to_pdf(&receipt))
-        .await
-        .map_err(PageError::doing("make a receipt"))?
-        .map_err(|error| PageError::Refused(error.page_text()))?;
+    let issued = issued(&app, &submission).await?;
+    let mut tx = app.db.begin().await?;
+    let key = receipts::store::signing_key(&mut tx, &app.keys, app.clock.now()).await?;
+    Db::commit(tx).await?;
+    let receipt = to_letter(&app, &member, submission, issued, &key)?;
+    let made = tokio::task::spawn_blocking(move || {
+        letter::to_pdf(&receipt).map(|pdf| seal::seal(pdf, &key))
+    })
+    .await
+    .map_err(PageError::doing("make a receipt"))?
+    .map_err(|error| PageError::Refused(error.page_text()))?
+    .map_err(PageError::doing("seal a receipt"))?;
     Ok(download::attachment(&name, download::PDF, made))
+}
+
+async fn issued(app: &App, submission: &Submission) -> Result<Receipt, PageError> {
+    receipts::store::of_submission(&app.db, submission.id)
+        .await?
+        .ok_or(PageError::NotFound)
+}
+
+/// In which month it counts, and why if it came outside the hours.
+fn counts_text(receipt: &Receipt) -> String {
+    format!("{}の掛金から反映する予定", receipt.counts.page_text())
 }
 
 async fn find(app: &App, member: &Member, id: &str) -> Result<Submission, PageError> {
@@ -123,6 +149,8 @@ fn to_letter(
     app: &App,
     member: &Member,
     submission: Submission,
+    issued: Receipt,
+    key: &SigningKey,
 ) -> Result<letter::Receipt, PageError> {
     let files = submission
         .filings
@@ -148,6 +176,10 @@ fn to_letter(
         filed_by: submission.sender,
         device: submission.device,
         files,
+        counts_month: issued.counts,
+        counts: counts_text(&issued),
+        code: issued.code,
+        public_key: key.public().to_base64(),
         contact: vec![app.config.fund_contact.clone()],
     })
 }
