@@ -69,12 +69,17 @@ impl Entry {
     pub fn of_event(event: Event) -> Option<Self> {
         match event {
             Event::Received => Some(Self::Filed),
+            Event::CameOnPaper => Some(Self::FiledOnPaper),
             Event::Withdrawn => Some(Self::Withdrawn),
             Event::Returned => Some(Self::Returned),
             Event::Decided => Some(Self::Decided),
             // Internal, or written with the thing itself: a corrected filing, a notice, a fetch.
             Event::Taken
+            | Event::Assigned
             | Event::Released
+            | Event::WithdrawalAsked
+            | Event::WithdrawalDeclined
+            | Event::Commented
             | Event::Resubmitted
             | Event::Noticed
             | Event::Fetched => None,

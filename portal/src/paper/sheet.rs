@@ -112,11 +112,8 @@ pub fn to_pdf(facts: &Facts<'_>, page: Page) -> Result<Vec<u8>, DocumentError> {
 fn qr(sheet: &mut Sheet, code: &Code) -> Result<(), DocumentError> {
     let made = QrCode::encode_text(code.plain(), QrCodeEcc::High)
         .map_err(|error| DocumentError::Invalid(error.to_string()))?;
-    let size = made.size();
-    let squares = (0..size)
-        .map(|y| (0..size).map(|x| made.get_module(x, y)).collect())
-        .collect::<Vec<Vec<bool>>>();
-    sheet.squares(&squares, CODE_SIZE);
+    let modules = usize::try_from(made.size()).unwrap_or(0);
+    sheet.squares_in_middle(modules, CODE_SIZE, |x, y| made.get_module(x as i32, y as i32));
     Ok(())
 }
 
