@@ -29,7 +29,11 @@ const EACH_KIND: usize = 2;
 /// Addresses that are followed in search of pages.
 const ADDRESSES_LIMIT: usize = 400;
 /// Pages that links do not lead to from a first page, and where they are looked at.
-const LOOKED_AT_ELSEWHERE: [(&str, &str); 7] = [
+const LOOKED_AT_ELSEWHERE: [(&str, &str); 11] = [
+    ("/terms", "the clicking story, at the first sign-in"),
+    ("/establishment", "the clicking story, at the first sign-in"),
+    ("/profile", "the clicking story, at the first sign-in"),
+    ("/welcome", "the clicking story, at the first sign-in"),
     ("/step-up", "at the end, when the second factor is old"),
     ("/assets/{name}", "no page, but a part of each"),
     (

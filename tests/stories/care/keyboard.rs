@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use fantoccini::Locator;
+use fantoccini::actions::{InputSource as _, KeyAction, KeyActions};
 use renkei_tests::browser::{Browser, key_shown_at};
 use renkei_tests::job::{ADMIN_EMAIL, ADMIN_PASSWORD, ADMIN_USER_ID, AtWork, FILED_PDF};
 use renkei_tests::pages::staff_code;
@@ -34,9 +35,15 @@ const FOCUSED: &str = "const el = document.activeElement;
 struct Keyboard<'a>(&'a Browser);
 
 impl Keyboard<'_> {
+    /// Presses keys of the keyboard, one after the other, whatever has the focus.
     async fn press(&self, keys: &str) -> Result<()> {
-        let focused = self.0.client.active_element().await?;
-        focused.send_keys(keys).await.context("press keys")
+        let mut pressed = KeyActions::new("keyboard".into());
+        for value in keys.chars() {
+            pressed = pressed.then(KeyAction::Down { value });
+            pressed = pressed.then(KeyAction::Up { value });
+        }
+        let done = self.0.client.perform_actions(pressed).await;
+        done.context("press keys")
     }
 
     /// Presses Tab until what has the focus is called `words`.

@@ -98,6 +98,25 @@ impl Person<'_> {
         self.click("このパスワードにする").await
     }
 
+    /// Reads and accepts the terms, and answers what the fund asks, as far as it asks.
+    async fn first_steps(&self, is_admin: bool) -> Result<()> {
+        self.tick("利用規約を読み、同意します").await?;
+        self.click("次へ進む").await?;
+        if is_admin {
+            self.reads("基金に登録されている内容をご確認ください")
+                .await?;
+            self.fill("郵便番号", "101-0051").await?;
+            self.fill("所在地", "東京都千代田区神田神保町1-1").await?;
+            self.fill("電話番号", "03-1234-5678").await?;
+            self.click("この内容で次へ進む").await?;
+        }
+        self.reads("基金からご連絡するときに使います").await?;
+        self.fill("フリガナ", "ミホン タロウ").await?;
+        self.fill("電話番号", "03-1234-5678").await?;
+        self.click("この内容で次へ進む").await?;
+        self.click("いまはメールのまま始める").await
+    }
+
     /// The word for a matching code: two groups of four digits.
     async fn matching_code(&self) -> Result<String> {
         self.reads("基金の承認を待っています").await?;
@@ -179,14 +198,15 @@ impl Pc {
         let person = Person(&self.window);
         person.reads("接続できます").await?;
         let sent = stage.mailbox().codes_sent(who.email)?;
-        person.click("接続").await?;
+        person.press("接続").await?;
         person.reads("ユーザーID").await?;
         person.fill("ユーザーID", who.user_id).await?;
         person.fill("パスワード", &who.letter.password).await?;
         let code = stage.mailbox().wait_code(who.email, sent).await?;
         person.fill("ワンタイムパスワード", &code).await?;
         person.click("ログイン").await?;
-        person.first_password(who.password).await
+        person.first_password(who.password).await?;
+        person.first_steps(who.user_id == ADMIN_USER_ID).await
     }
 
     /// Files the PDF and reads that it was received.
@@ -301,7 +321,7 @@ async fn admin_adds_sharoushi(admin: &Browser) -> Result<Letter> {
     })
 }
 
-/// S003-19, S003-21, S003-25, S003-39: a reviewer, an admin and a sharoushi, each from the
+/// S003-19, S003-21, S003-25, S003-34, S003-35, S003-39: a reviewer, an admin and a sharoushi, each from the
 /// invitation to the goal, by what the pages say.
 #[tokio::test]
 async fn newcomers_reach_their_goals_by_what_the_pages_say() -> Result<()> {

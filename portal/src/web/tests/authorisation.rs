@@ -39,10 +39,15 @@ fn roles(principal: &str) -> Option<&'static [StaffRole]> {
         "reviewer" => &[Reviewer, Supervisor],
         "supervisor" => &[Supervisor],
         "system administrator" => &[SystemAdmin],
+        "calendar keeper" => &[Supervisor, SystemAdmin],
+        // Who has chosen a password already is none.
+        "staff newcomer" => &[],
         unknown => panic!("the walk does not know whom {unknown} lets in"),
     })
 }
 
+/// An id of nothing.
+const NOBODYS: &str = "01890000-0000-7000-8000-000000000000";
 /// Fields that forms cannot do without. Every request of the walk carries all of them, so
 /// that it is turned away for what it asks, not for how.
 const FIELDS: [(&str, &str); 6] = [
@@ -113,10 +118,16 @@ impl Objects {
         ] {
             objects.insert(kind, one(world, sql).await);
         }
-        objects.insert(
-            "approvals",
-            "01890000-0000-7000-8000-00000000a001".to_owned(),
-        );
+        for (kind, end) in [
+            ("approvals", 1),
+            ("announcements", 2),
+            ("contact", 3),
+            ("inquiries", 3),
+            ("delegations", 4),
+            ("paper", 5),
+        ] {
+            objects.insert(kind, format!("01890000-0000-7000-8000-00000000a00{end}"));
+        }
         let objects = objects
             .into_iter()
             .map(|(kind, id)| (kind, Filling::Object(id)));
@@ -126,6 +137,14 @@ impl Objects {
             ("files", "x.exe"),
             ("filing-kinds", "acquisition"),
             ("{act}", "remove"),
+            ("help", "nothing"),
+            // Of the office alone, and of no establishment: who may not open them is told the
+            // same whether they are there or not.
+            ("batches", NOBODYS),
+            ("items", NOBODYS),
+            ("requests", NOBODYS),
+            ("tasks", NOBODYS),
+            ("staff", NOBODYS),
         ];
         let words = words.map(|(kind, word)| (kind, Filling::Word(word)));
         Self(objects.chain(words).collect())
@@ -152,6 +171,25 @@ impl Objects {
              SELECT '01890000-0000-7000-8000-00000000a001', 'key_destruction', $1, $2, id, 0,
                     4000000000000
                FROM staff ORDER BY id LIMIT 1",
+            "INSERT INTO announcements (id, title, body, audience, shown_from_ms, shown_until_ms,
+                                        written_by, written_ms)
+             SELECT '01890000-0000-7000-8000-00000000a002', $1, $2, 'chosen', 0, 4000000000000,
+                    id, 0
+               FROM staff ORDER BY id LIMIT 1",
+            "INSERT INTO announcement_targets (announcement_id, establishment_id)
+             SELECT '01890000-0000-7000-8000-00000000a002', id
+               FROM establishments WHERE id = $1 AND $2 <> ''",
+            "INSERT INTO inquiries (id, establishment_id, user_id, subject, state, opened_ms,
+                                    changed_ms)
+             VALUES ('01890000-0000-7000-8000-00000000a003', $1, $2, 'other', 'waiting', 0, 0)",
+            "INSERT INTO delegations (id, client_number, client_id, delegate_id, basis, permissions,
+                        procedures, proposed_side, proposed_by, proposed_ms, waits_until_ms)
+             VALUES ('01890000-0000-7000-8000-00000000a004', 124, $1, $1, 'agreement', 'file', '',
+                     'client', $2, 0, 4000000000000)",
+            "INSERT INTO cover_sheets (id, code, establishment_id, kind, filed_on, sheets, made_by,
+                        made_ms)
+             VALUES ('01890000-0000-7000-8000-00000000a005', 'x', $1, 'loss', '2026-03-13', 1, $2,
+                     0)",
         ] {
             let made = sqlx::query(sql)
                 .bind(world.beta.to_string())
