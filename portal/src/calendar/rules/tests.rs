@@ -93,9 +93,11 @@ async fn a_month_gets_a_closing_day_of_its_own_and_loses_it_again() {
 #[tokio::test]
 async fn two_who_save_at_once_do_not_both_win() {
     for world in worlds().await {
+        // Both look before either saves.
+        let third = form(&world, &[("closing", "3")]).await;
+        let fourth = form(&world, &[("closing", "4")]).await;
         let mut tries = Vec::new();
-        for closing in ["3", "4"] {
-            let fields = form(&world, &[("closing", closing)]).await;
+        for fields in [third, fourth] {
             let tanaka = world.tanaka.clone();
             tries.push(tokio::spawn(async move {
                 tanaka.post("/calendar/rules", &as_form(&fields)).await.0

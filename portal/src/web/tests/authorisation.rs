@@ -50,13 +50,15 @@ fn roles(principal: &str) -> Option<&'static [StaffRole]> {
 const NOBODYS: &str = "01890000-0000-7000-8000-000000000000";
 /// Fields that forms cannot do without. Every request of the walk carries all of them, so
 /// that it is turned away for what it asks, not for how.
-const FIELDS: [(&str, &str); 6] = [
+const FIELDS: [(&str, &str); 8] = [
     ("user_name", "見本 太郎"),
     ("name", "見本 太郎"),
     ("password", "asagao-ga-saku-mado-3"),
     ("reason", "見本"),
     ("draft", "01890000-0000-7000-8000-000000000000"),
     ("matched", "yes"),
+    ("email", "taro@example.jp"),
+    ("code", "123456"),
 ];
 
 async fn one(world: &World, sql: &'static str) -> String {
