@@ -50,7 +50,7 @@ fn roles(principal: &str) -> Option<&'static [StaffRole]> {
 const NOBODYS: &str = "01890000-0000-7000-8000-000000000000";
 /// Fields that forms cannot do without. Every request of the walk carries all of them, so
 /// that it is turned away for what it asks, not for how.
-const FIELDS: [(&str, &str); 8] = [
+const FIELDS: [(&str, &str); 10] = [
     ("user_name", "見本 太郎"),
     ("name", "見本 太郎"),
     ("password", "asagao-ga-saku-mado-3"),
@@ -59,6 +59,8 @@ const FIELDS: [(&str, &str); 8] = [
     ("matched", "yes"),
     ("email", "taro@example.jp"),
     ("code", "123456"),
+    ("text", "見本"),
+    ("answer", "見本"),
 ];
 
 async fn one(world: &World, sql: &'static str) -> String {
@@ -134,7 +136,7 @@ impl Objects {
             .into_iter()
             .map(|(kind, id)| (kind, Filling::Object(id)));
         let words = [
-            ("pages", "1"),
+            ("pages", "1.png"),
             ("assets", "renkei.css"),
             ("files", "x.exe"),
             ("filing-kinds", "acquisition"),
