@@ -21,6 +21,8 @@ mod networks;
 mod profiles;
 #[path = "stories/reading.rs"]
 mod reading;
+#[path = "stories/service.rs"]
+mod service;
 #[path = "stories/tidy.rs"]
 mod tidy;
 #[path = "stories/updates.rs"]

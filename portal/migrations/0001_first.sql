@@ -319,12 +319,14 @@ CREATE TABLE filings (
     changed_ms BIGINT NOT NULL,
     return_code TEXT,
     return_reason TEXT,
-    replaces_id TEXT REFERENCES filings (id)
+    replaces_id TEXT REFERENCES filings (id),
+    content_sha256 TEXT                 -- of what its pages show; null where that cannot be told
 );
 CREATE INDEX filings_establishment ON filings (establishment_id, received_ms);
 CREATE INDEX filings_queue ON filings (state, received_ms);
 CREATE INDEX filings_submission ON filings (submission_id);
 CREATE INDEX filings_replaces ON filings (replaces_id);
+CREATE INDEX filings_content ON filings (establishment_id, content_sha256);
 
 CREATE TABLE filing_events (
     id TEXT PRIMARY KEY,

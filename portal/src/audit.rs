@@ -16,8 +16,8 @@ use time::OffsetDateTime;
 use crate::clock::unix_ms;
 use crate::db::{Db, StoreError, Tx};
 use crate::ids::{
-    ApprovalId, EstablishmentId, FilingId, NoticeId, RegistrationCodeId, RowId, StaffId,
-    SubmissionId, UserId,
+    ApprovalId, EstablishmentId, FilingId, NoticeId, QuarantineId, RegistrationCodeId, RowId,
+    StaffId, SubmissionId, UserId,
 };
 use crate::keys::{MasterKey, Purpose};
 use crate::metrics::metrics;
@@ -197,6 +197,12 @@ pub enum Act {
     ZipPasswordShown(EstablishmentId),
     /// A zip password was changed.
     ZipPasswordChanged(EstablishmentId),
+    /// A file was held back, and why, by code.
+    FileQuarantined(QuarantineId, &'static str),
+    /// Two people let a held file be handed in again.
+    QuarantineReleased(QuarantineId),
+    /// The supervisor destroyed a held file.
+    QuarantineDestroyed(QuarantineId),
     /// Staff edited a kind of filing, by its code.
     FilingKindEdited(String),
     /// Staff edited the calendar.
@@ -562,6 +568,11 @@ impl Act {
             Self::ZipPasswordChanged(id) => {
                 ("zip_password_changed", "establishment", id.to_string())
             }
+            Self::FileQuarantined(id, code) => {
+                ("file_quarantined", "quarantine", format!("{id}/{code}"))
+            }
+            Self::QuarantineReleased(id) => ("quarantine_released", "quarantine", id.to_string()),
+            Self::QuarantineDestroyed(id) => ("quarantine_destroyed", "quarantine", id.to_string()),
             Self::FilingKindEdited(code) => ("filing_kind_edited", "filing_kind", code.clone()),
             Self::CalendarEdited => ("calendar_edited", "calendar", String::new()),
             Self::BackedUp => ("backed_up", "", String::new()),

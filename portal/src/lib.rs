@@ -37,6 +37,7 @@ pub mod page_images;
 pub mod passwords;
 pub mod people;
 pub mod permissions;
+pub mod quarantine;
 pub mod receipts;
 pub mod registrations;
 pub mod review;

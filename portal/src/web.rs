@@ -30,7 +30,7 @@ use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
     agent_updates, approvals, calendar, devices, establishments, filings, notices, people,
-    receipts, registrations, review, settings, step_up, uploads,
+    quarantine, receipts, registrations, review, settings, step_up, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -80,6 +80,7 @@ fn office_routes(routes: Routes) -> Routes {
         .with(approvals::office_routes)
         .with(filings::kinds::pages::office_routes)
         .with(receipts::pages::office_routes)
+        .with(quarantine::pages::office_routes)
         .with(home::office_routes)
         .with(review::pages::office_routes)
         .with(notices::pages::office_routes)

@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::custody::destruction::{self, DestructionError};
 use crate::db::{StoreError, Tx};
 use crate::establishments;
+use crate::quarantine::{self, QuarantineError};
 use crate::web::principals::Staff;
 
 /// What was approved cannot be done now.
@@ -18,6 +19,9 @@ pub enum EffectError {
     /// A key is not to be destroyed.
     #[error(transparent)]
     Destruction(#[from] DestructionError),
+    /// A held file is not to be released.
+    #[error(transparent)]
+    Quarantine(#[from] QuarantineError),
     /// The subject is no id of its kind.
     #[error("unreadable subject of a proposal")]
     Subject,
@@ -28,6 +32,7 @@ impl EffectError {
     pub fn page_text(&self) -> Option<String> {
         match self {
             Self::Destruction(error) => error.page_text(),
+            Self::Quarantine(error) => error.page_text(),
             Self::Subject => None,
         }
     }
@@ -36,6 +41,13 @@ impl EffectError {
 /// Names the subject, for the page.
 pub(super) async fn describe(app: &App, approval: &Approval) -> Result<String, StoreError> {
     match approval.kind {
+        Kind::QuarantineRelease => {
+            let Ok(id) = approval.subject.parse() else {
+                return Ok(String::new());
+            };
+            let found = quarantine::store::describe(&app.db, id).await?;
+            Ok(found.unwrap_or_default())
+        }
         Kind::KeyDestruction => {
             let Ok(id) = approval.subject.parse() else {
                 return Ok(String::new());
@@ -51,6 +63,7 @@ pub(super) async fn describe(app: &App, approval: &Approval) -> Result<String, S
 /// What is tidied up after an approval is committed. Failing is no loss.
 pub(super) async fn clean_up(app: &App, approval: &Approval) {
     match approval.kind {
+        Kind::QuarantineRelease => {}
         Kind::KeyDestruction => {
             let Ok(id) = approval.subject.parse() else {
                 return;
@@ -71,6 +84,10 @@ pub(super) async fn carry_out(
     now: OffsetDateTime,
 ) -> Result<(), EffectError> {
     match approval.kind {
+        Kind::QuarantineRelease => {
+            let id = approval.subject.parse().map_err(|_| EffectError::Subject)?;
+            quarantine::release(tx, app, id, staff, now).await?;
+        }
         Kind::KeyDestruction => {
             let id = approval.subject.parse().map_err(|_| EffectError::Subject)?;
             destruction::destroy_key(tx, app, id, approval, staff, now).await?;
