@@ -3,10 +3,14 @@
 //! A story starts its own [`renkei_tests::Stage`] in a folder and on ports of its own, tells
 //! one thing a person does or suffers, and ends everything it started.
 
+#[path = "stories/around.rs"]
+mod around;
 #[path = "stories/browser.rs"]
 mod browser;
 #[path = "stories/care.rs"]
 mod care;
+#[path = "stories/desk.rs"]
+mod desk;
 #[path = "stories/fleet.rs"]
 mod fleet;
 #[path = "stories/leaks.rs"]
@@ -17,6 +21,8 @@ mod main_job;
 mod misfortune;
 #[path = "stories/networks.rs"]
 mod networks;
+#[path = "stories/notices.rs"]
+mod notices;
 #[path = "stories/profiles.rs"]
 mod profiles;
 #[path = "stories/reading.rs"]

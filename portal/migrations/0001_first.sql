@@ -53,6 +53,7 @@ CREATE TABLE gateways (
 CREATE TABLE establishments (
     id TEXT PRIMARY KEY,
     number BIGINT NOT NULL UNIQUE,
+    kind TEXT NOT NULL DEFAULT 'employer', -- employer | sharoushi: acts for others
     name TEXT NOT NULL,
     key_wrapped TEXT NOT NULL,          -- empty: destroyed
     zip_password_sealed TEXT NOT NULL,
@@ -66,6 +67,7 @@ CREATE TABLE users (
     id TEXT PRIMARY KEY,
     user_id TEXT NOT NULL UNIQUE,       -- what is typed at sign-in
     name TEXT NOT NULL,
+    name_kana TEXT,                     -- as the registration form has it
     email TEXT NOT NULL,
     password_hash TEXT NOT NULL,
     password_is_initial_since_ms BIGINT, -- not null: must be changed at the next sign-in
@@ -76,6 +78,7 @@ CREATE TABLE users (
     created_ms BIGINT NOT NULL,
     disabled_ms BIGINT,
     terms_version BIGINT NOT NULL DEFAULT 0, -- the latest terms of use that were accepted
+    contacts_ms BIGINT,                 -- when an admin confirmed 管理者情報
     introduced_ms BIGINT                -- when the steps of the first sign-in were done
 );
 
@@ -87,7 +90,7 @@ CREATE TABLE memberships (
     permissions TEXT NOT NULL DEFAULT 'file fetch history', -- of an added user; an admin has all
     created_ms BIGINT NOT NULL,
     ended_ms BIGINT,
-    confirmed_ms BIGINT                 -- when an admin confirmed what the fund has on file
+    confirmed_ms BIGINT                 -- when an admin confirmed 事業所情報
 );
 CREATE UNIQUE INDEX memberships_live ON memberships (establishment_id, user_id) WHERE ended_ms IS NULL;
 CREATE INDEX memberships_user ON memberships (user_id);
@@ -98,6 +101,7 @@ CREATE TABLE staff (
     name TEXT NOT NULL,
     role TEXT NOT NULL,                 -- reviewer | supervisor | system_admin
     password_hash TEXT NOT NULL,
+    password_is_initial_since_ms BIGINT, -- not null: must be changed at the next sign-in
     totp_sealed TEXT NOT NULL,
     totp_last_step BIGINT,
     created_ms BIGINT NOT NULL,
@@ -187,7 +191,8 @@ CREATE TABLE tunnel_sessions (
     end_reason TEXT,
     bytes_in BIGINT NOT NULL,
     bytes_out BIGINT NOT NULL,
-    changed_ms BIGINT NOT NULL
+    changed_ms BIGINT NOT NULL,
+    pages_cut BIGINT NOT NULL DEFAULT 0 -- counts how often its connections were cut
 );
 CREATE UNIQUE INDEX tunnel_sessions_one_per_device ON tunnel_sessions (device_id) WHERE ended_ms IS NULL;
 CREATE INDEX tunnel_sessions_feed ON tunnel_sessions (gateway, changed_ms);
@@ -229,6 +234,7 @@ CREATE TABLE web_sessions (
     created_ms BIGINT NOT NULL,
     seen_ms BIGINT NOT NULL,
     factor_ms BIGINT NOT NULL,          -- when a second factor was last shown
+    acting_for TEXT,                    -- delegations.id, while one acts for a client
     ended_ms BIGINT
 );
 CREATE INDEX web_sessions_account ON web_sessions (account_id);
@@ -237,6 +243,7 @@ CREATE TABLE outbox (
     id TEXT PRIMARY KEY,
     purpose TEXT NOT NULL,              -- one_time_code | notice_issued | …
     message_sealed TEXT NOT NULL,       -- recipient, subject and body
+    recipient_hash TEXT,                -- keyed; stays, so that a bounce can be told from a forgery
     created_ms BIGINT NOT NULL,
     not_before_ms BIGINT NOT NULL,
     expires_ms BIGINT NOT NULL,
@@ -286,10 +293,11 @@ CREATE TABLE submissions (
     id TEXT PRIMARY KEY,
     receipt_number TEXT NOT NULL UNIQUE,
     establishment_id TEXT NOT NULL REFERENCES establishments (id),
-    user_id TEXT NOT NULL REFERENCES users (id),
-    device_id TEXT NOT NULL REFERENCES devices (id),
-    session_id TEXT NOT NULL REFERENCES tunnel_sessions (id),
-    received_ms BIGINT NOT NULL
+    user_id TEXT REFERENCES users (id), -- these three are null for what came on paper
+    device_id TEXT REFERENCES devices (id),
+    session_id TEXT REFERENCES tunnel_sessions (id),
+    received_ms BIGINT NOT NULL,
+    delegation_id TEXT                  -- delegations.id, if a delegate handed it in
 );
 
 -- The files of one submission, as the sender had them: zips, or bare PDFs.
@@ -320,10 +328,17 @@ CREATE TABLE filings (
     return_code TEXT,
     return_reason TEXT,
     replaces_id TEXT REFERENCES filings (id),
+    due_on TEXT NOT NULL DEFAULT '9999-12-31', -- the office decides by this day
     content_sha256 TEXT                 -- of what its pages show; null where that cannot be told
 );
 CREATE INDEX filings_establishment ON filings (establishment_id, received_ms);
 CREATE INDEX filings_queue ON filings (state, received_ms);
+CREATE INDEX filings_open ON filings (due_on, id) WHERE state IN ('received', 'in_review');
+CREATE INDEX filings_reviewer ON filings (reviewer_id, due_on, id) WHERE state IN ('received', 'in_review');
+CREATE INDEX filings_closed ON filings (state, changed_ms, id);
+CREATE INDEX filings_changed ON filings (changed_ms, id);
+CREATE INDEX filings_kind ON filings (kind, changed_ms, id);
+CREATE INDEX filings_establishment_changed ON filings (establishment_id, changed_ms, id);
 CREATE INDEX filings_submission ON filings (submission_id);
 CREATE INDEX filings_replaces ON filings (replaces_id);
 CREATE INDEX filings_content ON filings (establishment_id, content_sha256);
@@ -332,7 +347,7 @@ CREATE TABLE filing_events (
     id TEXT PRIMARY KEY,
     filing_id TEXT NOT NULL REFERENCES filings (id),
     at_ms BIGINT NOT NULL,
-    event TEXT NOT NULL,                -- received | taken | released | returned | decided | withdrawn | resubmitted | noticed | fetched
+    event TEXT NOT NULL,                -- the words of filings::Event
     actor_kind TEXT NOT NULL,           -- member | staff | system
     actor_name TEXT NOT NULL,
     note TEXT NOT NULL
@@ -342,7 +357,7 @@ CREATE INDEX filing_events_filing ON filing_events (filing_id, at_ms);
 CREATE TABLE notices (
     id TEXT PRIMARY KEY,
     number TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL,                 -- determination
+    kind TEXT NOT NULL,                 -- determination | contribution | payment | other
     establishment_id TEXT NOT NULL REFERENCES establishments (id),
     filing_id TEXT REFERENCES filings (id),
     document_id TEXT NOT NULL REFERENCES documents (id),
@@ -350,10 +365,18 @@ CREATE TABLE notices (
     issued_ms BIGINT NOT NULL,
     issued_by TEXT NOT NULL REFERENCES staff (id),
     recalled_ms BIGINT,
-    first_fetched_ms BIGINT
+    first_fetched_ms BIGINT,
+    batch_id TEXT,                      -- notice_batches.id, if it came out of a batch
+    month TEXT,                         -- 2026-10: which month's contributions it is about
+    amount_yen BIGINT,                  -- null where it is about no money
+    replaces_id TEXT REFERENCES notices (id), -- the notice that this one corrects
+    recalled_by TEXT REFERENCES staff (id),
+    recall_reason TEXT
 );
 CREATE INDEX notices_establishment ON notices (establishment_id, issued_ms);
 CREATE INDEX notices_filing ON notices (filing_id);
+CREATE INDEX notices_batch ON notices (batch_id);
+CREATE INDEX notices_issued ON notices (issued_ms);
 
 -- A determination that a reviewer is looking at before it is issued.
 CREATE TABLE notice_drafts (
@@ -371,7 +394,7 @@ CREATE TABLE notice_fetches (
     notice_id TEXT NOT NULL REFERENCES notices (id),
     user_id TEXT NOT NULL REFERENCES users (id),
     device_id TEXT NOT NULL REFERENCES devices (id),
-    form TEXT NOT NULL,                 -- pdf | zip
+    form TEXT NOT NULL,                 -- pdf | zip | pack
     at_ms BIGINT NOT NULL
 );
 CREATE INDEX notice_fetches_notice ON notice_fetches (notice_id, at_ms);

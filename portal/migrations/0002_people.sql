@@ -81,7 +81,7 @@ CREATE TABLE admin_requests (
     asked_ms BIGINT NOT NULL,
     decided_ms BIGINT,
     decided_by TEXT REFERENCES staff (id),
-    decision TEXT,                      -- approved | refused | withdrawn
+    decision TEXT,                      -- approved | refused
     answer TEXT
 );
 CREATE UNIQUE INDEX admin_requests_open ON admin_requests (establishment_id, kind) WHERE decided_ms IS NULL;

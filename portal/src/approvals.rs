@@ -40,17 +40,24 @@ pub enum Kind {
     KeyDestruction,
     /// Letting a file that the virus scanner held back be handed in again.
     QuarantineRelease,
+    /// Issuing everything in a batch of notices.
+    BatchRelease,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 2] = [Self::KeyDestruction, Self::QuarantineRelease];
+    pub const ALL: [Self; 3] = [
+        Self::KeyDestruction,
+        Self::QuarantineRelease,
+        Self::BatchRelease,
+    ];
 
     /// The word in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::KeyDestruction => "key_destruction",
             Self::QuarantineRelease => "quarantine_release",
+            Self::BatchRelease => "batch_release",
         }
     }
 
@@ -64,6 +71,7 @@ impl Kind {
         match self {
             Self::KeyDestruction => "事業所の鍵の破棄",
             Self::QuarantineRelease => "隔離したファイルの解放",
+            Self::BatchRelease => "通知書の一括発行",
         }
     }
 
@@ -76,6 +84,9 @@ impl Kind {
             Self::KeyDestruction => {
                 "この事業所の届書・通知書はすべて読めなくなり、元に戻せません。廃棄記録が残ります。"
             }
+            Self::BatchRelease => {
+                "すべての事業所へ一度に発行し、お知らせメールを送ります。受け取られたあとは取り消せません。"
+            }
         }
     }
 
@@ -87,6 +98,8 @@ impl Kind {
                 Self::KeyDestruction | Self::QuarantineRelease,
                 StaffRole::Reviewer | StaffRole::SystemAdmin,
             ) => false,
+            (Self::BatchRelease, StaffRole::Reviewer | StaffRole::Supervisor) => true,
+            (Self::BatchRelease, StaffRole::SystemAdmin) => false,
         }
     }
 
@@ -98,6 +111,8 @@ impl Kind {
                 StaffRole::Supervisor | StaffRole::SystemAdmin,
             ) => true,
             (Self::KeyDestruction | Self::QuarantineRelease, StaffRole::Reviewer) => false,
+            (Self::BatchRelease, StaffRole::Supervisor) => true,
+            (Self::BatchRelease, StaffRole::Reviewer | StaffRole::SystemAdmin) => false,
         }
     }
 }

@@ -16,8 +16,8 @@ use time::OffsetDateTime;
 use crate::clock::unix_ms;
 use crate::db::{Db, StoreError, Tx};
 use crate::ids::{
-    ApprovalId, EstablishmentId, FilingId, NoticeId, QuarantineId, RegistrationCodeId, RowId,
-    StaffId, SubmissionId, UserId,
+    AnnouncementId, ApprovalId, BatchId, DelegationId, EstablishmentId, FilingId, InquiryId,
+    NoticeId, QuarantineId, RegistrationCodeId, RowId, StaffId, SubmissionId, TaskId, UserId,
 };
 use crate::keys::{MasterKey, Purpose};
 use crate::metrics::metrics;
@@ -37,6 +37,19 @@ pub enum Actor {
         device: DeviceId,
         /// The tunnel session.
         session: SessionId,
+    },
+    /// An establishment's user who acts for another establishment: both stand in the row.
+    Delegate {
+        /// The user.
+        user: UserId,
+        /// The PC.
+        device: DeviceId,
+        /// The tunnel session.
+        session: SessionId,
+        /// The user's own establishment, or sharoushi's office.
+        office: EstablishmentId,
+        /// Who is represented.
+        client: EstablishmentId,
     },
     /// Fund staff on the office pages.
     Staff(StaffId),
@@ -91,6 +104,8 @@ pub enum Act {
     RoleChanged(UserId, EstablishmentId, &'static str),
     /// A user's name was changed.
     UserRenamed(UserId),
+    /// A code was sent to a user's new mail address.
+    AddressChangeAsked(UserId),
     /// A user's mail address was changed.
     AddressChanged(UserId),
     /// An admin named a successor.
@@ -143,6 +158,26 @@ pub enum Act {
     SignedIn(UserId),
     /// A user's sign-in failed.
     SignInFailed,
+    /// One side proposed a delegation.
+    DelegationProposed(DelegationId),
+    /// The other side accepted it; the details name both.
+    DelegationAccepted(DelegationId),
+    /// A delegation or a proposal ended, by code.
+    DelegationEnded(DelegationId, &'static str),
+    /// Staff put an establishment into a group; the details name both.
+    GroupJoined(DelegationId),
+    /// Staff made a sharoushi's office of what was registered.
+    SharoushiOfficeMade(EstablishmentId),
+    /// A user began to act for a client.
+    DelegateActs(DelegationId),
+    /// A user acts for nobody but his own any more.
+    DelegateLeaves,
+    /// The role of a staff account changed, to this.
+    StaffRoleChanged(StaffId, &'static str),
+    /// A staff account was taken out of use.
+    StaffDisabled(StaffId),
+    /// Staff set a password of their own at the first sign-in.
+    StaffPasswordSet(StaffId),
     /// A supervisor ended an establishment's use of the service.
     EstablishmentEnded(EstablishmentId),
     /// A supervisor took the end back.
@@ -177,8 +212,16 @@ pub enum Act {
     FilingRead(FilingId),
     /// Staff took a filing into review.
     FilingTaken(FilingId),
+    /// A supervisor gave a filing to a reviewer.
+    FilingAssigned(FilingId),
     /// Staff gave a filing back to the queue.
     FilingReleased(FilingId),
+    /// Somebody wrote something about a filing; for whom stands in the details.
+    FilingCommented(FilingId),
+    /// The sender of a filing in review wants it back.
+    WithdrawalAsked(FilingId),
+    /// The office keeps the filing.
+    WithdrawalDeclined(FilingId),
     /// Staff returned a filing.
     FilingReturned(FilingId),
     /// Staff decided a filing.
@@ -193,6 +236,26 @@ pub enum Act {
     NoticeRead(NoticeId),
     /// A notice was fetched, as pdf or zip.
     NoticeFetched(NoticeId, &'static str),
+    /// A batch of notices was read and checked, or stopped: the details say which.
+    BatchMade(BatchId),
+    /// A second person released a batch: all its notices are issued.
+    BatchReleased(BatchId),
+    /// A batch was thrown away.
+    BatchDiscarded(BatchId),
+    /// Staff looked at a page of a batch.
+    BatchRead(BatchId),
+    /// Those who have not fetched a batch's notices were reminded.
+    BatchReminded(BatchId, &'static str),
+    /// A notice that nobody had fetched was recalled.
+    NoticeRecalled(NoticeId),
+    /// A notice's document was destroyed, its time being over.
+    NoticeDestroyed(NoticeId),
+    /// How long notices of a kind are kept was changed.
+    RetentionChanged(&'static str),
+    /// A pack of records was made, by its own id.
+    RecordsPacked(RowId),
+    /// The list of destructions was exported.
+    DestructionsExported,
     /// A zip password was shown.
     ZipPasswordShown(EstablishmentId),
     /// A zip password was changed.
@@ -203,10 +266,38 @@ pub enum Act {
     QuarantineReleased(QuarantineId),
     /// The supervisor destroyed a held file.
     QuarantineDestroyed(QuarantineId),
+    /// A member made a cover sheet for a filing on paper.
+    CoverSheetMade(String),
+    /// Staff recorded a filing that came on paper.
+    PaperFilingRecorded(FilingId),
+    /// The portal queued reminders of a closing day.
+    RemindersQueued,
+    /// A user switched reminders on or off.
+    RemindersSwitched(UserId),
+    /// Staff edited the days of the monthly cycle.
+    CycleEdited,
     /// Staff edited a kind of filing, by its code.
     FilingKindEdited(String),
     /// Staff edited the calendar.
     CalendarEdited,
+    /// Staff made an admin's letter anew, with another registration code.
+    LetterReissued(UserId),
+    /// Staff wrote or changed an announcement.
+    AnnouncementWritten(AnnouncementId),
+    /// Staff took an announcement back.
+    AnnouncementWithdrawn(AnnouncementId),
+    /// A member asked the office something.
+    InquiryOpened(InquiryId),
+    /// Somebody wrote something more in an inquiry.
+    InquiryContinued(InquiryId),
+    /// Staff closed an inquiry.
+    InquiryClosed(InquiryId),
+    /// A mail server refused an address for good; staff have to see to it.
+    TaskRaised(TaskId),
+    /// Staff saw to a task.
+    TaskDone(TaskId),
+    /// Somebody took the history as a file, as csv or xlsx.
+    HistoryExported(&'static str),
     /// A copy of everything was made.
     BackedUp,
 }
@@ -286,7 +377,7 @@ pub async fn record_with(
             object_kind.to_owned(),
             object_id,
             reason.to_owned(),
-            details.to_string(),
+            actor.completed(details).to_string(),
         ],
     };
     let chain = row.chain(key, &before);
@@ -415,6 +506,17 @@ impl Actor {
         }
     }
 
+    /// The details of a row, with whom a delegate acts for.
+    fn completed(&self, details: &Value) -> Value {
+        let mut details = details.clone();
+        if let (Self::Delegate { office, client, .. }, Value::Object(fields)) = (self, &mut details)
+        {
+            fields.insert("office".to_owned(), json!(office.to_string()));
+            fields.insert("acting_for".to_owned(), json!(client.to_string()));
+        }
+        details
+    }
+
     /// Kind, id, device, session, as they stand in the row.
     fn columns(&self) -> (&'static str, String, String, String) {
         let text = |id: &Option<SessionId>| id.map(|id| id.to_string()).unwrap_or_default();
@@ -425,6 +527,17 @@ impl Actor {
                 session,
             } => (
                 "member",
+                user.to_string(),
+                device.to_string(),
+                session.to_string(),
+            ),
+            Self::Delegate {
+                user,
+                device,
+                session,
+                ..
+            } => (
+                "delegate",
                 user.to_string(),
                 device.to_string(),
                 session.to_string(),
@@ -456,6 +569,7 @@ impl Act {
     pub fn detail(&self) -> &'static str {
         match self {
             Self::SessionRefused(code) | Self::SessionEnded(_, code) => code,
+            Self::DelegationEnded(_, code) | Self::StaffRoleChanged(_, code) => code,
             Self::ApprovalProposed(_, kind)
             | Self::ApprovalGiven(_, kind)
             | Self::ApprovalRefused(_, kind)
@@ -495,6 +609,7 @@ impl Act {
                 format!("{user}/{establishment}/{role}"),
             ),
             Self::UserRenamed(id) => ("user_renamed", "user", id.to_string()),
+            Self::AddressChangeAsked(id) => ("address_change_asked", "user", id.to_string()),
             Self::AddressChanged(id) => ("address_changed", "user", id.to_string()),
             Self::HandoverProposed(id) => ("handover_proposed", "handover", id.to_string()),
             Self::HandoverClosed(id, outcome) => {
@@ -533,6 +648,22 @@ impl Act {
             Self::CodeSent(id) => ("code_sent", "user", id.to_string()),
             Self::SignedIn(id) => ("signed_in", "user", id.to_string()),
             Self::SignInFailed => ("sign_in_failed", "", String::new()),
+            Self::DelegationProposed(id) => ("delegation_proposed", "delegation", id.to_string()),
+            Self::DelegationAccepted(id) => ("delegation_accepted", "delegation", id.to_string()),
+            Self::DelegationEnded(id, code) => {
+                ("delegation_ended", "delegation", format!("{id}/{code}"))
+            }
+            Self::GroupJoined(id) => ("group_joined", "delegation", id.to_string()),
+            Self::SharoushiOfficeMade(id) => {
+                ("sharoushi_office_made", "establishment", id.to_string())
+            }
+            Self::DelegateActs(id) => ("delegate_acts", "delegation", id.to_string()),
+            Self::DelegateLeaves => ("delegate_leaves", "", String::new()),
+            Self::StaffRoleChanged(id, role) => {
+                ("staff_role_changed", "staff", format!("{id}/{role}"))
+            }
+            Self::StaffDisabled(id) => ("staff_disabled", "staff", id.to_string()),
+            Self::StaffPasswordSet(id) => ("staff_password_set", "staff", id.to_string()),
             Self::EstablishmentEnded(id) => {
                 ("establishment_ended", "establishment", id.to_string())
             }
@@ -556,6 +687,10 @@ impl Act {
             Self::UploadRefused => ("upload_refused", "", String::new()),
             Self::FilingRead(id) => ("filing_read", "filing", id.to_string()),
             Self::FilingTaken(id) => ("filing_taken", "filing", id.to_string()),
+            Self::FilingAssigned(id) => ("filing_assigned", "filing", id.to_string()),
+            Self::FilingCommented(id) => ("filing_commented", "filing", id.to_string()),
+            Self::WithdrawalAsked(id) => ("withdrawal_asked", "filing", id.to_string()),
+            Self::WithdrawalDeclined(id) => ("withdrawal_declined", "filing", id.to_string()),
             Self::FilingReleased(id) => ("filing_released", "filing", id.to_string()),
             Self::FilingReturned(id) => ("filing_returned", "filing", id.to_string()),
             Self::FilingDecided(id) => ("filing_decided", "filing", id.to_string()),
@@ -564,6 +699,16 @@ impl Act {
             Self::NoticeIssued(id) => ("notice_issued", "notice", id.to_string()),
             Self::NoticeRead(id) => ("notice_read", "notice", id.to_string()),
             Self::NoticeFetched(id, form) => ("notice_fetched", "notice", format!("{id}/{form}")),
+            Self::BatchMade(id) => ("batch_made", "batch", id.to_string()),
+            Self::BatchReleased(id) => ("batch_released", "batch", id.to_string()),
+            Self::BatchDiscarded(id) => ("batch_discarded", "batch", id.to_string()),
+            Self::BatchRead(id) => ("batch_read", "batch", id.to_string()),
+            Self::BatchReminded(id, how) => ("batch_reminded", "batch", format!("{id}/{how}")),
+            Self::NoticeRecalled(id) => ("notice_recalled", "notice", id.to_string()),
+            Self::NoticeDestroyed(id) => ("notice_destroyed", "notice", id.to_string()),
+            Self::RetentionChanged(kind) => ("retention_changed", "kind", (*kind).to_owned()),
+            Self::RecordsPacked(id) => ("records_packed", "pack", id.to_string()),
+            Self::DestructionsExported => ("destructions_exported", "", String::new()),
             Self::ZipPasswordShown(id) => ("zip_password_shown", "establishment", id.to_string()),
             Self::ZipPasswordChanged(id) => {
                 ("zip_password_changed", "establishment", id.to_string())
@@ -573,8 +718,26 @@ impl Act {
             }
             Self::QuarantineReleased(id) => ("quarantine_released", "quarantine", id.to_string()),
             Self::QuarantineDestroyed(id) => ("quarantine_destroyed", "quarantine", id.to_string()),
+            Self::CoverSheetMade(id) => ("cover_sheet_made", "cover_sheet", id.clone()),
+            Self::PaperFilingRecorded(id) => ("paper_filing_recorded", "filing", id.to_string()),
+            Self::RemindersQueued => ("reminders_queued", "", String::new()),
+            Self::RemindersSwitched(id) => ("reminders_switched", "user", id.to_string()),
+            Self::CycleEdited => ("cycle_edited", "calendar", String::new()),
             Self::FilingKindEdited(code) => ("filing_kind_edited", "filing_kind", code.clone()),
             Self::CalendarEdited => ("calendar_edited", "calendar", String::new()),
+            Self::LetterReissued(id) => ("letter_reissued", "user", id.to_string()),
+            Self::AnnouncementWritten(id) => {
+                ("announcement_written", "announcement", id.to_string())
+            }
+            Self::AnnouncementWithdrawn(id) => {
+                ("announcement_withdrawn", "announcement", id.to_string())
+            }
+            Self::InquiryOpened(id) => ("inquiry_opened", "inquiry", id.to_string()),
+            Self::InquiryContinued(id) => ("inquiry_continued", "inquiry", id.to_string()),
+            Self::InquiryClosed(id) => ("inquiry_closed", "inquiry", id.to_string()),
+            Self::TaskRaised(id) => ("task_raised", "task", id.to_string()),
+            Self::TaskDone(id) => ("task_done", "task", id.to_string()),
+            Self::HistoryExported(form) => ("history_exported", "history", (*form).to_owned()),
             Self::BackedUp => ("backed_up", "", String::new()),
         }
     }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use access::{Calendar, HOLIDAYS_KNOWN_UNTIL, Opening, OpeningHours};
+use access::{Calendar, HOLIDAYS_KNOWN_UNTIL, Opening, OpeningHours, WeekHours};
 use protocol::SessionId;
 use protocol::agent_api::EndCode;
 use serde_json::json;
@@ -15,10 +15,12 @@ use time::{Date, OffsetDateTime, Time};
 
 use crate::audit::{self, Act, Actor};
 use crate::db::{StoreError, Tx};
+use crate::deadlines;
 use crate::keys::MasterKey;
 use crate::web::dates;
 
 pub mod pages;
+mod rules;
 pub mod store;
 
 /// Longest reason of a calendar day, in characters.
@@ -51,8 +53,8 @@ pub struct CalendarDay {
 /// The days that staff entered, and the ordinary hours.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Entries {
-    /// The hours of an ordinary weekday.
-    pub hours: OpeningHours,
+    /// The hours of each weekday.
+    pub week: WeekHours,
     /// The days, one entry each.
     pub days: BTreeMap<Date, CalendarDay>,
 }
@@ -64,8 +66,8 @@ pub enum Edit {
     Enter(CalendarDay),
     /// Removes what was entered for a day.
     Remove(Date),
-    /// Changes the hours of ordinary weekdays.
-    Hours(OpeningHours),
+    /// Changes the hours of the weekdays.
+    Week(WeekHours),
 }
 
 /// What an edit did.
@@ -83,6 +85,9 @@ pub enum EditError {
     /// The reason is too long or has control characters.
     #[error("reason is no line of at most {REASON_LIMIT} characters")]
     Reason,
+    /// No weekday would have hours.
+    #[error("no weekday has hours")]
+    NeverOpen,
     /// Nothing was entered for that day.
     #[error("nothing is entered for {0}")]
     NotEntered(Date),
@@ -101,6 +106,7 @@ impl EditError {
             Self::Reason => Some(format!(
                 "理由は{REASON_LIMIT}文字以内の1行で入力してください。"
             )),
+            Self::NeverOpen => Some("少なくとも1つの曜日に利用時間を入力してください。".to_owned()),
             Self::NotEntered(day) => Some(format!(
                 "{}の登録はすでに削除されています。画面を更新してご確認ください。",
                 access::japanese_day(*day)
@@ -119,7 +125,7 @@ impl Entries {
         if rehearsal {
             return Calendar::always_open();
         }
-        let mut calendar = Calendar::new(self.hours);
+        let mut calendar = Calendar::weekly(self.week);
         for entry in self.days.values() {
             match &entry.kind {
                 DayKind::Closing => calendar.close_on(entry.day, entry.reason.clone()),
@@ -144,7 +150,8 @@ impl Entries {
             Edit::Remove(day) => {
                 self.days.remove(day).ok_or(EditError::NotEntered(*day))?;
             }
-            Edit::Hours(hours) => self.hours = *hours,
+            Edit::Week(week) if week.is_never() => return Err(EditError::NeverOpen),
+            Edit::Week(week) => self.week = *week,
         }
         Ok(())
     }
@@ -166,8 +173,9 @@ pub async fn edit(
     match edit {
         Edit::Enter(entry) => store::enter(tx, entry, actor, now).await?,
         Edit::Remove(day) => store::remove(tx, *day).await?,
-        Edit::Hours(hours) => store::set_hours(tx, *hours).await?,
+        Edit::Week(week) => store::set_week(tx, *week).await?,
     }
+    deadlines::store::follow_the_rules(tx).await?;
     let effect = shorten(tx, &entries.calendar(rehearsal), now).await?;
     let details = edit.details();
     audit::record_with(tx, keys, actor, Act::CalendarEdited, "", &details, now).await?;
@@ -216,10 +224,7 @@ impl Edit {
                 }),
             },
             Self::Remove(day) => json!({"remove": day.to_string()}),
-            Self::Hours(hours) => json!({
-                "hours_from": clock_text(hours.opens()),
-                "hours_to": clock_text(hours.closes()),
-            }),
+            Self::Week(week) => json!({ "week": store::week_to_json(*week) }),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use portal::app::App;
+use portal::batches::guard::worker as guard;
 use portal::clock::Clock;
 use portal::config::{Config, ConfigError};
 use portal::db::Db;
@@ -24,7 +25,10 @@ mod agent_update;
 mod copies;
 mod gateway;
 mod keys;
+mod mail;
 mod receipt;
+mod records;
+mod routes;
 mod serve;
 mod staff;
 
@@ -70,6 +74,12 @@ enum Command {
     /// The audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Packs of records (電子帳簿保存法).
+    #[command(subcommand)]
+    Records(RecordsCommand),
+    /// Mails that come back.
+    #[command(subcommand)]
+    Mail(MailCommand),
     /// Receipts (受付票).
     #[command(subcommand)]
     Receipt(ReceiptCommand),
@@ -85,6 +95,12 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         from: PathBuf,
     },
+    /// Lists every route of the pages: side, method, path, and who may use it.
+    Routes {
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Draws a page of the PDF on standard input; the portal calls itself so.
     #[command(name = worker::COMMAND, hide = true)]
     DrawPage {
@@ -96,6 +112,10 @@ enum Command {
     /// Searches the PDF on standard input for individual numbers; the portal calls itself so.
     #[command(name = text_layer::worker::COMMAND, hide = true)]
     FindIndividualNumber,
+    /// Searches the PDF behind two lines of JSON on standard input for establishments; the
+    /// portal calls itself so.
+    #[command(name = guard::COMMAND, hide = true)]
+    FindOtherEstablishments,
 }
 
 #[derive(Debug, Subcommand)]
@@ -224,6 +244,16 @@ struct AgentUpdateSign {
 }
 
 #[derive(Debug, Subcommand)]
+enum MailCommand {
+    /// Reads delivery reports and raises a task for each address that refuses mail for good.
+    Bounce {
+        /// A message, an mbox, or a maildir; standard input if there is none.
+        #[arg(value_name = "PATH")]
+        from: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum ReceiptCommand {
     /// Prints the public key that the fund's receipts are checked with.
     Key,
@@ -241,6 +271,23 @@ enum ReceiptCommand {
 enum AuditCommand {
     /// Checks that no row was changed, removed or reordered; names the first bad one.
     Verify,
+}
+
+#[derive(Debug, Subcommand)]
+enum RecordsCommand {
+    /// Checks that a pack is whole, unchanged and signed by the fund; names the first thing
+    /// that is not.
+    Verify {
+        /// The zip, or the folder that it was unpacked into.
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+        /// The fund's public key (base64). With it no configuration is needed; without it the
+        /// key follows from the master key.
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
+    },
+    /// Prints the public key that packs are verified with.
+    Key,
 }
 
 impl From<RoleArgument> for StaffRole {
@@ -265,6 +312,12 @@ pub(crate) fn run() -> ExitCode {
     }
     if let Command::FindIndividualNumber = cli.command {
         return match find_individual_number() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+    if let Command::FindOtherEstablishments = cli.command {
+        return match find_other_establishments() {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         };
@@ -306,14 +359,38 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Staff(StaffCommand::Add(add)) => staff::add(&prepared()?.app().await?, add).await,
         Command::Gateway(command) => gateway::run(&prepared()?.app().await?, command).await,
+        Command::Mail(MailCommand::Bounce { from }) => {
+            mail::bounce(&prepared()?.app().await?, from).await
+        }
         Command::Audit(AuditCommand::Verify) => copies::verify(prepared()?).await,
+        Command::Records(RecordsCommand::Verify {
+            path,
+            key: Some(key),
+        }) => records::check(&path, &key),
+        Command::Records(RecordsCommand::Verify { path, key: None }) => {
+            records::check(&path, &records::public_key(&prepared()?.keys)?)
+        }
+        Command::Records(RecordsCommand::Key) => {
+            println!("{}", records::public_key(&prepared()?.keys)?);
+            Ok(())
+        }
         Command::Receipt(ReceiptCommand::Key) => receipt::key(&prepared()?.app().await?).await,
         Command::Receipt(ReceiptCommand::Verify { file, key }) => receipt::verify(&file, &key),
         Command::Backup { out } => copies::backup(prepared()?, &out).await,
         Command::Restore { from } => copies::restore(prepared()?, &from).await,
+        Command::Routes { json } => {
+            routes::list(prepared()?.app().await?, json);
+            Ok(())
+        }
         Command::DrawPage { page, width } => draw_page(page, width),
         Command::FindIndividualNumber => find_individual_number(),
+        Command::FindOtherEstablishments => find_other_establishments(),
     }
+}
+
+fn find_other_establishments() -> anyhow::Result<()> {
+    guard::serve(std::io::stdin(), std::io::stdout())?;
+    Ok(())
 }
 
 fn find_individual_number() -> anyhow::Result<()> {

@@ -227,4 +227,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../migrations/0003_standing.sql"),
     ),
     (4, "filing", include_str!("../migrations/0004_filing.sql")),
+    (5, "review", include_str!("../migrations/0005_review.sql")),
+    (6, "notices", include_str!("../migrations/0006_notices.sql")),
+    (7, "around", include_str!("../migrations/0007_around.sql")),
 ];

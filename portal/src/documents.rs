@@ -13,11 +13,13 @@
 
 mod dates;
 mod face;
+mod money;
 mod sheet;
 
 pub(crate) use face::FILE as FONT_FILE;
 
 pub use dates::{date_text, short_date_text};
+pub use money::yen_text;
 pub use sheet::{Align, Cell, Ink, NodeId, Role, RowPlace, Sheet, Style};
 
 /// `text` with every character that cannot be drawn shown as a geta (〓), the printers' mark

@@ -103,6 +103,8 @@ pub enum Event {
     Received,
     /// A reviewer took it.
     Taken,
+    /// A supervisor gave it to a reviewer.
+    Assigned,
     /// It went back to the queue.
     Released,
     /// It was returned.
@@ -111,6 +113,14 @@ pub enum Event {
     Decided,
     /// The sender took it back.
     Withdrawn,
+    /// The sender asks the office to give it back.
+    WithdrawalAsked,
+    /// The office keeps it.
+    WithdrawalDeclined,
+    /// Somebody wrote something that both sides read.
+    Commented,
+    /// It came on paper, and staff wrote it down.
+    CameOnPaper,
     /// A corrected filing took its place.
     Resubmitted,
     /// A notice was issued for it.
@@ -128,6 +138,12 @@ pub enum StepError {
         /// Who.
         reviewer: StaffId,
     },
+    /// Only a supervisor gives a case to somebody.
+    #[error("only a supervisor assigns cases")]
+    NotSupervisor,
+    /// The sender asked for it back, and nobody has answered.
+    #[error("the sender's wish to withdraw is not answered yet")]
+    WithdrawalAsked,
     /// The step needs a filing in review, and this one waits in the queue.
     #[error("filing is not in review")]
     NotInReview,
@@ -168,6 +184,59 @@ impl Filing {
             }),
             State::Decided { .. } | State::Returned { .. } | State::Withdrawn => Err(self.closed()),
         }
+    }
+
+    /// A supervisor gives the filing to a reviewer, from the queue or from a colleague.
+    pub fn assign(
+        &self,
+        reviewer: StaffId,
+        rank: Rank,
+        now: OffsetDateTime,
+    ) -> Result<Step, StepError> {
+        match (&self.state, rank) {
+            (_, Rank::Reviewer) => Err(StepError::NotSupervisor),
+            (State::InReview { reviewer: has }, Rank::Supervisor) if *has == reviewer => {
+                Err(StepError::InOtherHands { reviewer })
+            }
+            (State::Received | State::InReview { .. }, Rank::Supervisor) => {
+                Ok(self.step(State::InReview { reviewer }, Event::Assigned, now))
+            }
+            (
+                State::Decided { .. } | State::Returned { .. } | State::Withdrawn,
+                Rank::Supervisor,
+            ) => Err(self.closed()),
+        }
+    }
+
+    /// Gives the filing back to the queue because its reviewer's account is disabled, so that
+    /// no case is orphaned.
+    pub fn free(&self, gone: StaffId, now: OffsetDateTime) -> Result<Step, StepError> {
+        self.reviewer_is(gone)?;
+        Ok(self.step(State::Received, Event::Released, now))
+    }
+
+    /// The sender asks for a filing that is in review already; the office answers.
+    pub fn ask_to_withdraw(&self) -> Result<(), StepError> {
+        match &self.state {
+            State::InReview { .. } => Ok(()),
+            State::Received => Err(StepError::NotInReview),
+            State::Decided { .. } | State::Returned { .. } | State::Withdrawn => Err(self.closed()),
+        }
+    }
+
+    /// The reviewer lets the sender have the filing back.
+    pub fn grant_withdrawal(
+        &self,
+        reviewer: StaffId,
+        now: OffsetDateTime,
+    ) -> Result<Step, StepError> {
+        self.reviewer_is(reviewer)?;
+        Ok(self.step(State::Withdrawn, Event::Withdrawn, now))
+    }
+
+    /// The reviewer keeps the filing although its sender wants it back.
+    pub fn decline_withdrawal(&self, reviewer: StaffId) -> Result<(), StepError> {
+        self.reviewer_is(reviewer)
     }
 
     /// Gives the filing back to the queue: its reviewer, or a supervisor when he is away.
@@ -311,9 +380,14 @@ pub fn state_label(code: &str) -> &'static str {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::Received,
         Self::Taken,
+        Self::Assigned,
+        Self::WithdrawalAsked,
+        Self::WithdrawalDeclined,
+        Self::Commented,
+        Self::CameOnPaper,
         Self::Released,
         Self::Returned,
         Self::Decided,
@@ -328,6 +402,11 @@ impl Event {
         match self {
             Self::Received => "received",
             Self::Taken => "taken",
+            Self::Assigned => "assigned",
+            Self::WithdrawalAsked => "withdrawal_asked",
+            Self::WithdrawalDeclined => "withdrawal_declined",
+            Self::Commented => "commented",
+            Self::CameOnPaper => "came_on_paper",
             Self::Released => "released",
             Self::Returned => "returned",
             Self::Decided => "decided",
@@ -348,6 +427,11 @@ impl Event {
         match self {
             Self::Received => "受け付けました",
             Self::Taken => "審査を始めました",
+            Self::Assigned => "担当者を決めました",
+            Self::WithdrawalAsked => "取下げを依頼しました",
+            Self::WithdrawalDeclined => "取下げの依頼をお断りしました",
+            Self::Commented => "連絡がありました",
+            Self::CameOnPaper => "紙の届書を受け付けました",
             Self::Released => "審査待ちに戻しました",
             Self::Returned => "差し戻しました",
             Self::Decided => "決定しました",
@@ -366,11 +450,17 @@ impl StepError {
             Self::InOtherHands { .. } => {
                 "この届書は、すでに担当者が審査しています。一覧を更新して状態をご確認ください。".into()
             }
+            Self::NotSupervisor => {
+                "担当者を決められるのは責任者だけです。".into()
+            }
+            Self::WithdrawalAsked => {
+                "事業所から取下げの依頼が届いています。先に「取下げの依頼」に答えてください。".into()
+            }
             Self::NotInReview => {
                 "この届書はまだ審査中になっていません。「審査を始める」を押してから操作してください。".into()
             }
             Self::ReviewBegan => {
-                "この届書は基金事務局で審査が始まっているため、取り下げられません。取り下げたいときは、基金事務局へお電話ください。".into()
+                "この届書は基金事務局で審査が始まっているため、すぐには取り下げられません。取り下げたいときは、画面の「取下げを依頼する」から基金事務局へお知らせください。".into()
             }
             Self::Closed { state } => format!(
                 "この届書はすでに「{}」になっています。画面を更新して状態をご確認ください。",

@@ -1,5 +1,6 @@
-//! What is thrown away when its time has come: expired uploads, drafts that nobody issued,
-//! and objects in the vault that no row knows.
+//! What is done when its time has come: expired uploads, drafts and batches that nobody issued,
+//! and objects in the vault that no row knows are thrown away; reminders of notices that wait
+//! are sent, and notices whose time is over are destroyed.
 //!
 //! Nothing depends on when this runs: what has expired is refused without it. Run once per
 //! portal, from its start to its end; several portals do not disturb each other.
@@ -11,7 +12,7 @@ use time::OffsetDateTime;
 use crate::app::App;
 use crate::custody::{self, CustodyError};
 use crate::db::{Db, StoreError};
-use crate::{review, uploads};
+use crate::{batches, retention, review, uploads};
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(60 * 60);
@@ -46,6 +47,8 @@ async fn tidy_and_tell(app: &App) {
 pub async fn tidy(app: &App, now: OffsetDateTime) -> Result<usize, CustodyError> {
     uploads::purge(app, now).await?;
     purge_drafts(app, now).await?;
+    batches::mails::tidy(app, now).await?;
+    retention::destroy_due(app, now).await?;
     custody::sweep(app, now).await
 }
 

@@ -68,8 +68,18 @@ row_id! {
     QuarantineId,
     /// One notice from the fund.
     NoticeId,
+    /// A batch of notices.
+    BatchId,
     /// A notice that a reviewer looks at before it is issued.
     DraftId,
+    /// A delegation, or a proposal of one.
+    DelegationId,
+    /// What the office tells the establishments.
+    AnnouncementId,
+    /// A question to the office, with what was said about it.
+    InquiryId,
+    /// Something that staff have to see to.
+    TaskId,
     /// A proposal that a second person decides.
     ApprovalId,
     /// A row of a list that nothing refers to.

@@ -32,16 +32,24 @@ pub enum Purpose {
     EstablishmentKey,
     /// Establishments' zip passwords.
     ZipPassword,
+    /// What people write to each other about a filing.
+    FilingComment,
     /// What staff typed into the form of a notice that is not issued yet.
     NoticeDraft,
     /// Secrets of authenticator apps.
     TotpSecret,
     /// Mails waiting in the outbox.
     Mail,
+    /// Hashes of the addresses that mails went to.
+    MailAddress,
+    /// What members and staff write to each other.
+    Inquiry,
     /// Hashes of one-time passwords.
     OneTimeCode,
     /// Hashes of registration codes.
     RegistrationCode,
+    /// Hashes of recovery codes.
+    RecoveryCode,
     /// Hashes of bearer tokens: web sessions, enrolment polls.
     Token,
     /// Anti-forgery tokens of web forms.
@@ -56,6 +64,8 @@ pub enum Purpose {
     ReceiptKey,
     /// The audit chain.
     AuditChain,
+    /// The key that packs of records are signed with.
+    RecordsSignature,
 }
 
 /// The root of all keys: 32 random bytes.
@@ -228,11 +238,15 @@ impl Purpose {
             Self::AuthorityKey => b"authority key",
             Self::EstablishmentKey => b"establishment key",
             Self::ZipPassword => b"zip password",
+            Self::FilingComment => b"filing comment",
             Self::NoticeDraft => b"notice draft",
+            Self::MailAddress => b"mail address",
+            Self::Inquiry => b"inquiry",
             Self::TotpSecret => b"totp secret",
             Self::Mail => b"mail",
             Self::OneTimeCode => b"one-time code",
             Self::RegistrationCode => b"registration code",
+            Self::RecoveryCode => b"recovery code",
             Self::Token => b"token",
             Self::Csrf => b"csrf",
             Self::AccountName => b"account name",
@@ -240,6 +254,7 @@ impl Purpose {
             Self::ProxyHeader => b"proxy header",
             Self::ReceiptKey => b"receipt key",
             Self::AuditChain => b"audit chain",
+            Self::RecordsSignature => b"records signature",
         }
     }
 }

@@ -5,6 +5,7 @@
 //! hold no personal data but the one-time password itself, and no log line holds a
 //! recipient or a text (DESIGN, Security properties 8).
 
+pub mod bounces;
 pub mod outbox;
 pub mod smtp;
 pub mod texts;
@@ -20,12 +21,20 @@ pub enum MailPurpose {
     OneTimeCode,
     /// A notice waits on the portal.
     NoticeIssued,
+    /// A notice has been waiting for some days.
+    NoticeWaiting,
     /// A filing was returned.
     FilingReturned,
+    /// The office wrote about a filing, or answered a request about one.
+    FilingCommented,
+    /// A deadline comes near.
+    Reminder,
     /// A PC was approved.
     DeviceApproved,
     /// An admin was registered.
     Invitation,
+    /// The office answered an inquiry.
+    InquiryAnswered,
     /// Something about an establishment's people or PCs changed.
     PeopleChanged,
     /// A new address must be confirmed.
@@ -38,9 +47,13 @@ impl MailPurpose {
         match self {
             Self::OneTimeCode => "one_time_code",
             Self::NoticeIssued => "notice_issued",
+            Self::NoticeWaiting => "notice_waiting",
             Self::FilingReturned => "filing_returned",
+            Self::FilingCommented => "filing_commented",
+            Self::Reminder => "reminder",
             Self::DeviceApproved => "device_approved",
             Self::Invitation => "invitation",
+            Self::InquiryAnswered => "inquiry_answered",
             Self::PeopleChanged => "people_changed",
             Self::AddressCheck => "address_check",
         }
@@ -90,6 +103,9 @@ pub enum SendError {
     /// Trying again does not help.
     #[error("never: {0}")]
     Never(String),
+    /// The server will never take a mail to this address; holds the status alone.
+    #[error("refused for good ({0})")]
+    Refused(String),
 }
 
 /// What takes mails out: SMTP, or a test's stand-in.

@@ -191,7 +191,7 @@ pub fn digits(typed: &str) -> String {
 }
 
 /// Six random digits, each number as likely as any other.
-fn six_digits() -> String {
+pub(crate) fn six_digits() -> String {
     const NUMBERS: u32 = 1_000_000;
     loop {
         let number = u32::from_be_bytes(random_bytes());

@@ -10,8 +10,10 @@
 //! Everything here runs in the caller's transaction, which [`store::lock`] puts in a queue
 //! with all others of the same establishment.
 
+pub mod handover;
 pub mod news;
 pub mod pages;
+pub mod requests;
 pub mod store;
 
 use time::OffsetDateTime;
@@ -240,4 +242,4 @@ pub async fn reset_password(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,10 +8,12 @@
 use time::OffsetDateTime;
 
 use crate::app::App;
-use crate::audit::Actor;
+use crate::audit::{self, Act, Actor};
 use crate::db::{Db, StoreError};
+use crate::establishments::store::UserOfEstablishment;
 use crate::establishments::{
-    self, AddError, CODE_VALIDITY, Establishment, NewEstablishment, NewUser, store,
+    self, AddError, CODE_VALIDITY, DeviceLimit, Establishment, LoginName, MailAddress, Name,
+    NewEstablishment, NewUser, Role, store,
 };
 use crate::ids::EstablishmentId;
 use crate::mail::{outbox, texts};
@@ -154,6 +156,7 @@ async fn register(
             return Ok(Verdict::Refused(vec![reason]));
         }
     };
+    store::set_kana(&mut tx, user, &registration.kana).await?;
     let code = establishments::issue_code(&mut tx, &app.keys, actor, id, user, now).await?;
     let mail = texts::invitation(&app.config, registration.email.as_str());
     outbox::queue(&mut tx, &app.keys, mail, now, now + CODE_VALIDITY).await?;
@@ -163,8 +166,64 @@ async fn register(
         establishment: id,
         registration,
         code: code.map(|code| (code.code, code.expires)),
-        password,
+        password: Some(password),
     })))
+}
+
+/// Makes an admin's letter anew: with a new registration code, in place of every one that was not
+/// used yet, and with a new initial password if the admin never chose an own one. `None`: no such
+/// admin, or nothing that a letter could be made of.
+///
+/// # Errors
+/// If the database does not answer, or no password can be made.
+pub async fn reissue(
+    app: &App,
+    actor: &Actor,
+    establishment: &Establishment,
+    admin: &UserOfEstablishment,
+    now: OffsetDateTime,
+) -> Result<Option<Letter>, BatchError> {
+    let (Role::Admin, Some(registration)) = (admin.role, of_rows(establishment, admin)) else {
+        return Ok(None);
+    };
+    let made = passwords::initial();
+    let hash = passwords::hash(&made).await?;
+    let mut tx = app.db.begin().await?;
+    // The first write locks the rows: of two letters at once only the later one's secrets hold.
+    store::revoke_codes(&mut tx, establishment.id, admin.id, now).await?;
+    let code =
+        establishments::issue_code(&mut tx, &app.keys, actor, establishment.id, admin.id, now);
+    let Some(code) = code.await? else {
+        return Ok(None);
+    };
+    let password = match store::replace_initial_password(&mut tx, admin.id, &hash, now).await? {
+        true => Some(made),
+        false => None,
+    };
+    let act = Act::LetterReissued(admin.id);
+    audit::record(&mut tx, &app.keys, actor, act, now).await?;
+    Db::commit(tx).await?;
+    Ok(Some(Letter {
+        establishment: establishment.id,
+        registration,
+        code: Some((code.code, code.expires)),
+        password,
+    }))
+}
+
+/// What the form once said, as the rows have it now.
+fn of_rows(establishment: &Establishment, admin: &UserOfEstablishment) -> Option<Registration> {
+    Some(Registration {
+        number: establishment.number,
+        establishment: Name::new(&establishment.name).ok()?,
+        admin: Name::new(&admin.name).ok()?,
+        kana: admin.kana.clone().unwrap_or_default(),
+        email: MailAddress::new(&admin.email).ok()?,
+        login: LoginName::new(&admin.login).ok()?,
+        devices: u16::try_from(establishment.device_limit)
+            .ok()
+            .and_then(|limit| DeviceLimit::new(limit).ok())?,
+    })
 }
 
 /// Running a batch again must neither harm nor frighten: the same admin is fine, another one

@@ -5,9 +5,17 @@
 //! the byte, what the establishment gets, so the draft is a sealed document already, with the
 //! number and the day of the decision in it. A draft of another day is made anew.
 
+pub mod assignment;
+pub mod chain;
+pub mod desk;
+pub mod marks;
+pub mod member;
 pub mod pages;
 pub mod pictures;
 pub mod store;
+pub mod talk;
+pub mod withdrawals;
+pub mod words;
 
 use serde::{Deserialize, Serialize};
 use time::Date;

@@ -3,8 +3,12 @@
 //!
 //! Everything delicate asks for the password once more and is written in the audit log.
 
+pub mod address;
+pub mod address_pages;
 pub mod authenticator_pages;
 pub mod pages;
+pub mod recovery;
+pub mod recovery_pages;
 pub mod store;
 
 use crate::app::App;

@@ -101,7 +101,8 @@ pub async fn confirm_password(
     if let Attempt::Paused { until } = attempt {
         return Ok(Confirmed::Paused { until });
     }
-    let account = store::find_account(&app.db, member.user_id(), member.establishment()).await?;
+    let account =
+        store::find_account(&app.db, member.user_id(), member.home_establishment()).await?;
     let hash = account
         .as_ref()
         .map(|account| account.password_hash.as_str());

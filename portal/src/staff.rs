@@ -1,6 +1,9 @@
-//! Fund staff (基金事務局): who they are and what they may do. Accounts are made at the
-//! command line.
+//! Fund staff (基金事務局): who they are and what they may do. The first
+//! account is made at the command line, the others by a system administrator ([`pages`]).
 
+pub mod accounts;
+pub mod pages;
+pub mod password_pages;
 pub mod store;
 
 use time::OffsetDateTime;

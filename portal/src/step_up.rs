@@ -33,7 +33,7 @@ use crate::web::principals::{
 use crate::web::router::Principal;
 use crate::web::sessions;
 
-pub(crate) use pages::{PATH, keep_form, member_routes, office_routes};
+pub(crate) use pages::{PATH, keep_form, member_routes, office_routes, safe_next};
 
 /// How long a second factor counts as just shown.
 pub const FRESH_FOR: Duration = Duration::minutes(5);
@@ -79,7 +79,7 @@ impl<P: Confirmable> FromRequestParts<App> for Fresh<P> {
 
 /// Says whether a factor shown then counts now. One from the future, after a clock was set
 /// back, does not.
-fn is_fresh(shown: OffsetDateTime, now: OffsetDateTime) -> bool {
+pub(crate) fn is_fresh(shown: OffsetDateTime, now: OffsetDateTime) -> bool {
     let age = now - shown;
     age <= FRESH_FOR && !age.is_negative()
 }

@@ -7,12 +7,13 @@ pub mod people;
 pub mod world;
 
 use std::ops::Deref;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use sqlx::Connection as _;
 use tempfile::TempDir;
 use time::OffsetDateTime;
+use tokio::sync::OnceCell;
 
 use crate::app::App;
 use crate::clock::Clock;
@@ -24,7 +25,28 @@ pub use world::worlds;
 /// A database that goes away with the test.
 pub struct TestDb {
     pub(crate) db: Db,
-    _folder: Option<TempDir>,
+    _place: Place,
+}
+
+/// Where a database lies; what it keeps is there to be dropped.
+enum Place {
+    Folder { _folder: TempDir },
+    Server { name: String },
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Self::Server { name } = self {
+            // Hundreds of them would fill the disk. One that stays goes with the server.
+            let _ = Command::new("psql")
+                .args(["-X", "-q", "-c"])
+                .arg(format!("DROP DATABASE {name} WITH (FORCE)"))
+                .arg(format!("{}/postgres", postgres_url()))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+        }
+    }
 }
 
 impl Deref for TestDb {
@@ -45,26 +67,40 @@ pub async fn sqlite() -> TestDb {
     let url = format!("sqlite:{}", folder.path().join("portal.db").display());
     TestDb {
         db: migrated(&url).await,
-        _folder: Some(folder),
+        _place: Place::Folder { _folder: folder },
     }
 }
 
 /// An empty PostgreSQL database.
 pub async fn postgres() -> TestDb {
+    static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+    // Migrated once and copied then: a hundred tables take longer to make than a test.
+    let template = TEMPLATE.get_or_init(async || {
+        let name = create_database("").await;
+        let db = migrated(&format!("{}/{name}", postgres_url())).await;
+        db.pool().close().await;
+        name
+    });
+    let name = create_database(&format!("TEMPLATE {}", template.await)).await;
+    let url = format!("{}/{name}", postgres_url());
+    TestDb {
+        db: Db::open(&url).await.expect("opens"),
+        _place: Place::Server { name },
+    }
+}
+
+/// Makes a database and returns its name.
+async fn create_database(how: &str) -> String {
     sqlx::any::install_default_drivers();
-    let server = postgres_url();
     let name = format!("t{}", uuid::Uuid::new_v4().simple());
-    let mut admin = sqlx::AnyConnection::connect(&format!("{server}/postgres"))
+    let mut admin = sqlx::AnyConnection::connect(&format!("{}/postgres", postgres_url()))
         .await
         .expect("a PostgreSQL server");
-    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name} {how}")))
         .execute(&mut admin)
         .await
         .expect("a new database");
-    TestDb {
-        db: migrated(&format!("{server}/{name}")).await,
-        _folder: None,
-    }
+    name
 }
 
 /// What the tests call now: a Friday morning, inside the service window.

@@ -9,6 +9,7 @@ pub mod assets;
 pub mod body;
 pub mod dates;
 pub mod download;
+pub mod export;
 pub mod forms;
 mod home;
 pub mod layout;
@@ -29,8 +30,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
-    agent_updates, approvals, calendar, devices, establishments, filings, notices, people,
-    quarantine, receipts, registrations, review, settings, step_up, uploads,
+    agent_updates, announcements, approvals, batches, calendar, delegations, devices,
+    establishments, filings, first_steps, help, history, inquiries, notices, paper, people,
+    quarantine, receipts, records, registrations, reminders, reports, retention, review, settings,
+    staff, step_up, tasks, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -53,6 +56,15 @@ pub fn office_router(app: App) -> Router {
     finish(office_routes(Routes::new(app.clone())), app, Side::Office).0
 }
 
+/// Every route of both sides, with whom it lets in.
+pub fn route_table(app: App) -> Vec<(Side, Route)> {
+    let members = member_routes(Routes::new(app.clone())).finish().1;
+    let office = office_routes(Routes::new(app)).finish().1;
+    let members = members.into_iter().map(|route| (Side::Member, route));
+    let office = office.into_iter().map(|route| (Side::Office, route));
+    members.chain(office).collect()
+}
+
 fn member_routes(routes: Routes) -> Routes {
     routes
         .with(assets::routes)
@@ -61,29 +73,63 @@ fn member_routes(routes: Routes) -> Routes {
         .with(step_up::member_routes)
         .with(settings::pages::member_routes)
         .with(people::pages::member_routes)
+        .with(delegations::agreement_routes)
+        .with(delegations::desk_routes)
+        .with(people::handover::pages::member_routes)
+        .with(people::requests::pages::member_routes)
+        .with(first_steps::pages::member_routes)
         .with(home::member_routes)
         .with(uploads::pages::member_routes)
         .with(filings::pages::member_routes)
+        .with(review::member::member_routes)
+        .with(reminders::pages::member_routes)
+        .with(paper::pages::member_routes)
         .with(receipts::pages::member_routes)
         .with(notices::pages::member_routes)
+        .with(records::pages::member_routes)
+        .with(history::pages::member_routes)
+        .with(announcements::pages::member_routes)
+        .with(inquiries::pages::member_routes)
+        .with(help::pages::member_routes)
 }
 
 fn office_routes(routes: Routes) -> Routes {
     routes
         .with(assets::routes)
         .with(office::office_routes)
+        .with(staff::pages::office_routes)
         .with(step_up::office_routes)
         .with(establishments::pages::office_routes)
+        .with(people::requests::pages::office_routes)
+        .with(first_steps::pages::office_routes)
         .with(registrations::pages::office_routes)
         .with(devices::pages::office_routes)
         .with(calendar::pages::office_routes)
         .with(approvals::office_routes)
+        .with(delegations::office_routes)
+        .with(staff::password_pages::office_routes)
         .with(filings::kinds::pages::office_routes)
         .with(receipts::pages::office_routes)
         .with(quarantine::pages::office_routes)
         .with(home::office_routes)
         .with(review::pages::office_routes)
+        .with(paper::office::office_routes)
         .with(notices::pages::office_routes)
+        .with(batches::pages::office_routes)
+        .with(records::pages::office_routes)
+        .with(retention::pages::office_routes)
+        .with(history::pages::office_routes)
+        .with(announcements::pages::office_routes)
+        .with(inquiries::pages::office_routes)
+        .with(tasks::pages::office_routes)
+        .with(reports::pages::office_routes)
+        .with(help::pages::office_routes)
+}
+
+/// Every route of the member listener, for tests that walk them all.
+#[cfg(test)]
+pub(crate) fn member_table(app: &App) -> Vec<Route> {
+    member_routes(Routes::new(app.clone())).finish().1
 }
 
 pub(crate) fn finish(routes: Routes, app: App, side: Side) -> (Router, Vec<Route>) {

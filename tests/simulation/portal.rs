@@ -6,7 +6,7 @@
 
 use std::net::Ipv6Addr;
 
-use access::{Opening, OpeningHours, session_deadline};
+use access::{Opening, OpeningHours, WeekHours, session_deadline};
 use portal::calendar::{CalendarDay, DayKind, Entries};
 use portal::clock::unix_ms;
 use portal::keys::MasterKey;
@@ -190,8 +190,8 @@ impl Portal {
     /// Changes the hours of ordinary weekdays so that today ends at `closes`.
     pub fn close_at(&mut self, closes: OffsetDateTime, now: OffsetDateTime) -> Vec<Change> {
         let closes = closes.to_offset(access::JST).time();
-        if let Ok(hours) = OpeningHours::new(self.entries.hours.opens(), closes) {
-            self.entries.hours = hours;
+        if let Ok(hours) = OpeningHours::new(OpeningHours::default().opens(), closes) {
+            self.entries.week = WeekHours::weekdays(hours);
         }
         self.shorten(now)
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 mod agent;
+mod batches;
 mod client;
 mod first_byte;
 mod namespaces;
@@ -23,7 +24,8 @@ mod tunnel;
 mod usage;
 mod wireguard;
 
-const USAGE: &str = "usage: renkei-bench agent | portal | tunnel [--quick] [--only PART]…";
+const USAGE: &str =
+    "usage: renkei-bench agent | batches | portal | tunnel [--quick] [--only PART]…";
 
 /// Runs what the command line asks for.
 ///
@@ -33,6 +35,7 @@ pub fn main(arguments: Vec<String>) -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.split_first() {
         Some((&"agent", [])) => agent::run(),
+        Some((&"batches", [])) => batches::run(),
         Some((&"portal", [])) => portal::run(),
         Some((&"tunnel", rest)) => tunnel::run(rest),
         // Called by the benchmark itself, in a network namespace.

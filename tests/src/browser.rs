@@ -230,7 +230,36 @@ impl Browser {
             .context("a page has a width")
     }
 
-    async fn devtools(&self, command: &'static str, parameters: Value) -> Result<Value> {
+    /// Gives the browser the cookies of somebody who is signed in at `url` already, as a `Cookie`
+    /// header has them.
+    pub async fn take_cookies(&self, url: &str, header: &str) -> Result<()> {
+        for (name, value) in header.split("; ").filter_map(|pair| pair.split_once('=')) {
+            let cookie = json!({"name": name, "value": value, "url": url, "path": "/",
+                "secure": true, "httpOnly": true, "sameSite": "Strict"});
+            let set = self.devtools("Network.setCookie", cookie).await?;
+            anyhow::ensure!(set["success"] == true, "cookie {name}: {set}");
+        }
+        Ok(())
+    }
+
+    /// Pretends media features, such as `forced-colors: active`.
+    pub async fn prefer(&self, features: &[(&str, &str)]) -> Result<()> {
+        let features: Vec<Value> = features
+            .iter()
+            .map(|(name, value)| json!({"name": name, "value": value}))
+            .collect();
+        self.devtools("Emulation.setEmulatedMedia", json!({"features": features}))
+            .await
+            .map(drop)
+    }
+
+    /// Makes the page `width` by `height` pixels.
+    pub async fn set_window(&self, width: u32, height: u32) -> Result<()> {
+        self.set_size(width, height).await
+    }
+
+    /// A command of Chromium's developer tools.
+    pub async fn devtools(&self, command: &'static str, parameters: Value) -> Result<Value> {
         let command = Devtools {
             command,
             parameters,

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::pages::{Page, staff_code};
 use crate::process::output;
-use crate::stage::{Agent, ESTABLISHMENT_NAME, ESTABLISHMENT_NUMBER, Stage};
+use crate::stage::{Agent, ESTABLISHMENT_NAME, ESTABLISHMENT_NUMBER, Staff, Stage};
 use crate::{MemberPages, OfficePages};
 
 /// The invented admin's user ID.
@@ -96,12 +96,17 @@ pub struct Letter {
 impl OfficePages {
     /// The reviewer signs in with password and authenticator.
     pub async fn sign_in(&self, stage: &Stage) -> Result<Page> {
+        self.sign_in_as(&stage.staff).await
+    }
+
+    /// Somebody of the staff signs in with password and authenticator.
+    pub async fn sign_in_as(&self, staff: &Staff) -> Result<Page> {
         let page = self.site.open("/sign-in").await?;
         let form = page
             .form("/sign-in")?
-            .fill("user_id", &stage.staff.user_id)?
-            .fill("password", &stage.staff.password)?
-            .fill("code", &staff_code(&stage.staff)?)?;
+            .fill("user_id", &staff.user_id)?
+            .fill("password", &staff.password)?
+            .fill("code", &staff_code(staff)?)?;
         let page = self.site.submit(&form).await?;
         ensure!(
             page.status == StatusCode::OK && page.path != "/sign-in",
@@ -254,6 +259,28 @@ impl MemberPages {
             "first password: {}",
             page.text()
         );
+        self.first_steps(page).await
+    }
+
+    /// Goes through what follows the own password: terms, what is on file of the
+    /// establishment and of the admin, the offer of an authenticator app.
+    async fn first_steps(&self, page: Page) -> Result<Page> {
+        let form = page.form("/terms")?.with("accept", "yes");
+        let page = self.site.submit(&form).await?;
+        let form = page
+            .form("/establishment")?
+            .fill("postal_code", "101-0051")?
+            .fill("address", "東京都千代田区神田神保町1-1")?
+            .fill("telephone", "03-1234-5678")?;
+        let page = self.site.submit(&form).await?;
+        let form = page
+            .form("/profile")?
+            .fill("kana", "スズキ ハナコ")?
+            .fill("telephone", "03-1234-5678")?;
+        let page = self.site.submit(&form).await?;
+        let form = page.form("/welcome")?.with("next", "home");
+        let page = self.site.submit(&form).await?;
+        page.must_say("ホーム")?;
         Ok(page)
     }
 

@@ -6,8 +6,10 @@
 //! one. The demonstration and the tests stand on the same stage, so that neither can show
 //! what the other cannot.
 
+pub mod batches;
 pub mod bench;
 pub mod browser;
+pub mod disk;
 pub mod job;
 pub mod link;
 pub mod mailbox;

@@ -177,7 +177,12 @@ impl Stage {
                 .arg(folder.join("portal/master.key")),
         )?;
         output(portal_command().arg("migrate"))?;
-        let staff = add_staff(&mut portal_command())?;
+        let staff = add_staff(
+            &mut portal_command(),
+            STAFF_USER_ID,
+            "基金 花子",
+            "reviewer",
+        )?;
         let hosts = front.hosts.iter().flat_map(|host| ["--host", host]);
         output(
             portal_command()
@@ -255,6 +260,11 @@ impl Stage {
             .args(arguments)
             .env("RUST_LOG", "warn");
         command
+    }
+
+    /// Adds one more member of staff; `role` as `portal staff add` has it.
+    pub fn further_staff(&self, user_id: &str, name: &str, role: &str) -> Result<Staff> {
+        add_staff(&mut self.portal_command(&[]), user_id, name, role)
     }
 
     /// The portal's configuration.
@@ -741,17 +751,17 @@ fn mail_certificate(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn add_staff(portal: &mut Command) -> Result<Staff> {
+fn add_staff(portal: &mut Command, user_id: &str, name: &str, role: &str) -> Result<Staff> {
     let password = "nagai-gasshou-no-heya-7";
     portal.args([
         "staff",
         "add",
         "--user-id",
-        STAFF_USER_ID,
+        user_id,
         "--name",
-        "基金 花子",
+        name,
         "--role",
-        "reviewer",
+        role,
         "--password-stdin",
         "--json",
     ]);
@@ -776,7 +786,7 @@ fn add_staff(portal: &mut Command) -> Result<Staff> {
         .context("staff add prints totp_secret")?
         .to_owned();
     Ok(Staff {
-        user_id: STAFF_USER_ID.into(),
+        user_id: user_id.into(),
         password: password.into(),
         totp_secret,
     })

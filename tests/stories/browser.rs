@@ -27,7 +27,9 @@ const MISNAMED: &str = "R060524_0123_資格取得届.pdf";
 /// A desk's screen and the narrowest that must do: 1280 pixels at 300 percent and more.
 const WIDTHS_PX: [u32; 2] = [400, 1280];
 /// The pictures that the documents show.
-const SHOWN_IN_DOCUMENTS: [&str; 13] = [
+const SHOWN_IN_DOCUMENTS: [&str; 15] = [
+    "member-history",
+    "member-settings",
     "agent-unenrolled",
     "agent-pending",
     "agent-ready",
@@ -100,14 +102,14 @@ fn root() -> PathBuf {
         .expect("the workspace")
 }
 
-fn corpus(name: &str) -> String {
+pub fn corpus(name: &str) -> String {
     let path = root().join("tests/corpus").join(name);
     assert!(path.is_file(), "{path:?} is in the corpus");
     path.display().to_string()
 }
 
 /// The `portal_key_sha256` that a PC was given, anywhere in the files of its enrolments.
-fn portal_key(folder: &Path) -> Result<Option<String>> {
+pub fn portal_key(folder: &Path) -> Result<Option<String>> {
     fn find(value: &Value) -> Option<&str> {
         match value {
             Value::Object(members) => match members.get("portal_key_sha256") {
@@ -290,6 +292,28 @@ impl Play {
             .type_into("new_password_again", ADMIN_PASSWORD)
             .await?;
         clerk.click("このパスワードにする").await?;
+        clerk.wait_text("利用規約を読み、同意します").await?;
+        self.look_at_clerk("member-terms").await?;
+        clerk.press("#accept").await?;
+        clerk.click("次へ進む").await?;
+        clerk
+            .wait_text("基金に登録されている内容をご確認ください")
+            .await?;
+        clerk.type_into("postal_code", "101-0051").await?;
+        clerk
+            .type_into("address", "東京都千代田区神田神保町1-1")
+            .await?;
+        clerk.type_into("telephone", "03-1234-5678").await?;
+        self.look_at_clerk("member-establishment").await?;
+        clerk.click("この内容で次へ進む").await?;
+        clerk.wait_text("基金からご連絡するときに使います").await?;
+        clerk.type_into("kana", "スズキ ハナコ").await?;
+        clerk.type_into("telephone", "03-1234-5678").await?;
+        self.look_at_clerk("member-profile").await?;
+        clerk.click("この内容で次へ進む").await?;
+        clerk.wait_text("認証アプリを登録する").await?;
+        self.look_at_clerk("member-welcome").await?;
+        clerk.click("いまはメールのまま始める").await?;
         clerk.wait_text("まだ提出した届書はありません").await?;
         self.look_at_clerk("member-home-empty").await?;
         clerk.go(AGENT_PAGE).await?;

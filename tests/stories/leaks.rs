@@ -7,12 +7,12 @@ use anyhow::{Context as _, Result, ensure};
 use renkei_tests::job::{
     ADMIN_EMAIL, ADMIN_NAME, ADMIN_PASSWORD, AtWork, CORPUS_PASSWORD, FILED_PDF, FILED_ZIP, corpus,
 };
-use renkei_tests::process::output;
+use renkei_tests::process::{output, wait_for};
 use renkei_tests::{Stage, StageOptions};
 
 #[tokio::test]
 async fn no_log_mail_database_or_document_gives_a_secret_away() -> Result<()> {
-    let stage = Stage::start(StageOptions {
+    let mut stage = Stage::start(StageOptions {
         log: "info,portal=debug,gateway=debug,tunnel=debug,vpn_agent=debug".into(),
         ..StageOptions::default()
     })
@@ -44,6 +44,7 @@ async fn no_log_mail_database_or_document_gives_a_secret_away() -> Result<()> {
     let zip_password = work.pages.zip_password(ADMIN_PASSWORD).await?;
     let cookie = cookie_value(&work.pages.site.cookie_header())?;
     let staff_cookie = cookie_value(&work.office.site.cookie_header())?;
+    the_agents_own_log_names_no_address(&mut stage, &work).await?;
     work.agent.stop()?;
 
     let code = &work.letter.registration_code;
@@ -68,7 +69,8 @@ async fn no_log_mail_database_or_document_gives_a_secret_away() -> Result<()> {
     ];
 
     let mut logs = 0;
-    for file in files(&stage.logs())? {
+    let agents_own = work.agent.config().with_file_name("data").join("agent.log");
+    for file in files(&stage.logs())?.into_iter().chain([agents_own]) {
         let log = std::fs::read_to_string(&file)?;
         logs += usize::from(!log.is_empty());
         for (what, text) in secrets.iter().chain(&names) {
@@ -128,6 +130,43 @@ async fn no_log_mail_database_or_document_gives_a_secret_away() -> Result<()> {
         for text in inside.iter().chain(secrets.iter().map(|(_, text)| text)) {
             ensure!(!holds(&bytes, text), "{} holds {text}", file.display());
         }
+    }
+    Ok(())
+}
+
+/// The file that support bundles take the end of: at most `info`, whatever is wanted on
+/// standard error, and nothing of it says where the fund is, not even when it is lost.
+async fn the_agents_own_log_names_no_address(stage: &mut Stage, work: &AtWork) -> Result<()> {
+    let file = work.agent.config().with_file_name("data").join("agent.log");
+    stage.gateway.kill();
+    let log = wait_for("the loss of the gateway", 60, async || {
+        let log = std::fs::read_to_string(&file)?;
+        let told = ["gateway lost", "gateway did not help"];
+        Ok(told.iter().all(|words| log.contains(words)).then_some(log))
+    })
+    .await
+    .with_context(|| work.agent.log_text())?;
+    ensure!(
+        log.contains(" INFO vpn_agent") && log.contains("connected"),
+        "{log}"
+    );
+    ensure!(!log.contains("DEBUG") && !log.contains("TRACE"), "{log}");
+    let gateway = stage.gateway_url();
+    let port = format!(":{}", gateway.rsplit(':').next().context("a port")?);
+    for address in ["127.0.0.1", "localhost", "[::", "https://", &port] {
+        ensure!(
+            !log.contains(address),
+            "{address} is in the agent's log:\n{log}"
+        );
+    }
+    // On standard error the same holds above `debug`.
+    for line in work
+        .agent
+        .log_text()
+        .lines()
+        .filter(|line| line.contains(" INFO "))
+    {
+        ensure!(!line.contains(&port), "{line}");
     }
     Ok(())
 }

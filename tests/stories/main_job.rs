@@ -13,7 +13,7 @@ use renkei_tests::process::{output, wait_for};
 use renkei_tests::{Database, Stage, StageOptions, postgres};
 use sha2::{Digest as _, Sha256};
 
-/// S003-01, S003-02, S003-08, S003-20, S003-43, S003-44, S003-46: a filing goes up and a notice
+/// S003-01, S003-02, S003-08, S003-20, S003-34, S003-35, S003-43, S003-44, S003-46: a filing goes up and a notice
 /// comes down, each in a password zip or as it is, without paper, post or days of waiting.
 #[tokio::test]
 async fn the_main_job_is_done_on_sqlite() -> Result<()> {

@@ -2,6 +2,8 @@
 
 #[path = "misfortune/access.rs"]
 mod access;
+#[path = "misfortune/bad_input.rs"]
+mod bad_input;
 #[path = "misfortune/neighbours.rs"]
 mod neighbours;
 #[path = "misfortune/outages.rs"]

@@ -254,10 +254,48 @@ async fn an_agent_updates_itself_between_two_sessions_and_disturbs_no_transfer()
     ensure!(
         pc.left_beside()?
             .iter()
-            .all(|name| name == "vpn-agent.new.json")
+            .all(|name| name == "vpn-agent.new.json" || name == "vpn-agent.old")
     );
     pc.agent.connect().await?;
     Ok(())
+}
+
+/// A program that passes every check and breaks down as soon as it has taken over.
+fn breaking(version: &str) -> Vec<u8> {
+    let says_its_version =
+        format!("[ \"$1\" = --version ] && {{ echo vpn-agent {version}; exit; }}");
+    let takes_over = "[ \"$1\" = --replaces ] && mv \"$0\" \"$2\"";
+    format!("#!/bin/sh\n{says_its_version}\n{takes_over}\nexit 1\n").into_bytes()
+}
+
+#[tokio::test]
+async fn a_version_that_breaks_down_after_it_took_over_gives_way_to_the_one_before() -> Result<()> {
+    let stage = Stage::start(StageOptions::default()).await?;
+    let maker = Maker::new(&stage)?;
+    let mut pc = Pc::enrolled(&stage, &maker).await?;
+    let before = std::fs::read(&pc.program)?;
+    maker.offer(&stage, "0.2.0", &breaking("0.2.0"))?;
+    pc.connect_again().await?;
+    pc.told("0.2.0）の準備ができました").await?;
+    let first = pc.agent.process()?.pid();
+    pc.disconnect()?;
+
+    // It takes over and ends; the version of before runs again without anybody's doing.
+    wait_for("the change", PATIENCE_S, async || {
+        Ok((!Path::new(&format!("/proc/{first}/exe")).exists()).then_some(()))
+    })
+    .await?;
+    pc.runs(BUILT).await?;
+    ensure!(std::fs::read(&pc.program)? == before);
+    // What was enrolled is still there, and the broken version is not tried again.
+    pc.agent.connect().await?;
+    pc.told("0.2.0）に切り替えられませんでした").await?;
+    ensure!(std::fs::read(&pc.program)? == before);
+    wait_for("the guard to be gone", PATIENCE_S, async || {
+        Ok(pc.left_beside()?.is_empty().then_some(()))
+    })
+    .await
+    .with_context(|| format!("{:?}", pc.left_beside()))
 }
 
 #[tokio::test]

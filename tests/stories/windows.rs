@@ -46,8 +46,8 @@ const SYSTEM_DLLS: [&str; 22] = [
 /// A user of every Debian who is not the one that runs the tests.
 const OTHER_USER: &str = "games";
 
-/// How long the page may take to say something; pauses of the tries are not counted in.
-const PAGE_PATIENCE_S: u64 = 1;
+/// How long the page may take to say something.
+const PAGE_PATIENCE_S: u64 = 30;
 
 /// Tries of the story about crashes; each ends the program at another moment.
 const CRASHES: u32 = 10;

@@ -278,6 +278,12 @@ async fn the_installer_puts_in_replaces_and_takes_out_without_a_trace() -> Resul
     ensure!(asked.status.code() == Some(1), "{asked:?}");
     ensure!(!said.is_empty() && !said.contains("--gateway"), "{said}");
 
+    // The list of programs shows the version that runs: after an update by itself it would
+    // show the one that was installed.
+    let key = r"HKCU\Software\Microsoft\Windows\CurrentVersion\Uninstall\Renkei";
+    let old = ["add", key, "/v", "DisplayVersion", "/d", "0.0.1", "/f"];
+    output(prefix.wine().arg("reg").args(old))?;
+
     // Over itself, while the agent runs: the agent ends, and what was chosen stays.
     let mut command = prefix.wine();
     command.arg(&program).args(["open", "--no-browser"]);
@@ -287,6 +293,9 @@ async fn the_installer_puts_in_replaces_and_takes_out_without_a_trace() -> Resul
         Ok(agent.log_text().contains("http://").then_some(()))
     })
     .await?;
+    let shown = ["query", key, "/v", "DisplayVersion"];
+    let shown = output(prefix.wine().arg("reg").args(shown))?;
+    ensure!(shown.contains(env!("CARGO_PKG_VERSION")), "{shown}");
     ensure!(run(&prefix, &setup, &["/S"])? == Some(0));
     wait_for("the agent's end", PATIENCE_S, async || {
         Ok(agent.check_running().is_err().then_some(()))

@@ -166,6 +166,7 @@ Section
   ${EndIf}
   ; What an update by the agent itself may have left: this installation is the newer word.
   Delete "$INSTDIR\vpn-agent.new.*"
+  Delete "$INSTDIR\vpn-agent.old.exe"
   WriteUninstaller "$INSTDIR\uninstall.exe"
 
   CreateShortCut "$SMPROGRAMS\${NAME}.lnk" "$INSTDIR\vpn-agent.exe" "open" "$INSTDIR\vpn-agent.exe" 0
@@ -213,6 +214,7 @@ Section "Uninstall"
   Delete "$INSTDIR\vpn-agent.exe"
   Delete "$INSTDIR\vpn-agent.install.exe"
   Delete "$INSTDIR\vpn-agent.new.*"
+  Delete "$INSTDIR\vpn-agent.old.exe"
   Delete "$INSTDIR\uninstall.exe"
   SetOutPath "$TEMP"
   ; Only if empty: what somebody else put there is not ours to remove.

@@ -22,6 +22,9 @@ pub struct Cli {
     /// The program whose place this one takes; an update is started so.
     #[arg(long, global = true, hide = true, value_name = "FILE")]
     pub replaces: Option<PathBuf>,
+    /// The program whose next version this one, its version of before, starts and watches.
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    pub guards: Option<PathBuf>,
     /// Which profile (登録先), if this PC has several: its number in the list of `profiles`, or
     /// the establishment's number.
     #[arg(long, global = true, value_name = "NAME")]

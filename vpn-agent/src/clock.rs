@@ -22,6 +22,12 @@ pub const TOLERATED_SKEW: Duration = Duration::from_secs(120);
 /// No certificate that a server shows now can have expired before this program was made.
 const PROGRAM_MADE: OffsetDateTime = datetime!(2026-11-01 0:00 UTC);
 
+/// The PC's wall clock, for the log: nothing is decided by it.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+pub fn wall() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}
+
 /// The PC's clocks, with what servers have told.
 #[derive(Debug)]
 pub struct Clock {

@@ -17,6 +17,7 @@ use crate::control::{self, Claim, Client, Instance, Reply, Request};
 use crate::desk::{Choice, Desk, DeskError, WindowRequest};
 use crate::diagnose;
 use crate::enrolment::Application;
+use crate::log;
 use crate::os;
 use crate::session_state::State;
 use crate::status::{StateName, StatusReport, View};
@@ -125,6 +126,8 @@ struct Running {
 
 impl Running {
     fn start(config: &Config, store: Store, instance: Instance) -> Result<Self, CommandError> {
+        log::keep_in(&config.data_dir);
+        tracing::info!(version = update::running_version_text(), "started");
         let (sender, windows) = mpsc::channel(MAX_WINDOW_REQUESTS);
         let desk = Desk::start(config, store, sender)?;
         let control = tokio::spawn(instance.serve(desk.clone()));

@@ -6,15 +6,11 @@
 //! is for and passes it on; what becomes of it is decided by the profile's own agent.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use protocol::EstablishmentNumber;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -23,133 +19,22 @@ use crate::config::Config;
 use crate::enrolment::{Application, EnrolError};
 use crate::page::Page;
 use crate::proxy::Proxy;
-use crate::secret::NoRandomness;
 use crate::session_state::{Refused, State};
 use crate::status::{StateName, StatusReport, View};
-use crate::store::profiles::{MAX_PROFILES, ProfileId, Profiles};
+use crate::store::profiles::{ProfileId, Profiles};
 use crate::store::{Store, StoreError};
+
+mod choice;
+mod error;
+
+pub use choice::{Choice, NotAChoice};
+pub use error::DeskError;
 
 /// How long an event loop may take to end.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long the picture may take to show what was just done.
 const PICTURE_LIMIT: Duration = Duration::from_secs(5);
-
-/// Which profile is meant, as somebody types it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Choice {
-    /// By its number in the list.
-    Id(ProfileId),
-    /// By the establishment's number, if only one profile is for it.
-    Establishment(EstablishmentNumber),
-}
-
-/// Neither a profile's number nor an establishment's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("neither a profile's number (1 to 99) nor an establishment's (4 or 6 digits)")]
-pub struct NotAChoice;
-
-impl FromStr for Choice {
-    type Err = NotAChoice;
-
-    fn from_str(text: &str) -> Result<Self, NotAChoice> {
-        let text = text.trim();
-        match text.parse() {
-            // Establishments have four digits at least.
-            Ok(id) if text.len() <= 2 => Ok(Self::Id(id)),
-            Ok(_) | Err(_) => text
-                .parse()
-                .map(Self::Establishment)
-                .map_err(|_| NotAChoice),
-        }
-    }
-}
-
-impl std::fmt::Display for Choice {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Id(id) => id.fmt(f),
-            Self::Establishment(number) => number.fmt(f),
-        }
-    }
-}
-
-impl TryFrom<String> for Choice {
-    type Error = NotAChoice;
-
-    fn try_from(text: String) -> Result<Self, NotAChoice> {
-        text.parse()
-    }
-}
-
-impl From<Choice> for String {
-    fn from(choice: Choice) -> Self {
-        choice.to_string()
-    }
-}
-
-/// Why a wish cannot be passed on.
-#[derive(Debug, thiserror::Error)]
-pub enum DeskError {
-    /// The disk.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The settings or the enrolment.
-    #[error(transparent)]
-    Enrol(#[from] EnrolError),
-    /// The loopback proxy.
-    #[error("cannot listen on loopback: {0}")]
-    Listen(io::Error),
-    /// No secrets for a page.
-    #[error(transparent)]
-    NoRandomness(#[from] NoRandomness),
-    /// There is no such profile.
-    #[error("there is no profile {0}")]
-    Unknown(Choice),
-    /// Several profiles fit, and only one can be meant.
-    #[error("several profiles fit")]
-    Ambiguous(Vec<(ProfileId, String)>),
-    /// No further profile fits on this PC.
-    #[error("there are {MAX_PROFILES} profiles already")]
-    TooMany,
-    /// The profile's agent said no.
-    #[error("refused: {0}")]
-    Refused(String),
-    /// This run has no windows, or none came up.
-    #[error("no window: {0}")]
-    NoWindow(String),
-}
-
-impl DeskError {
-    /// What the user is told.
-    pub fn page_text(&self) -> String {
-        match self {
-            Self::Store(error) => error.page_text(),
-            Self::Enrol(error) => error.page_text(),
-            Self::Listen(error) => format!(
-                "このパソコンの中の中継を始められませんでした（{error}）。設定の proxy_port をご確認のうえ、もう一度お試しください。"
-            ),
-            Self::NoRandomness(_) => {
-                "このパソコンの中の中継を始められませんでした。もう一度お試しください。".to_owned()
-            }
-            Self::Unknown(choice) => format!(
-                "「{choice}」という登録先はありません。「vpn-agent profiles」で一覧をご確認ください。"
-            ),
-            Self::Ambiguous(found) => {
-                let lines = found.iter().map(|(id, name)| format!("  {id}: {name}\n"));
-                format!(
-                    "登録先が複数あります。「--profile 番号」でどれかをお選びください。\n{}",
-                    lines.collect::<String>()
-                )
-            }
-            Self::TooMany => format!(
-                "登録先は{MAX_PROFILES}件までです。使わない登録先を削除してから、もう一度お試しください。"
-            ),
-            Self::Refused(sentence) | Self::NoWindow(sentence) => sentence.clone(),
-        }
-    }
-}
 
 /// What a window shows first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -465,7 +350,9 @@ impl Desk {
         // The port of the settings can be one profile's only.
         let taken = self.seats().values().any(|seat| seat.served.is_some());
         let port = if taken { 0 } else { self.0.config.proxy_port };
-        let proxy = Proxy::bind(port).await.map_err(DeskError::Listen)?;
+        let proxy = Proxy::bind(port)
+            .await
+            .map_err(|source| DeskError::Listen { port, source })?;
         let page = Arc::new(Page::new(self.clone(), id)?);
         let address = proxy.address();
         let url = page.url();
@@ -644,21 +531,5 @@ impl Desk {
 impl std::fmt::Debug for Desk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.seats().keys()).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_short_number_is_a_profiles_and_a_long_one_an_establishments() {
-        assert_eq!("2".parse(), Ok(Choice::Id("2".parse().unwrap())));
-        let establishment = Choice::Establishment("0123".parse().unwrap());
-        assert_eq!("0123".parse(), Ok(establishment));
-        assert_eq!(String::from(establishment), "0123");
-        for wrong in ["", "0", "x", "12345", "-1", "../1"] {
-            assert_eq!(wrong.parse::<Choice>(), Err(NotAChoice), "{wrong}");
-        }
     }
 }

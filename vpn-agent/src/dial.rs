@@ -68,7 +68,7 @@ const MAX_REMEMBERED: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// The name has no address, or cannot be asked for.
-    #[error("cannot find the address of {host}")]
+    #[error("the name has no address that can be found")]
     Name {
         /// Which name.
         host: String,
@@ -76,7 +76,7 @@ pub enum DialError {
         source: io::Error,
     },
     /// No TCP connection.
-    #[error("no connection to {host}")]
+    #[error("no connection")]
     Tcp {
         /// To whom.
         host: String,

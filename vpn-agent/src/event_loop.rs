@@ -9,28 +9,29 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use access::EndReason;
-use protocol::agent_api::{CertificateRenewed, EnrolmentState, RefusalCode, ServiceStatus};
+use protocol::agent_api::{CertificateRenewed, EnrolmentState, ServiceStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::agent::{Command, Route, Senses};
-use crate::clock::{Clock, from_unix_ms};
+use crate::clock::Clock;
 use crate::dial::Dialer;
-use crate::enrolment::{self, Application, Approval, EnrolError};
+use crate::enrolment::{Approval, EnrolError};
 use crate::gateway_client::order::Known;
 use crate::gateway_client::trust::Roots;
 use crate::gateway_client::{ApiError, GatewayClient};
 use crate::link::paths::Outlook;
 use crate::link::{Link, LinkEnd, LinkError};
-use crate::session_state::{Doubt, Refused, Service, SessionState, State};
+use crate::session_state::{Doubt, Refused, SessionState, State};
 use crate::status::{Approved, Pc, View};
 use crate::store::{Enrolment, Progress, Store, damaged_text};
 use crate::update::Note;
 
 mod announcements;
+mod enrolling;
 mod failover;
 mod renewal;
+mod service;
 mod session;
 
 use announcements::Announcements;
@@ -273,23 +274,6 @@ impl EventLoop {
         }
     }
 
-    fn enrol(&mut self, application: Application, applicant: oneshot::Sender<Result<(), String>>) {
-        if !self.state.enrol() {
-            // The asker may have gone; then there is nobody to tell.
-            let _ = applicant.send(Err(
-                "ただいまは登録を申請できません。接続を終了してからお試しください。".to_owned(),
-            ));
-            return;
-        }
-        self.busy.applicant = Some(applicant);
-        let (store, roots, clock) = (self.store.clone(), self.roots.clone(), self.clock.clone());
-        let dialer = self.dialer.clone();
-        self.jobs.spawn(async move {
-            let result = enrolment::apply(&store, application, roots, clock, dialer).await;
-            Outcome::Applied(Box::new(result))
-        });
-    }
-
     /// Erases what this profile has, and stands as it did before it was enrolled.
     fn remove(&mut self) -> Result<(), String> {
         if !self.state.state().may_enrol() {
@@ -354,131 +338,6 @@ impl EventLoop {
         self.state.handle_connect_failed(sentence);
     }
 
-    fn answer_applicant(&mut self, answer: Result<(), String>) {
-        if let Some(applicant) = self.busy.applicant.take() {
-            // The asker may have gone; the state shows the outcome as well.
-            let _ = applicant.send(answer);
-        }
-    }
-
-    fn handle_applied(&mut self, result: Result<Enrolment, EnrolError>) {
-        match result {
-            Ok(enrolment) => {
-                tracing::info!(code = %enrolment.key.matching_code(), "registration asked for");
-                self.enrolment = Some(enrolment);
-                self.enrolments += 1;
-                self.fund = None;
-                self.poller = None;
-                self.damage = None;
-                self.state.handle_enrolment_opened();
-                self.next_enrolment_poll = self.clock.now().mono;
-                self.answer_applicant(Ok(()));
-            }
-            Err(error) => {
-                let cause = match &error {
-                    EnrolError::Api(error) => error.chain(),
-                    error => error.to_string(),
-                };
-                tracing::warn!(error = %cause, "registration failed");
-                self.state.handle_enrolment_failed(error.page_text());
-                self.answer_applicant(Err(error.page_text()));
-            }
-        }
-    }
-
-    fn handle_polled(&mut self, result: Result<EnrolmentState, ApiError>) {
-        let Some(enrolment) = &mut self.enrolment else {
-            return;
-        };
-        match result {
-            Ok(EnrolmentState::Pending) => self.state.handle_still_pending(None),
-            Ok(EnrolmentState::Approved(enrolled)) => {
-                match enrolment::accept(enrolment, enrolled) {
-                    Ok(()) => {
-                        tracing::info!("registration approved");
-                        self.state.handle_approved();
-                        self.next_service_poll = self.clock.now().mono;
-                    }
-                    Err(error @ EnrolError::Store(_)) => {
-                        // The approval is still there when the disk has room again.
-                        tracing::error!(%error, "approval could not be kept");
-                        self.state.handle_still_pending(Some(error.page_text()));
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "approval cannot be used");
-                        self.state.handle_enrolment_refused(error.page_text());
-                    }
-                }
-            }
-            Ok(EnrolmentState::Refused { sentence }) => self.give_up_enrolment(sentence),
-            Err(ApiError::Refused(refusal)) => match refusal.code {
-                RefusalCode::NotFound | RefusalCode::Revoked | RefusalCode::NoDevice => {
-                    self.give_up_enrolment(refusal.sentence);
-                }
-                RefusalCode::Closed
-                | RefusalCode::WrongCode
-                | RefusalCode::TooManyDevices
-                | RefusalCode::TooManyRequests
-                | RefusalCode::BadRequest
-                | RefusalCode::SessionOver
-                | RefusalCode::Unavailable => {
-                    self.state.handle_still_pending(Some(refusal.sentence));
-                }
-            },
-            Err(error) => {
-                tracing::info!(error = %error.chain(), "cannot ask for the decision");
-                self.state.handle_still_pending(Some(error.page_text()));
-            }
-        }
-    }
-
-    fn give_up_enrolment(&mut self, sentence: String) {
-        if let Some(enrolment) = &mut self.enrolment {
-            let refused = Progress::Refused {
-                sentence: sentence.clone(),
-            };
-            if let Err(error) = enrolment.save(refused) {
-                tracing::error!(%error, "refusal could not be kept");
-            }
-        }
-        self.state.handle_enrolment_refused(sentence);
-    }
-
-    fn handle_service(&mut self, result: Result<ServiceStatus, ApiError>) {
-        match result {
-            Ok(status) => {
-                self.learn_gateways(&status.gateways);
-                self.note_expiry(&status);
-                self.state.handle_service(Service {
-                    open: status.open,
-                    sentence: status.sentence,
-                    next_opening: status.next_opening_ms.and_then(from_unix_ms),
-                    rehearsal: status.rehearsal,
-                });
-            }
-            Err(ApiError::Refused(refusal)) => match refusal.code {
-                RefusalCode::Revoked | RefusalCode::NoDevice => {
-                    self.state.handle_ended(EndReason::Revoked);
-                    self.state.handle_refused(refusal.sentence, None);
-                }
-                RefusalCode::Closed
-                | RefusalCode::WrongCode
-                | RefusalCode::TooManyDevices
-                | RefusalCode::TooManyRequests
-                | RefusalCode::BadRequest
-                | RefusalCode::NotFound
-                | RefusalCode::SessionOver
-                | RefusalCode::Unavailable => {
-                    self.state.handle_service_unknown(refusal.sentence);
-                }
-            },
-            Err(error) => {
-                tracing::info!(error = %error.chain(), "cannot ask about the service");
-                self.state.handle_service_unknown(error.page_text());
-            }
-        }
-    }
-
     fn handle_tick(&mut self) {
         let now = self.clock.now();
         self.watch_link(now.mono);
@@ -531,101 +390,6 @@ impl EventLoop {
         }
         self.announce();
         self.show();
-    }
-
-    fn poll_enrolment(&mut self, now: Instant) {
-        if self.busy.polling || now < self.next_enrolment_poll {
-            return;
-        }
-        let Some(enrolment) = &self.enrolment else {
-            return;
-        };
-        let Progress::Pending {
-            enrolment: id,
-            poll_token,
-        } = &enrolment.record.progress
-        else {
-            return;
-        };
-        let client = match &self.poller {
-            Some(client) => client.clone(),
-            None => {
-                let gateway = enrolment.record.gateway.clone();
-                let (roots, clock) = (self.roots.clone(), self.clock.clone());
-                match GatewayClient::anonymous(gateway, roots, clock, self.dialer.clone()) {
-                    Ok(client) => self.poller.insert(Arc::new(client)).clone(),
-                    Err(error) => {
-                        self.state.handle_still_pending(Some(error.page_text()));
-                        self.next_enrolment_poll = now + ENROLMENT_POLL;
-                        return;
-                    }
-                }
-            }
-        };
-        self.busy.polling = true;
-        let (id, token) = (*id, poll_token.clone());
-        let enrolment = self.enrolments;
-        self.jobs.spawn(async move {
-            let result = client.enrolment(&id, &token).await;
-            Outcome::Polled { enrolment, result }
-        });
-    }
-
-    /// Makes the device's client once there is an approval.
-    fn open_fund(&mut self) {
-        let Some(enrolment) = self.enrolment.as_ref().filter(|_| self.fund.is_none()) else {
-            return;
-        };
-        let Some(enrolled) = enrolment.enrolled() else {
-            return;
-        };
-        let opened = Approval::check(enrolment, enrolled).and_then(|approval| {
-            let roots = self
-                .roots
-                .clone()
-                .and_service_authority(&enrolled.service_authority.0)?;
-            let client = GatewayClient::device(
-                approval.gateways.clone(),
-                roots.clone(),
-                approval.identity.clone(),
-                self.clock.clone(),
-                self.dialer.clone(),
-            )?;
-            Ok(Fund {
-                client: Arc::new(client),
-                approval,
-                roots,
-            })
-        });
-        match opened {
-            Ok(fund) => {
-                // Until others are known, the one that the PC was enrolled at is the nearest.
-                let known = enrolment.known_gateways().unwrap_or_else(|| Known {
-                    listed: Vec::new(),
-                    last_good: Some(enrolment.record.gateway.clone()),
-                });
-                self.saved_gateways = known.clone();
-                fund.client.recall_gateways(known);
-                self.fund = Some(fund);
-            }
-            Err(error) => {
-                tracing::error!(%error, "the stored approval cannot be used");
-                self.state.handle_service_unknown(error.page_text());
-            }
-        }
-    }
-
-    fn ask_service(&mut self, now: Instant) {
-        if self.busy.asking_service || now < self.next_service_poll {
-            return;
-        }
-        let Some(fund) = &self.fund else {
-            return;
-        };
-        self.busy.asking_service = true;
-        let client = fund.client.clone();
-        self.jobs
-            .spawn(async move { Outcome::Service(client.status().await) });
     }
 
     fn state_on_disk(&self) -> State {

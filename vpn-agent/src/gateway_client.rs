@@ -243,7 +243,8 @@ impl GatewayClient {
                 Ok(Some(answer))
             }
             Err(error) if error.is_this_gateways_own() => {
-                tracing::info!(%gateway, error = %error.chain(), "gateway did not help");
+                tracing::info!(error = %error.chain(), "gateway did not help");
+                tracing::debug!(%gateway, "did not help");
                 self.order().failed(gateway, self.clock.now().mono);
                 // That the fund's systems are away says more than that one gateway is.
                 if !matches!(last_error, ApiError::Refused(_)) {

@@ -25,6 +25,7 @@ pub mod event_loop;
 pub mod fuzzing;
 pub mod gateway_client;
 pub mod link;
+pub mod log;
 pub mod network;
 pub mod os;
 pub mod page;

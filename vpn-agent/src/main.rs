@@ -6,14 +6,12 @@
 
 #![cfg_attr(windows, windows_subsystem = "windows")]
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
 use vpn_agent::cli::Cli;
 use vpn_agent::config::Config;
 use vpn_agent::os;
-use vpn_agent::update::take_over;
+use vpn_agent::update::{guard, take_over};
 
 /// Wrong usage or settings; clap uses the same.
 const USAGE: u8 = 2;
@@ -21,14 +19,10 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     os::attach_console();
     let cli = Cli::of_process();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(
-            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn")),
-        )
-        .init();
-    take_over::arrive(cli.replaces.as_deref());
+    vpn_agent::log::begin();
+    if cli.guards.is_none() {
+        take_over::arrive(cli.replaces.as_deref());
+    }
     let environment = |name: &str| std::env::var(name).ok();
     let config = match Config::load(cli.config.as_deref(), environment) {
         Ok(config) => config,
@@ -37,6 +31,15 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    if let Some(program) = &cli.guards {
+        return match guard::watch_over_start(program, &config.data_dir) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                os::tell_failure(&error.to_string());
+                ExitCode::FAILURE
+            }
+        };
+    }
     // One worker: a packet meets the browser's connection without changing threads, which
     // costs more than everything else that is done with it but encrypting.
     let runtime = match tokio::runtime::Builder::new_multi_thread()

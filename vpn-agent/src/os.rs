@@ -19,6 +19,7 @@
 //! | [`zip_opener`], [`set_zip_opener`] | whether zips can be opened with this program |
 //! | [`default_data_dir`], [`default_config_file`] | where things lie |
 //! | [`installed_gateway`] | what the installer was told |
+//! | [`note_version`] | which version the system's list of programs shows |
 //!
 //! A new system gets its own file with the same names. Rules do not belong here.
 
@@ -31,17 +32,17 @@ mod windows;
 pub use unix::{
     ControlListener, ControlStream, ask_to_end, attach_console, bring_forward, browsers,
     connect_control, create_private_dir, create_private_file, default_config_file,
-    default_data_dir, installed_gateway, machine_name, network, notifier, pass_on_the_front,
-    peer_is_same_user, protect, replace_file, shutdown_signal, sync_dir, system_name, tell_failure,
-    tighten, time_since_boot, unprotect,
+    default_data_dir, installed_gateway, machine_name, network, note_version, notifier,
+    pass_on_the_front, peer_is_same_user, protect, replace_file, shutdown_signal, sync_dir,
+    system_name, tell_failure, tighten, time_since_boot, unprotect,
 };
 #[cfg(windows)]
 pub use windows::{
     ControlListener, ControlStream, ask_to_end, attach_console, bring_forward, browsers,
     connect_control, create_private_dir, create_private_file, default_config_file,
-    default_data_dir, installed_gateway, machine_name, network, notifier, pass_on_the_front,
-    peer_is_same_user, protect, replace_file, shutdown_signal, sync_dir, system_name, tell_failure,
-    tighten, time_since_boot, unprotect,
+    default_data_dir, installed_gateway, machine_name, network, note_version, notifier,
+    pass_on_the_front, peer_is_same_user, protect, replace_file, shutdown_signal, sync_dir,
+    system_name, tell_failure, tighten, time_since_boot, unprotect,
 };
 
 #[cfg(unix)]

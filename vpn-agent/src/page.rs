@@ -32,6 +32,7 @@ use crate::urls::PortalUrl;
 mod checkup;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod list;
 mod profiles;
 mod reading;
 mod views;

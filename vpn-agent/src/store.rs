@@ -16,6 +16,7 @@
 //! any moment leaves the old state or the new. What cannot be read is left where it is,
 //! named, and does not stand in the way of a new enrolment.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -117,7 +118,7 @@ pub struct Found {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The disk refused.
-    #[error("cannot {doing} {}: {source}", path.display())]
+    #[error("cannot {doing} {:?}: {source}", name_of(path))]
     Io {
         /// What was tried.
         doing: &'static str,
@@ -127,7 +128,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// A file is there but makes no sense.
-    #[error("{} is damaged: {reason}", path.display())]
+    #[error("{:?} is damaged: {reason}", name_of(path))]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -137,6 +138,11 @@ pub enum StoreError {
     /// The key itself failed.
     #[error(transparent)]
     Key(#[from] KeyError),
+}
+
+/// A file's name for the log: the folders above it name the user.
+pub(crate) fn name_of(path: &Path) -> &OsStr {
+    path.file_name().unwrap_or_default()
 }
 
 impl StoreError {
@@ -331,7 +337,7 @@ impl Enrolment {
         }
         let key_file = dir.join(KEY_FILE);
         if os::tighten(&key_file).map_err(doing("read", &key_file))? {
-            tracing::warn!(path = %key_file.display(), "the device key was readable by others");
+            tracing::warn!("the device key was readable by others");
         }
         let wrapped = read_bounded(&key_file).map_err(doing("read", &key_file))?;
         let pkcs8 = os::unprotect(&wrapped).map_err(doing("unprotect", &key_file))?;
@@ -346,10 +352,13 @@ impl Enrolment {
 
     /// Writes down how far the enrolment came.
     pub fn save(&mut self, progress: Progress) -> Result<(), StoreError> {
-        self.record.progress = progress;
         let path = self.dir.join(ENROLMENT_FILE);
+        // What is not on the disk has not happened: it is asked for again.
+        let before = std::mem::replace(&mut self.record.progress, progress);
         let bytes = serde_json::to_vec_pretty(&self.record).expect("a record has a JSON form");
-        write_atomically(&path, &bytes).map_err(doing("write", &path))
+        write_atomically(&path, &bytes)
+            .map_err(doing("write", &path))
+            .inspect_err(|_| self.record.progress = before)
     }
 
     /// What an approved PC knows.
@@ -434,6 +443,25 @@ mod tests {
         assert!(matches!(current.record.progress, Progress::Pending { .. }));
         current.save(Progress::Prepared).unwrap();
         assert!(!torn.exists(), "what was left over is tidied up");
+    }
+
+    #[test]
+    fn what_could_not_be_written_has_not_happened() {
+        let (_folder, store) = store();
+        let mut enrolment = store.prepare(&gateway(), number("123"), "PC").unwrap();
+        enrolment.save(pending()).unwrap();
+        // A folder in the record's place keeps it from being written.
+        let record = enrolment.dir.join(ENROLMENT_FILE);
+        fs::remove_file(&record).unwrap();
+        fs::create_dir_all(record.join("inside")).unwrap();
+        assert!(enrolment.save(Progress::Prepared).is_err());
+        assert!(matches!(
+            enrolment.record.progress,
+            Progress::Pending { .. }
+        ));
+        fs::remove_dir_all(&record).unwrap();
+        enrolment.save(Progress::Prepared).unwrap();
+        assert!(matches!(enrolment.record.progress, Progress::Prepared));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::clock::from_unix_ms;
 
 pub mod event_loop;
 pub mod fetch;
+pub mod guard;
 pub mod pace;
 pub mod staging;
 pub mod take_over;

@@ -58,10 +58,44 @@ impl Default for OpeningHours {
     }
 }
 
+/// The opening hours of each weekday. A weekday without hours is closed every week.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WeekHours([Option<OpeningHours>; 7]);
+
+impl WeekHours {
+    /// The same hours from Monday to Friday, none on Saturday and Sunday.
+    pub fn weekdays(hours: OpeningHours) -> Self {
+        let weekday = Some(hours);
+        Self([weekday, weekday, weekday, weekday, weekday, None, None])
+    }
+
+    /// The hours of a weekday.
+    pub fn on(&self, day: Weekday) -> Option<OpeningHours> {
+        self.0[usize::from(day.number_days_from_monday())]
+    }
+
+    /// Sets or removes the hours of a weekday.
+    pub fn set(&mut self, day: Weekday, hours: Option<OpeningHours>) {
+        self.0[usize::from(day.number_days_from_monday())] = hours;
+    }
+
+    /// Whether no weekday has hours: such a service never opens by itself.
+    pub fn is_never(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+}
+
+impl Default for WeekHours {
+    /// Weekdays 8:00–20:00 (FEATURES S003-06).
+    fn default() -> Self {
+        Self::weekdays(OpeningHours::default())
+    }
+}
+
 /// When the service is open.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Calendar {
-    hours: OpeningHours,
+    week: WeekHours,
     closing_days: BTreeMap<Date, String>,
     extra_days: BTreeMap<Date, OpeningHours>,
     always_open: bool,
@@ -103,6 +137,9 @@ pub enum ClosedReason {
     /// Saturday or Sunday.
     #[error("weekend")]
     Weekend,
+    /// Another weekday on which the fund never opens.
+    #[error("closed every {0}")]
+    WeeklyClosing(Weekday),
     /// A national holiday, by name.
     #[error("national holiday {0}")]
     Holiday(String),
@@ -114,8 +151,13 @@ pub enum ClosedReason {
 impl Calendar {
     /// Weekdays within `hours`, without national holidays.
     pub fn new(hours: OpeningHours) -> Self {
+        Self::weekly(WeekHours::weekdays(hours))
+    }
+
+    /// Each weekday within its own hours, without national holidays.
+    pub fn weekly(week: WeekHours) -> Self {
         Self {
-            hours,
+            week,
             ..Self::default()
         }
     }
@@ -133,9 +175,14 @@ impl Calendar {
         self.always_open
     }
 
-    /// The ordinary hours of a weekday.
-    pub fn hours(&self) -> OpeningHours {
-        self.hours
+    /// The ordinary hours of the week.
+    pub fn week(&self) -> WeekHours {
+        self.week
+    }
+
+    /// Whether the service opens at some time of `day`: a working day.
+    pub fn opens_on(&self, day: Date) -> bool {
+        self.always_open || self.hours_on(day).is_ok()
     }
 
     /// Closes the service on `day`. It wins over an extra day.
@@ -197,13 +244,10 @@ impl Calendar {
         if let Some(name) = national_holiday(day) {
             return Err(ClosedReason::Holiday(name.to_owned()));
         }
-        match day.weekday() {
-            Weekday::Saturday | Weekday::Sunday => Err(ClosedReason::Weekend),
-            Weekday::Monday
-            | Weekday::Tuesday
-            | Weekday::Wednesday
-            | Weekday::Thursday
-            | Weekday::Friday => Ok(self.hours),
+        match (self.week.on(day.weekday()), day.weekday()) {
+            (Some(hours), _) => Ok(hours),
+            (None, Weekday::Saturday | Weekday::Sunday) => Err(ClosedReason::Weekend),
+            (None, weekday) => Err(ClosedReason::WeeklyClosing(weekday)),
         }
     }
 }
@@ -216,6 +260,9 @@ impl Closed {
                 "ただいまの時間はご利用いただけません。".to_owned()
             }
             ClosedReason::Weekend => "土曜日・日曜日はご利用いただけません。".to_owned(),
+            ClosedReason::WeeklyClosing(weekday) => {
+                format!("{}曜日はご利用いただけません。", weekday_name(*weekday))
+            }
             ClosedReason::Holiday(name) if name == "休日" => {
                 "本日は祝日のためご利用いただけません。".to_owned()
             }
@@ -250,7 +297,12 @@ impl Closed {
 
 /// Writes a day as people say it: `11月24日（火）`.
 pub fn japanese_day(day: Date) -> String {
-    let weekday = match day.weekday() {
+    let weekday = weekday_name(day.weekday());
+    format!("{}月{}日（{weekday}）", u8::from(day.month()), day.day())
+}
+
+fn weekday_name(weekday: Weekday) -> &'static str {
+    match weekday {
         Weekday::Monday => "月",
         Weekday::Tuesday => "火",
         Weekday::Wednesday => "水",
@@ -258,8 +310,7 @@ pub fn japanese_day(day: Date) -> String {
         Weekday::Friday => "金",
         Weekday::Saturday => "土",
         Weekday::Sunday => "日",
-    };
-    format!("{}月{}日（{weekday}）", u8::from(day.month()), day.day())
+    }
 }
 
 #[cfg(test)]
@@ -294,6 +345,29 @@ mod tests {
     fn the_zone_of_the_question_does_not_matter() {
         assert!(open(datetime!(2026-03-12 23:00 UTC)));
         assert!(!open(datetime!(2026-03-12 22:59:59.999 UTC)));
+    }
+
+    #[test]
+    fn each_weekday_has_hours_of_its_own_and_one_without_is_closed_every_week() {
+        let mut week = WeekHours::default();
+        let short = OpeningHours::new(time!(9:00), time!(12:00)).unwrap();
+        week.set(Weekday::Wednesday, Some(short));
+        week.set(Weekday::Thursday, None);
+        week.set(Weekday::Saturday, Some(short));
+        let calendar = Calendar::weekly(week);
+        let open = |at| matches!(calendar.opening(at), Opening::Open { .. });
+        // 2026-03-11 is a Wednesday.
+        assert!(!open(datetime!(2026-03-11 08:59 +9)) && open(datetime!(2026-03-11 11:59 +9)));
+        assert!(!open(datetime!(2026-03-11 12:00 +9)));
+        assert!(open(datetime!(2026-03-10 12:00 +9)) && open(datetime!(2026-03-14 9:00 +9)));
+        assert!(calendar.opens_on(date!(2026 - 03 - 14)));
+        assert!(!calendar.opens_on(date!(2026 - 03 - 12)));
+        let closed = closed(&calendar, datetime!(2026-03-12 10:00 +9));
+        assert_eq!(
+            closed.page_text(),
+            "木曜日はご利用いただけません。次回は3月13日（金）8:00からご利用いただけます。"
+        );
+        assert!(!week.is_never());
     }
 
     #[test]

@@ -18,6 +18,14 @@ pub fn national_holiday(day: Date) -> Option<&'static str> {
     HOLIDAYS.get(&day).copied()
 }
 
+/// The national holidays from `first` to `last`, in order.
+pub fn national_holidays(first: Date, last: Date) -> impl Iterator<Item = (Date, &'static str)> {
+    let known = HOLIDAYS.iter().skip_while(move |(day, _)| **day < first);
+    known
+        .take_while(move |(day, _)| **day <= last)
+        .map(|(day, name)| (*day, *name))
+}
+
 /// `date,name` per line, as the Cabinet Office publishes them (syukujitsu.csv).
 static HOLIDAYS: LazyLock<BTreeMap<Date, &'static str>> = LazyLock::new(|| {
     let iso = format_description!("[year]-[month]-[day]");

@@ -14,10 +14,10 @@ mod deadline;
 mod holidays;
 
 pub use calendar::{
-    Calendar, Closed, ClosedReason, HoursError, Opening, OpeningHours, japanese_day,
+    Calendar, Closed, ClosedReason, HoursError, Opening, OpeningHours, WeekHours, japanese_day,
 };
 pub use deadline::{Deadline, EndReason, Moment, SESSION_LIMIT, session_deadline};
-pub use holidays::{HOLIDAYS_KNOWN_UNTIL, national_holiday};
+pub use holidays::{HOLIDAYS_KNOWN_UNTIL, national_holiday, national_holidays};
 
 /// Japan Standard Time, UTC+9 all year round.
 pub const JST: time::UtcOffset = match time::UtcOffset::from_hms(9, 0, 0) {

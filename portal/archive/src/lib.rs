@@ -38,6 +38,23 @@ pub const RATIO_FREE_BYTES: u64 = 10 * MIB;
 /// How long a password may be.
 pub const PASSWORD_LIMIT_BYTES: usize = 512;
 
+/// How much one archive may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Files; the directory may list four times as many entries.
+    pub entries: usize,
+    /// All files together when opened.
+    pub total_bytes: u64,
+}
+
+impl Limits {
+    /// For what one sender hands in at once.
+    pub const FILINGS: Self = Self {
+        entries: ENTRY_LIMIT,
+        total_bytes: TOTAL_LIMIT_BYTES,
+    };
+}
+
 const MIB: u64 = 1024 * 1024;
 /// The end record and the longest comment after it.
 const END_RECORD_REACH_BYTES: usize = 22 + 65_535;
@@ -242,8 +259,21 @@ pub fn open_with(
     password: Option<&Password>,
     plain: Plain,
 ) -> Result<Opened, Vec<ArchiveProblem>> {
-    let mut archive = directory(bytes).map_err(|error| vec![error.into()])?;
-    let entries = plan(&mut archive, plain)?;
+    open_within(bytes, password, plain, Limits::FILINGS)
+}
+
+/// Opens an archive that may hold more, or less, than filings may.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_within(
+    bytes: &[u8],
+    password: Option<&Password>,
+    plain: Plain,
+    limits: Limits,
+) -> Result<Opened, Vec<ArchiveProblem>> {
+    let mut archive = directory(bytes, limits).map_err(|error| vec![error.into()])?;
+    let entries = plan(&mut archive, plain, limits)?;
     let has = |cipher| entries.iter().any(|planned| planned.cipher == cipher);
     let needs_password = has(Cipher::Aes) || has(Cipher::ZipCrypto);
     let spellings = match password.filter(|password| !password.bytes().is_empty()) {
@@ -257,7 +287,7 @@ pub fn open_with(
 
     let mut problems = Vec::new();
     let mut opened = Vec::new();
-    let mut left_bytes = TOTAL_LIMIT_BYTES;
+    let mut left_bytes = limits.total_bytes;
     for planned in &entries {
         match read_with_any(&mut archive, planned, &spellings, left_bytes) {
             Ok(bytes) => {
@@ -318,7 +348,7 @@ type Zip<'a> = ZipArchive<Cursor<&'a [u8]>>;
 
 /// Reads the directory, once it is known to be small, and holds it against the local headers:
 /// an archive that shows one list to a virus scanner and another to the reader is refused.
-fn directory(bytes: &[u8]) -> Result<Zip<'_>, ArchiveError> {
+fn directory(bytes: &[u8], limits: Limits) -> Result<Zip<'_>, ArchiveError> {
     if !looks_like_zip(bytes) {
         return Err(ArchiveError::NotAZip);
     }
@@ -326,7 +356,7 @@ fn directory(bytes: &[u8]) -> Result<Zip<'_>, ArchiveError> {
     if listed == 0 {
         return Err(ArchiveError::Empty);
     }
-    if listed > DIRECTORY_LIMIT {
+    if listed > limits.entries.saturating_mul(DIRECTORY_LIMIT / ENTRY_LIMIT) {
         return Err(ArchiveError::TooManyEntries(listed));
     }
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| broken(&error))?;
@@ -363,7 +393,11 @@ fn listed_entries(bytes: &[u8]) -> Result<usize, ArchiveError> {
 }
 
 /// Decides from the headers alone which entries are filings, and what is wrong with any.
-fn plan(archive: &mut Zip<'_>, plain: Plain) -> Result<Vec<Planned>, Vec<ArchiveProblem>> {
+fn plan(
+    archive: &mut Zip<'_>,
+    plain: Plain,
+    limits: Limits,
+) -> Result<Vec<Planned>, Vec<ArchiveProblem>> {
     let mut problems = Vec::new();
     let mut planned = Vec::new();
     let mut names = BTreeMap::<String, usize>::new();
@@ -441,14 +475,14 @@ fn plan(archive: &mut Zip<'_>, plain: Plain) -> Result<Vec<Planned>, Vec<Archive
             size_bytes: entry.size(),
         });
     }
-    if planned.len() > ENTRY_LIMIT {
+    if planned.len() > limits.entries {
         problems.push(ArchiveError::TooManyEntries(planned.len()).into());
     }
-    if total_bytes > TOTAL_LIMIT_BYTES {
+    if total_bytes > limits.total_bytes {
         problems.push(
             ArchiveError::TooLarge {
                 size_bytes: total_bytes,
-                limit_bytes: TOTAL_LIMIT_BYTES,
+                limit_bytes: limits.total_bytes,
             }
             .into(),
         );

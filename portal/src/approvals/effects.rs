@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use super::{Approval, Kind};
 use crate::app::App;
+use crate::batches::{self, ReleaseError};
 use crate::custody::destruction::{self, DestructionError};
 use crate::db::{StoreError, Tx};
 use crate::establishments;
@@ -22,6 +23,9 @@ pub enum EffectError {
     /// A held file is not to be released.
     #[error(transparent)]
     Quarantine(#[from] QuarantineError),
+    /// A batch is not to be released.
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
     /// The subject is no id of its kind.
     #[error("unreadable subject of a proposal")]
     Subject,
@@ -33,6 +37,7 @@ impl EffectError {
         match self {
             Self::Destruction(error) => error.page_text(),
             Self::Quarantine(error) => error.page_text(),
+            Self::Release(error) => error.page_text(),
             Self::Subject => None,
         }
     }
@@ -57,6 +62,12 @@ pub(super) async fn describe(app: &App, approval: &Approval) -> Result<String, S
                 format!("{} {}", found.number, found.name)
             }))
         }
+        Kind::BatchRelease => {
+            let Ok(id) = approval.subject.parse() else {
+                return Ok(String::new());
+            };
+            batches::store::description(&app.db, id).await
+        }
     }
 }
 
@@ -70,6 +81,15 @@ pub(super) async fn clean_up(app: &App, approval: &Approval) {
             };
             if let Err(error) = destruction::remove_objects(app, id).await {
                 tracing::warn!(%id, %error, "objects of a destroyed key stay");
+            }
+        }
+        Kind::BatchRelease => {
+            let Ok(id) = approval.subject.parse() else {
+                return;
+            };
+            // If this breaks off, the hourly round goes on.
+            if let Err(error) = batches::mails::tell(app, id, app.clock.now()).await {
+                tracing::warn!(%id, %error, "mails about a batch wait for the next round");
             }
         }
     }
@@ -91,6 +111,10 @@ pub(super) async fn carry_out(
         Kind::KeyDestruction => {
             let id = approval.subject.parse().map_err(|_| EffectError::Subject)?;
             destruction::destroy_key(tx, app, id, approval, staff, now).await?;
+        }
+        Kind::BatchRelease => {
+            let id = approval.subject.parse().map_err(|_| EffectError::Subject)?;
+            batches::release(tx, app, id, staff, now).await?;
         }
     }
     Ok(())

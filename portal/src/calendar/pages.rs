@@ -1,22 +1,26 @@
 //! The office's page for the calendar: what was entered, the next two weeks, edits.
 
-use access::{Calendar, JST, Opening, OpeningHours};
+use access::{Calendar, JST, Opening, OpeningHours, WeekHours};
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::{FromRequestParts, Query, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use http::request::Parts;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use time::macros::format_description;
 use time::{Date, OffsetDateTime, Time};
 
-use super::{CalendarDay, DayKind, Edit, EditError, clock_from_text, holiday_warning, store};
+use super::{
+    CalendarDay, DayKind, Edit, EditError, clock_from_text, clock_text, holiday_warning, store,
+};
 use crate::app::App;
 use crate::db::{Db, StoreError};
+use crate::staff::StaffRole;
 use crate::web::forms::{FieldErrors, Verified};
 use crate::web::layout::{Layout, OfficePage};
 use crate::web::page_error::PageError;
 use crate::web::principals::{Reviewer, Staff};
-use crate::web::router::Routes;
+use crate::web::router::{Principal, Routes};
 use crate::web::{dates, page, page_with};
 
 /// Days that the preview shows.
@@ -25,9 +29,45 @@ const PREVIEW_DAYS: usize = 14;
 /// Pages of the office listener.
 pub fn office_routes(routes: Routes) -> Routes {
     routes
+        .with(super::rules::office_routes)
         .allow::<Staff, _, _>(Method::GET, "/calendar", show)
         .allow::<Reviewer, _, _>(Method::POST, "/calendar", enter)
         .allow::<Reviewer, _, _>(Method::POST, "/calendar/remove", remove)
+}
+
+/// Staff who change the hours of the week and the monthly cycle: supervisors and system
+/// administrators.
+#[derive(Debug, Clone)]
+pub(super) struct CalendarKeeper(Staff);
+
+impl CalendarKeeper {
+    /// The account.
+    pub(super) fn staff(&self) -> &Staff {
+        &self.0
+    }
+
+    fn may(staff: &Staff) -> bool {
+        match staff.role() {
+            StaffRole::Supervisor | StaffRole::SystemAdmin => true,
+            StaffRole::Reviewer => false,
+        }
+    }
+}
+
+impl Principal for CalendarKeeper {
+    const NAME: &'static str = "calendar keeper";
+}
+
+impl FromRequestParts<App> for CalendarKeeper {
+    type Rejection = PageError;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
+        let staff = Staff::from_request_parts(parts, app).await?;
+        if Self::may(&staff) {
+            Ok(Self(staff))
+        } else {
+            Err(PageError::NotFound)
+        }
+    }
 }
 
 #[derive(Template)]
@@ -35,12 +75,13 @@ pub fn office_routes(routes: Routes) -> Routes {
 struct CalendarPage {
     layout: Layout,
     holiday_warning: Option<String>,
-    hours: String,
+    week: Vec<WeekRow>,
     entries: Vec<EntryRow>,
     preview: Vec<PreviewRow>,
     form: EntryForm,
     errors: FieldErrors,
     may_change: bool,
+    may_change_rules: bool,
     done: &'static str,
     sessions: u32,
 }
@@ -128,7 +169,7 @@ async fn calendar_page(
     Ok(CalendarPage {
         layout: Layout::office(app, staff, OfficePage::Calendar),
         holiday_warning: holiday_warning(today),
-        hours: hours_text(entries.hours),
+        week: week_rows(entries.week),
         entries: entries
             .days
             .range(today..)
@@ -138,9 +179,37 @@ async fn calendar_page(
         form,
         errors,
         may_change: staff.may_decide(),
+        may_change_rules: CalendarKeeper::may(staff),
         done: "",
         sessions: 0,
     })
+}
+
+/// A weekday and its hours.
+struct WeekRow {
+    /// `月`
+    label: &'static str,
+    /// Empty on a weekday that is closed every week.
+    opens: String,
+    closes: String,
+}
+
+fn week_rows(week: WeekHours) -> Vec<WeekRow> {
+    const LABELS: [&str; 7] = ["月", "火", "水", "木", "金", "土", "日"];
+    let text = |hours: Option<OpeningHours>, at: fn(&OpeningHours) -> Time| {
+        hours
+            .map(|hours| clock_text(at(&hours)))
+            .unwrap_or_default()
+    };
+    LABELS
+        .into_iter()
+        .zip(store::WEEKDAYS)
+        .map(|(label, (weekday, _))| WeekRow {
+            label,
+            opens: text(week.on(weekday), OpeningHours::opens),
+            closes: text(week.on(weekday), OpeningHours::closes),
+        })
+        .collect()
 }
 
 fn hours_text(hours: OpeningHours) -> String {
@@ -184,7 +253,7 @@ fn preview(calendar: &Calendar, today: Date) -> Vec<PreviewRow> {
 }
 
 /// Whether the service opens on `day`, and its hours or why not.
-fn on_day(calendar: &Calendar, day: Date) -> (bool, String) {
+pub(super) fn on_day(calendar: &Calendar, day: Date) -> (bool, String) {
     use access::ClosedReason;
     let midnight = day.with_time(Time::MIDNIGHT).assume_offset(JST);
     match calendar.opening(midnight) {
@@ -202,6 +271,7 @@ fn on_day(calendar: &Calendar, day: Date) -> (bool, String) {
             (ClosedReason::BeforeOpening | ClosedReason::AfterClosing, _) => {
                 (false, "利用時間外".to_owned())
             }
+            (ClosedReason::WeeklyClosing(_), _) => (false, "定休日".to_owned()),
             (ClosedReason::Weekend, _) => (false, "土曜日・日曜日".to_owned()),
             (ClosedReason::Holiday(name), _) => (false, format!("祝日（{name}）")),
             (ClosedReason::ClosingDay(reason), _) if reason.is_empty() => {

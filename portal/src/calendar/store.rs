@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use access::OpeningHours;
+use access::{OpeningHours, WeekHours};
 use protocol::DeviceId;
 use serde_json::json;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
-use time::{Date, OffsetDateTime};
+use time::{Date, OffsetDateTime, Weekday};
 
 use super::{CalendarDay, DayKind, Entries, clock_from_text, clock_text};
 use crate::audit::Actor;
 use crate::clock::unix_ms;
+use crate::db::rows::Columns as _;
 use crate::db::{StoreError, Tx};
 
-/// The row of `settings` with the hours of ordinary weekdays.
+/// The row of `settings` with the hours of the weekdays.
 const HOURS_SETTING: &str = "opening_hours";
 /// The rows of `counters` that edits and openings of sessions lock: an opening one of them, an
 /// edit all. With a single row, all openings of the fund would wait for each other.
@@ -63,11 +64,11 @@ pub async fn entries(connection: &mut AnyConnection) -> Result<Entries, StoreErr
         .fetch_optional(connection)
         .await
         .map_err(StoreError::doing("read opening hours"))?;
-    let hours = match hours {
-        Some(row) => read_hours(&row)?,
-        None => OpeningHours::default(),
+    let week = match hours {
+        Some(row) => read_week(&row)?,
+        None => WeekHours::default(),
     };
-    Ok(Entries { hours, days })
+    Ok(Entries { week, days })
 }
 
 pub(super) async fn enter(
@@ -110,18 +111,56 @@ pub(super) async fn remove(tx: &mut Tx, day: Date) -> Result<(), StoreError> {
         .map_err(StoreError::doing("remove calendar day"))
 }
 
-pub(super) async fn set_hours(tx: &mut Tx, hours: OpeningHours) -> Result<(), StoreError> {
-    let value = json!({"opens": clock_text(hours.opens()), "closes": clock_text(hours.closes())});
+pub(super) async fn set_week(tx: &mut Tx, week: WeekHours) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO settings (name, value) VALUES ($1, $2)
          ON CONFLICT (name) DO UPDATE SET value = excluded.value",
     )
     .bind(HOURS_SETTING)
-    .bind(value.to_string())
+    .bind(week_to_json(week).to_string())
     .execute(&mut **tx)
     .await
     .map(drop)
     .map_err(StoreError::doing("write opening hours"))
+}
+
+/// The weekdays from Monday, each with its hours or nothing.
+pub(super) const WEEKDAYS: [(Weekday, &str); 7] = [
+    (Weekday::Monday, "mon"),
+    (Weekday::Tuesday, "tue"),
+    (Weekday::Wednesday, "wed"),
+    (Weekday::Thursday, "thu"),
+    (Weekday::Friday, "fri"),
+    (Weekday::Saturday, "sat"),
+    (Weekday::Sunday, "sun"),
+];
+
+/// `{"mon": {"opens": "08:00", "closes": "20:00"}, …}`; a weekday without hours is left out.
+pub(super) fn week_to_json(week: WeekHours) -> serde_json::Value {
+    let mut days = serde_json::Map::new();
+    for (weekday, name) in WEEKDAYS {
+        if let Some(hours) = week.on(weekday) {
+            let hours =
+                json!({"opens": clock_text(hours.opens()), "closes": clock_text(hours.closes())});
+            days.insert(name.to_owned(), hours);
+        }
+    }
+    days.into()
+}
+
+/// How many open sessions have their deadline after `closes`.
+pub(super) async fn sessions_beyond(
+    connection: &mut AnyConnection,
+    closes: OffsetDateTime,
+) -> Result<u64, StoreError> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS n FROM tunnel_sessions WHERE ended_ms IS NULL AND deadline_ms > $1",
+    )
+    .bind(unix_ms(closes))
+    .fetch_one(connection)
+    .await
+    .map_err(StoreError::doing("count sessions beyond an hour"))?;
+    row.count("n")
 }
 
 fn day_text(day: Date) -> String {
@@ -164,21 +203,25 @@ fn read(row: &AnyRow) -> Result<CalendarDay, StoreError> {
     })
 }
 
-fn read_hours(row: &AnyRow) -> Result<OpeningHours, StoreError> {
-    let unreadable = StoreError::Unreadable {
+fn read_week(row: &AnyRow) -> Result<WeekHours, StoreError> {
+    let unreadable = || StoreError::Unreadable {
         what: "opening hours",
     };
     let text: String = row
         .try_get("value")
         .map_err(StoreError::doing("read opening hours"))?;
-    let value: serde_json::Value = match serde_json::from_str(&text) {
-        Ok(value) => value,
-        Err(_) => return Err(unreadable),
-    };
-    match (value["opens"].as_str(), value["closes"].as_str()) {
-        (Some(opens), Some(closes)) => hours(opens, closes),
-        _ => Err(unreadable),
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|_| unreadable())?;
+    let mut week = WeekHours::default();
+    for (weekday, name) in WEEKDAYS {
+        let day = &value[name];
+        let read = match (day["opens"].as_str(), day["closes"].as_str()) {
+            (Some(opens), Some(closes)) => Some(hours(opens, closes)?),
+            (None, None) if day.is_null() => None,
+            _ => return Err(unreadable()),
+        };
+        week.set(weekday, read);
     }
+    Ok(week)
 }
 
 fn hours(opens: &str, closes: &str) -> Result<OpeningHours, StoreError> {

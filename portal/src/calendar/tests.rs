@@ -50,7 +50,9 @@ async fn what_staff_enter_is_what_the_calendar_says() {
             .await
             .unwrap();
         let hours = OpeningHours::new(time!(9:30), time!(18:00)).unwrap();
-        make(&db, &Edit::Hours(hours)).await.unwrap();
+        make(&db, &Edit::Week(WeekHours::weekdays(hours)))
+            .await
+            .unwrap();
         let open = |calendar: &Calendar, at| matches!(calendar.opening(at), Opening::Open { .. });
         let now = calendar(&db).await;
         assert!(open(&now, datetime!(2026-03-14 11:59 +9)));

@@ -10,7 +10,7 @@ use portal::app::App;
 use portal::listeners::{Addresses, Listeners, Routers};
 use portal::mail::{outbox, smtp::Smtp};
 use portal::metrics::metrics;
-use portal::{housekeeping, tunnel_sessions, web};
+use portal::{housekeeping, reminders, tunnel_sessions, web};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -55,6 +55,7 @@ pub(super) async fn serve(app: App) -> anyhow::Result<()> {
         tokio::spawn(outbox::run(app.clone(), smtp)),
         tokio::spawn(sweep(app.clone())),
         tokio::spawn(housekeeping::run(app.clone())),
+        tokio::spawn(reminders::run(app.clone())),
     ];
     let operator = operator.map(|at| tokio::spawn(at.serve()));
     let Addresses {

@@ -192,16 +192,42 @@ impl Sheet {
         self.keywords = keywords;
     }
 
-    /// Draws a square of `modules` by `modules` small ones, `side` points wide, at the right
-    /// margin from the present height down, as a QR code. It is decoration: what it says has to
-    /// stand beside it in words.
-    pub fn squares(&mut self, modules: usize, side: f32, is_dark: impl Fn(usize, usize) -> bool) {
-        let step = side / modules.max(1) as f32;
+    /// Draws a QR code, `side` points wide, at the right margin from the present height down;
+    /// what follows is written beside it. It is decoration to a reader who does not see it: what
+    /// it says has to stand beside it in words.
+    pub fn squares_at_margin(
+        &mut self,
+        modules: usize,
+        side: f32,
+        is_dark: impl Fn(usize, usize) -> bool,
+    ) {
         let left = PAGE_WIDTH - MARGIN - side;
-        let top = self.y;
-        let Some(page) = self.pages.last_mut() else {
-            return;
-        };
+        self.squares((left, self.y), modules, side, is_dark);
+    }
+
+    /// Draws a QR code in the middle of the page; what follows is written below it. Otherwise as
+    /// [`Self::squares_at_margin`].
+    pub fn squares_in_middle(
+        &mut self,
+        modules: usize,
+        side: f32,
+        is_dark: impl Fn(usize, usize) -> bool,
+    ) {
+        self.need(side);
+        let left = MARGIN + (self.width() - side) / 2.0;
+        self.squares((left, self.y), modules, side, is_dark);
+        self.y += side;
+    }
+
+    /// `modules` by `modules` small squares, asked for by column and row.
+    fn squares(
+        &mut self,
+        (left, top): (f32, f32),
+        modules: usize,
+        side: f32,
+        is_dark: impl Fn(usize, usize) -> bool,
+    ) {
+        let step = side / modules.max(1) as f32;
         for row in 0..modules {
             let mut column = 0;
             while column < modules {
@@ -210,13 +236,8 @@ impl Sheet {
                     column += 1;
                 }
                 if column > from {
-                    page.push(Op::Fill {
-                        x: left + from as f32 * step,
-                        y: top + row as f32 * step,
-                        width: (column - from) as f32 * step,
-                        height: step,
-                        ink: Ink::Text,
-                    });
+                    let (x, y) = (left + from as f32 * step, top + row as f32 * step);
+                    self.fill(x, y, (column - from) as f32 * step, step, Ink::Text);
                 }
                 column += 1;
             }

@@ -40,6 +40,8 @@ pub struct UserOfEstablishment {
     pub login: String,
     /// The person's name.
     pub name: String,
+    /// The same in katakana, if the registration form had it.
+    pub kana: Option<String>,
     /// Where mails go.
     pub email: String,
     /// What he is in the establishment.
@@ -177,6 +179,58 @@ pub(super) async fn add_code(tx: &mut Tx, code: &NewCode) -> Result<(), StoreErr
     .map_err(StoreError::doing("write registration code"))
 }
 
+/// Writes down how a name is read.
+pub async fn set_kana(tx: &mut Tx, user: UserId, kana: &str) -> Result<(), StoreError> {
+    sqlx::query("UPDATE users SET name_kana = $1 WHERE id = $2")
+        .bind(kana.to_owned())
+        .bind(user.to_string())
+        .execute(&mut **tx)
+        .await
+        .map(drop)
+        .map_err(StoreError::doing("write how a name is read"))
+}
+
+/// Takes back every registration code of a user that was not used.
+pub async fn revoke_codes(
+    tx: &mut Tx,
+    establishment: EstablishmentId,
+    user: UserId,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE registration_codes SET revoked_ms = $1
+          WHERE establishment_id = $2 AND user_id = $3 AND used_ms IS NULL AND revoked_ms IS NULL",
+    )
+    .bind(unix_ms(now))
+    .bind(establishment.to_string())
+    .bind(user.to_string())
+    .execute(&mut **tx)
+    .await
+    .map(drop)
+    .map_err(StoreError::doing("take back registration codes"))
+}
+
+/// Gives a user another initial password; one who has chosen an own one keeps it. Says whether
+/// it was replaced.
+pub async fn replace_initial_password(
+    tx: &mut Tx,
+    user: UserId,
+    hash: &str,
+    now: OffsetDateTime,
+) -> Result<bool, StoreError> {
+    sqlx::query(
+        "UPDATE users SET password_hash = $1, password_is_initial_since_ms = $2
+          WHERE id = $3 AND password_is_initial_since_ms IS NOT NULL",
+    )
+    .bind(hash.to_owned())
+    .bind(unix_ms(now))
+    .bind(user.to_string())
+    .execute(&mut **tx)
+    .await
+    .map(|done| done.rows_affected() == 1)
+    .map_err(StoreError::doing("replace an initial password"))
+}
+
 pub(super) async fn secrets(
     tx: &mut Tx,
     id: EstablishmentId,
@@ -271,11 +325,11 @@ pub(super) async fn take_back_end(tx: &mut Tx, id: EstablishmentId) -> Result<bo
     .map_err(StoreError::doing("take an establishment's end back"))
 }
 
-/// All establishments, by number.
+/// All establishments, by number; sharoushi's offices are listed with the delegations.
 pub async fn list(db: &Db) -> Result<Vec<Establishment>, StoreError> {
     sqlx::query(
         "SELECT id, number, name, device_limit, created_ms, suspended_ms, ended_ms
-           FROM establishments ORDER BY number LIMIT $1",
+           FROM establishments WHERE kind = 'employer' ORDER BY number LIMIT $1",
     )
     .bind(LIST_LIMIT)
     .fetch_all(db.pool())
@@ -292,7 +346,7 @@ pub async fn users(
     establishment: EstablishmentId,
 ) -> Result<Vec<UserOfEstablishment>, StoreError> {
     let rows = sqlx::query(
-        "SELECT users.id, users.user_id, users.name, users.email, users.disabled_ms,
+        "SELECT users.id, users.user_id, users.name, users.name_kana, users.email, users.disabled_ms,
                 memberships.role
            FROM memberships JOIN users ON users.id = memberships.user_id
           WHERE memberships.establishment_id = $1 AND memberships.ended_ms IS NULL
@@ -317,6 +371,7 @@ pub async fn users(
                     .map_err(|_| StoreError::Unreadable { what: "user id" })?,
                 login: row.try_get("user_id").map_err(StoreError::doing(doing))?,
                 name: row.try_get("name").map_err(StoreError::doing(doing))?,
+                kana: row.try_get("name_kana").map_err(StoreError::doing(doing))?,
                 email: row.try_get("email").map_err(StoreError::doing(doing))?,
                 role: Role::from_word(&role).ok_or(StoreError::Unreadable { what: "role" })?,
                 disabled: disabled.map(from_unix_ms),

@@ -27,7 +27,8 @@ use super::{FilingName, StepError, individual_number, pdf};
 use crate::app::App;
 use crate::audit::{self, Act};
 use crate::custody::{self, CustodyError, Sealed, sha256_hex};
-use crate::db::{Db, StoreError, next_number};
+use crate::db::{Db, StoreError, Tx, next_number};
+use crate::delegations;
 use crate::ids::{FilingId, SubmissionId, UploadId};
 use crate::quarantine;
 use crate::receipts::month::Counts;
@@ -146,6 +147,12 @@ pub enum HandInError {
     /// A corrected filing takes the place of one.
     #[error("a replacement must be one filing")]
     NotOneReplacement,
+    /// The delegation that it is handed in by was ended meanwhile.
+    #[error("the delegation does not stand any more")]
+    DelegationOver,
+    /// A filing of a procedure that the delegate was not entrusted with.
+    #[error("the procedure was not delegated")]
+    NotDelegated,
     /// The filing to be replaced may not be.
     #[error(transparent)]
     Step(#[from] StepError),
@@ -364,7 +371,7 @@ struct Job {
     password: Option<Password>,
     names: Vec<ChosenName>,
     establishment: protocol::EstablishmentNumber,
-    today: time::Date,
+    today: Date,
     kinds: Kinds,
     is_clean: IsClean,
 }
@@ -437,6 +444,35 @@ async fn find_duplicates(
     Ok(duplicates)
 }
 
+/// Says why a delegate may not hand this in, if he may not. What he acts by stands until the
+/// transaction ends.
+async fn not_delegated(
+    tx: &mut Tx,
+    member: &Member,
+    passed: &[Passed],
+    now: OffsetDateTime,
+) -> Result<Option<HandInError>, StoreError> {
+    let Some(acting) = member.acting() else {
+        return Ok(None);
+    };
+    if !delegations::store::still_stands(tx, member, now).await? {
+        return Ok(Some(HandInError::DelegationOver));
+    }
+    if acting.procedures.is_empty() {
+        return Ok(None);
+    }
+    let kinds = kinds::store::all(&mut **tx).await?;
+    let is_delegated = |filing: &NewFiling| {
+        let kind = kinds.find(filing.name.kind().code());
+        kind.is_some_and(|kind| {
+            let procedure = format!(",{},", kind.procedure.code());
+            acting.procedures.contains(&procedure)
+        })
+    };
+    let mut filings = passed.iter().flat_map(|file| &file.filings);
+    Ok((!filings.all(is_delegated)).then_some(HandInError::NotDelegated))
+}
+
 /// One transaction: everything or nothing.
 async fn write_down(
     app: &App,
@@ -448,6 +484,11 @@ async fn write_down(
 ) -> Result<Outcome, HandInFailure> {
     let id = SubmissionId::new();
     let mut tx = app.db.begin().await?;
+    if let Some(error) = not_delegated(&mut tx, member, &passed, now).await? {
+        drop(tx);
+        take_back(app, passed).await;
+        return Ok(Outcome::Impossible(error));
+    }
     let mut parts = Vec::new();
     for file in &request.files {
         match uploads::store::hand_in(&mut tx, member, file.upload, id, now).await? {
@@ -490,7 +531,7 @@ async fn write_down(
         note,
         replaces: request.replaces,
     };
-    let counts = receipts::store::counts_now(&mut tx, app.config.rehearsal, now).await?;
+    let counts = receipts::store::counts_now(&mut tx, now).await?;
     let device = store::device_name(&mut tx, member).await?;
     let statement = statement(app, member, &new, device, counts, now);
     if let Err(error) = store::receive(&mut tx, member, new, now).await? {
@@ -536,7 +577,7 @@ fn statement(
         establishment_name: member.establishment_name().to_owned(),
         received: now,
         counts: counts.month,
-        sender: member.name().to_owned(),
+        sender: member.signature(),
         device,
         filings: filings.collect(),
         files: files.collect(),
@@ -661,6 +702,8 @@ impl HandInError {
             Self::HandedIn(_) => "すでに提出されたファイルが含まれています。提出履歴をご確認ください。".into(),
             Self::Reason => format!("理由は{REASON_LIMIT_CHARS}文字以内の1行で入力してください。個人番号（マイナンバー）は入力できません。"),
             Self::NotOneReplacement => "再提出では、訂正した届書を1件だけ選んでください。ほかの届書は「届書を提出する」から提出してください。".into(),
+            Self::DelegationOver => "代理が取り消されたか、期限が過ぎたため、提出できませんでした。".into(),
+            Self::NotDelegated => "代理を任されていない種類の届書が含まれています。事業所の管理者へご確認ください。".into(),
             Self::Step(error) => error.page_text(),
         }
     }

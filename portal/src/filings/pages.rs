@@ -6,8 +6,8 @@ mod submit;
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::response::{Html, Redirect, Response};
-use http::Method;
+use axum::response::{IntoResponse as _, Redirect, Response};
+use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::Filing;
@@ -17,14 +17,17 @@ use crate::app::App;
 use crate::audit::{self, Act};
 use crate::custody::{self, Document};
 use crate::db::Db;
+use crate::ids::FilingId;
 use crate::notices;
 use crate::permissions::Permission;
+use crate::review::member::{self, Case, Typed};
+use crate::review::withdrawals::{self, Answer};
 use crate::web::dates;
 use crate::web::download;
 use crate::web::forms::Verified;
 use crate::web::layout::{Layout, MemberPage, Side};
-use crate::web::page;
 use crate::web::page_error::PageError;
+use crate::web::page_with;
 use crate::web::principals::{Filer, Follower, Member};
 use crate::web::router::Routes;
 pub use history::Line;
@@ -59,7 +62,7 @@ struct FilingPage {
     pages: u64,
     sha256: String,
     returned: Option<Returned>,
-    replaces: Option<String>,
+    case: Case,
     may_be_withdrawn: bool,
     notices: Vec<NoticeLine>,
     timeline: Vec<TimelineLine>,
@@ -88,22 +91,33 @@ async fn filing(
     member: Member,
     State(app): State<App>,
     Path(id): Path<String>,
-) -> Result<Html<String>, PageError> {
-    let now = app.clock.now();
+) -> Result<Response, PageError> {
     let id = id.parse().map_err(|_| PageError::NotFound)?;
-    let line = store::find_own_line(&app.db, &member, id)
+    show(&app, &member, id, Typed::default(), StatusCode::OK).await
+}
+
+/// The filing's page, with what was typed into its forms.
+pub async fn show(
+    app: &App,
+    member: &Member,
+    id: FilingId,
+    typed: Typed,
+    status: StatusCode,
+) -> Result<Response, PageError> {
+    let now = app.clock.now();
+    let line = store::find_own_line(&app.db, member, id)
         .await?
         .ok_or(PageError::NotFound)?;
     let filing = &line.filing;
-    let document = document_of(&app, filing).await?;
+    let document = document_of(app, filing).await?;
     let may_file = member.may(Permission::File);
     let notices = match member.may(Permission::Fetch) {
-        true => notices::store::of_own_filing(&app.db, &member, filing.id).await?,
+        true => notices::store::of_own_filing(&app.db, member, filing.id).await?,
         false => Vec::new(),
     };
     let entries = store::timeline(&app.db, filing).await?;
-    page(&FilingPage {
-        layout: Layout::member(&app, &member, MemberPage::History, now),
+    let template = FilingPage {
+        layout: Layout::member(app, member, MemberPage::History, now),
         path: format!("/filings/{id}"),
         name: filing.name.to_string(),
         kind: filing.name.kind().name().to_owned(),
@@ -123,7 +137,7 @@ async fn filing(
             replaced_by: line.replaced_by.map(|id| format!("/filings/{id}")),
             resubmit_path: may_file.then(|| format!("/filings/new?replaces={id}")),
         }),
-        replaces: filing.replaces.map(|id| format!("/filings/{id}")),
+        case: member::case(app, member, filing, typed).await?,
         may_be_withdrawn: may_file && filing.withdraw(now).is_ok(),
         notices: notices
             .into_iter()
@@ -136,7 +150,8 @@ async fn filing(
             })
             .collect(),
         timeline: timeline(entries, Side::Member),
-    })
+    };
+    Ok(page_with(status, &template)?.into_response())
 }
 
 /// `GET /filings/{id}/document.pdf`: the establishment's own filing, as it was accepted.
@@ -186,6 +201,8 @@ async fn withdraw(
     store::save_own(&mut tx, &member, &step)
         .await?
         .map_err(|error| PageError::Refused(error.page_text()))?;
+    // The request that came while somebody reviewed it has its wish.
+    withdrawals::answer(&mut tx, id, None, Answer::Moot, now).await?;
     let act = Act::FilingWithdrawn(id);
     audit::record(&mut tx, &app.keys, &member.actor(), act, now).await?;
 

@@ -153,7 +153,7 @@ fn proof(sheet: &mut Sheet, receipt: &Receipt) {
     if let Ok(code) = QrCode::encode_text(&text, QrCodeEcc::Medium) {
         let at = |place: usize| i32::try_from(place).unwrap_or(i32::MAX);
         let modules = usize::try_from(code.size()).unwrap_or(0);
-        sheet.squares(modules, QR_SIDE, |x, y| code.get_module(at(x), at(y)));
+        sheet.squares_at_margin(modules, QR_SIDE, |x, y| code.get_module(at(x), at(y)));
     }
     let width = sheet.width() - QR_SIDE - 16.0;
     for line in [
@@ -257,7 +257,7 @@ mod tests {
                     sha256: [index as u8; 32],
                 })
                 .collect(),
-            counts_month: Month::parse("2026-10").unwrap(),
+            counts_month: "2026-10".parse().unwrap(),
             counts: "2026年10月分の掛金".into(),
             code: "ABCD-EFGH-JKLM".into(),
             public_key: "AAAA".into(),

@@ -16,12 +16,15 @@ use crate::clock::unix_ms;
 use crate::custody::{self, Sealed};
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError, Tx};
+use crate::deadlines;
+use crate::history::{self, Entry};
 use crate::ids::{FilingId, RowId, SubmissionId};
 use crate::web::principals::{Member, Reviewer};
-pub use lists::{Listing, PAGE_LENGTH, Queue, Search, history, queue};
+pub(crate) use lists::{BESIDE, FROM, line_from_row, pattern};
+pub use lists::{Listing, PAGE_LENGTH, Search, history};
 
 /// The columns that [`filing_from_row`] reads, of `filings f`.
-const FILING: &str =
+pub(crate) const FILING: &str =
     "f.id, f.establishment_id, f.submission_id, f.document_id, f.name, f.kind, f.state,
     f.reviewer_id, f.received_ms, f.changed_ms, f.return_code, f.return_reason, f.replaces_id";
 
@@ -189,7 +192,7 @@ pub async fn find_own<'e>(
     .bind(id.to_string())
     .bind(reach.establishment)
     .bind(reach.sender)
-    .bind(reach.kinds)
+    .bind(reach.procedures)
     .fetch_optional(db)
     .await
     .map_err(StoreError::doing("find own filing"))?;
@@ -236,7 +239,7 @@ pub async fn save_own(
     member: &Member,
     step: &Step,
 ) -> Result<Result<(), StepError>, StoreError> {
-    save(tx, step, ActorSide::Member, member.name()).await
+    save(tx, step, ActorSide::Member, &member.signature()).await
 }
 
 /// Writes a step that a reviewer took.
@@ -248,8 +251,20 @@ pub async fn save_review(
     save(tx, step, ActorSide::Staff, reviewer.name()).await
 }
 
+/// Returns a filing by its id, for what the portal does by itself.
+pub(crate) async fn find_any(tx: &mut Tx, id: FilingId) -> Result<Option<Filing>, StoreError> {
+    let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+        "SELECT {FILING} FROM filings f WHERE f.id = $1"
+    )))
+    .bind(id.to_string())
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(StoreError::doing("find filing"))?;
+    row.as_ref().map(filing_from_row).transpose()
+}
+
 /// Writes a step, if the filing still stands where it began.
-async fn save(
+pub(crate) async fn save(
     tx: &mut Tx,
     step: &Step,
     side: ActorSide,
@@ -313,6 +328,9 @@ pub async fn write_event(
     .execute(&mut **tx)
     .await
     .map_err(StoreError::doing("write timeline"))?;
+    if let Some(entry) = Entry::of_event(event) {
+        history::store::of_filing(tx, filing, entry, side, actor, now).await?;
+    }
     Ok(())
 }
 
@@ -355,8 +373,9 @@ pub async fn receive(
         return Ok(Err(error));
     }
     sqlx::query(
-        "INSERT INTO submissions (id, receipt_number, establishment_id, user_id, device_id, session_id, received_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO submissions (id, receipt_number, establishment_id, user_id, device_id, session_id, received_ms,
+                                  delegation_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(new.id.to_string())
     .bind(new.receipt_number.as_str())
@@ -365,6 +384,7 @@ pub async fn receive(
     .bind(member.device().to_string())
     .bind(member.session().to_string())
     .bind(unix_ms(now))
+    .bind(member.acting().map(|acting| acting.delegation.to_string()))
     .execute(&mut **tx)
     .await
     .map_err(StoreError::doing("write submission"))?;
@@ -383,14 +403,15 @@ pub async fn receive(
         .await
         .map_err(StoreError::doing("write a submission's file"))?;
     }
+    let due_on = deadlines::store::decide_by(tx, now).await?;
     for filing in new.filings {
         let id = filing.id;
         let document = custody::store::record(tx, filing.sealed, now).await?;
         sqlx::query(
             "INSERT INTO filings (id, submission_id, establishment_id, document_id, name, original_name,
-                                  kind, filed_on, state, received_ms, changed_ms, replaces_id,
+                                  kind, filed_on, state, received_ms, changed_ms, replaces_id, due_on,
                                   content_sha256)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'received', $9, $9, $10, $11)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'received', $9, $9, $10, $11, $12)",
         )
         .bind(id.to_string())
         .bind(new.id.to_string())
@@ -402,6 +423,7 @@ pub async fn receive(
         .bind(filing.name.date().to_string())
         .bind(unix_ms(now))
         .bind(new.replaces.map(|id| id.to_string()))
+        .bind(due_on.as_str())
         .bind(filing.content_sha256)
         .execute(&mut **tx)
         .await
@@ -415,7 +437,7 @@ pub async fn receive(
             id,
             Event::Received,
             ActorSide::Member,
-            member.name(),
+            &member.signature(),
             &note,
             now,
         )
@@ -467,7 +489,16 @@ async fn begin_replacing(
     }
     let note = format!("受付番号 {receipt_number}");
     let side = ActorSide::Member;
-    write_event(tx, id, Event::Resubmitted, side, member.name(), &note, now).await?;
+    write_event(
+        tx,
+        id,
+        Event::Resubmitted,
+        side,
+        &member.signature(),
+        &note,
+        now,
+    )
+    .await?;
     Ok(Ok(()))
 }
 
@@ -479,10 +510,13 @@ pub async fn find_submission(
 ) -> Result<Option<Submission>, StoreError> {
     let reach = member.reach();
     let row = sqlx::query(
-        "SELECT s.id, s.receipt_number, s.received_ms, u.name AS sender, d.name AS device
+        "SELECT s.id, s.receipt_number, s.received_ms, COALESCE(d.name, '') AS device,
+                CASE WHEN s.delegation_id IS NULL THEN COALESCE(u.name, '（郵送）') ELSE u.name || '（' ||
+                  (SELECT o.name FROM delegations g JOIN establishments o ON o.id = g.delegate_id
+                    WHERE g.id = s.delegation_id) || '・代理）' END AS sender
            FROM submissions s
-           JOIN users u ON u.id = s.user_id
-           JOIN devices d ON d.id = s.device_id
+           LEFT JOIN users u ON u.id = s.user_id
+           LEFT JOIN devices d ON d.id = s.device_id
           WHERE s.id = $1 AND s.establishment_id = $2 AND ($3 = '' OR s.user_id = $3)",
     )
     .bind(id.to_string())
@@ -565,14 +599,16 @@ pub async fn same_content(
 }
 
 impl ActorSide {
-    fn code(self) -> &'static str {
+    /// The word in the database.
+    pub fn code(self) -> &'static str {
         match self {
             Self::Member => "member",
             Self::Staff => "staff",
         }
     }
 
-    fn from_code(code: &str) -> Option<Self> {
+    /// Reads the word back.
+    pub fn from_code(code: &str) -> Option<Self> {
         [Self::Member, Self::Staff]
             .into_iter()
             .find(|side| side.code() == code)

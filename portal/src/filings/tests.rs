@@ -125,6 +125,9 @@ use super::reasons::ReasonError;
 enum Try {
     Take(usize),
     Release(usize, Rank),
+    Assign(usize, Rank),
+    Free(usize),
+    GrantWithdrawal(usize),
     GiveBack(usize, ReturnCode),
     Decide(usize),
     Withdraw,
@@ -140,6 +143,10 @@ fn attempts() -> impl Strategy<Value = Vec<Try>> {
             .prop_map(|(staff, code)| Try::GiveBack(staff, code)),
         2 => staff.prop_map(Try::Decide),
         1 => Just(Try::Withdraw),
+        2 => (0..3_usize, prop_oneof![Just(Rank::Reviewer), Just(Rank::Supervisor)])
+            .prop_map(|(staff, rank)| Try::Assign(staff, rank)),
+        1 => (0..3_usize).prop_map(Try::Free),
+        1 => (0..3_usize).prop_map(Try::GrantWithdrawal),
     ];
     proptest::collection::vec(one, 0..40)
 }
@@ -163,6 +170,28 @@ proptest! {
                 }
                 Try::Decide(n) => (Some(staff[n]), filing.decide(staff[n], NOW)),
                 Try::Withdraw => (None, filing.withdraw(NOW)),
+                Try::Assign(n, rank) => {
+                    let step = filing.assign(staff[n], rank, NOW);
+                    if step.is_ok() {
+                        prop_assert_eq!(rank, Rank::Supervisor);
+                        holder = None;
+                    }
+                    (None, step)
+                }
+                Try::Free(n) => {
+                    let step = filing.free(staff[n], NOW);
+                    if step.is_ok() {
+                        prop_assert_eq!(holder, Some(staff[n]));
+                    }
+                    (None, step)
+                }
+                Try::GrantWithdrawal(n) => {
+                    let step = filing.grant_withdrawal(staff[n], NOW);
+                    if step.is_ok() {
+                        prop_assert_eq!(holder.take(), Some(staff[n]));
+                    }
+                    (None, step)
+                }
             };
             let Ok(step) = step else { continue };
             prop_assert_eq!(&step.before, &filing.state);

@@ -15,6 +15,7 @@ use sqlx::Row as _;
 use time::{Duration, OffsetDateTime};
 use tokio::sync::watch;
 
+use super::bounces::address_hash;
 use super::{Mail, Outgoing, SendError, Transport};
 use crate::app::App;
 use crate::clock::{from_unix_ms, unix_ms};
@@ -23,6 +24,7 @@ use crate::ids::MailId;
 use crate::keys::{MasterKey, Purpose};
 use crate::metrics::{MailOutcome, metrics};
 use crate::signals::Stopping;
+use crate::tasks;
 
 /// Waiting times after the first, second … failure; the last one repeats.
 const BACK_OFF: [Duration; 4] = [
@@ -82,14 +84,16 @@ pub async fn queue(
     let id = MailId::new();
     let text = serde_json::json!({"to": mail.to, "subject": mail.subject, "body": mail.body});
     sqlx::query(
-        "INSERT INTO outbox (id, purpose, message_sealed, created_ms, not_before_ms, expires_ms, tries)
-         VALUES ($1, $2, $3, $4, $4, $5, 0)",
+        "INSERT INTO outbox (id, purpose, message_sealed, created_ms, not_before_ms, expires_ms, tries,
+                             recipient_hash)
+         VALUES ($1, $2, $3, $4, $4, $5, 0, $6)",
     )
     .bind(id.to_string())
     .bind(mail.purpose.as_str())
     .bind(keys.seal(Purpose::Mail, &place(id), text.to_string().as_bytes()))
     .bind(unix_ms(now))
     .bind(unix_ms(expires))
+    .bind(address_hash(keys, &mail.to))
     .execute(&mut **tx)
     .await
     .map_err(StoreError::doing("queue a mail"))?;
@@ -208,11 +212,15 @@ pub async fn send_next<T: Transport>(
     let Some(claimed) = claim(&app.db, now).await? else {
         return Ok(false);
     };
+    let mut to = String::new();
     let outcome = if claimed.expires <= now {
         Err(SendError::Never("expired".to_owned()))
     } else {
         match unseal(app, &claimed) {
-            Some(mail) => transport.send(&mail).await,
+            Some(mail) => {
+                to.clone_from(&mail.to);
+                transport.send(&mail).await
+            }
             None => Err(SendError::Never("cannot be unsealed".to_owned())),
         }
     };
@@ -228,6 +236,14 @@ pub async fn send_next<T: Transport>(
         Err(SendError::Never(reason)) => {
             metrics().count_mail(MailOutcome::GivenUp);
             tracing::warn!(%id, purpose, tries, %reason, "mail given up");
+            finish(&app.db, id, "given up", now).await?;
+        }
+        Err(SendError::Refused(status)) => {
+            metrics().count_mail(MailOutcome::GivenUp);
+            tracing::warn!(%id, purpose, tries, %status, "a mail server refused an address");
+            let mut tx = app.db.begin().await?;
+            tasks::mail_undelivered(&mut tx, &app.keys, &to, &status, now).await?;
+            Db::commit(tx).await?;
             finish(&app.db, id, "given up", now).await?;
         }
         Err(SendError::NotNow(reason)) => {

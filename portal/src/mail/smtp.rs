@@ -79,7 +79,7 @@ impl Smtp {
             .to
             .parse()
             .map(|address| Mailbox::new(None, address))
-            .map_err(|_| SendError::Never("unreadable address".to_owned()))?;
+            .map_err(|_| SendError::Refused("unreadable".to_owned()))?;
         let id = format!("<{}@{}>", mail.id, self.from.email.domain());
         Message::builder()
             .from(self.from.clone())
@@ -113,6 +113,10 @@ fn without_text(error: &LettreError) -> SendError {
         // 530–535 and 538: the server wants another sign-in of ours; a correction helps.
         if code.starts_with("53") {
             return SendError::NotNow(format!("server refused our sign-in ({code})"));
+        }
+        // 550–553: the mailbox (RFC 5321, 4.2.3). Anything else may be about the mail or about us.
+        if ["550", "551", "552", "553"].contains(&code.as_str()) {
+            return SendError::Refused(code);
         }
         return SendError::Never(format!("server refused it ({code})"));
     }

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 
 use super::{Mail, MailPurpose};
 use crate::config::Config;
+use crate::reminders::{Due, Step};
 use crate::web::dates;
 
 fn mail(config: &Config, purpose: MailPurpose, to: &str, subject: &str, paragraphs: &str) -> Mail {
@@ -58,6 +59,20 @@ pub fn notice_issued(config: &Config, to: &str) -> Mail {
     )
 }
 
+/// A notice has been waiting for some days.
+pub fn notice_waiting(config: &Config, to: &str) -> Mail {
+    mail(
+        config,
+        MailPurpose::NoticeWaiting,
+        to,
+        "未受領の通知書のお知らせ",
+        "まだお受け取りいただいていない通知書があります。\n\n\
+         接続用プログラムで接続し、「通知書」の画面からお受け取りください。\n\
+         行き違いでお受け取り済みのときは、ご容赦ください。\n\
+         個人情報を守るため、内容はこのメールには記載していません。",
+    )
+}
+
 /// A filing was returned.
 pub fn filing_returned(config: &Config, to: &str) -> Mail {
     mail(
@@ -68,6 +83,54 @@ pub fn filing_returned(config: &Config, to: &str) -> Mail {
         "ご提出いただいた届書に、確認をお願いしたい点があります（差戻し）。\n\n\
          接続用プログラムで接続し、「提出履歴」の画面で理由をご確認のうえ、再提出してください。\n\
          個人情報を守るため、内容はこのメールには記載していません。",
+    )
+}
+
+/// The office wrote something about a filing.
+pub fn filing_commented(config: &Config, to: &str) -> Mail {
+    mail(
+        config,
+        MailPurpose::FilingCommented,
+        to,
+        "届書についての連絡",
+        "ご提出いただいた届書について、基金事務局からの連絡があります。\n\n\
+         接続用プログラムで接続し、「提出履歴」の画面でご確認ください。\n\
+         個人情報を守るため、内容はこのメールには記載していません。",
+    )
+}
+
+/// The office answered a request to withdraw a filing.
+pub fn withdrawal_answered(config: &Config, to: &str) -> Mail {
+    mail(
+        config,
+        MailPurpose::FilingCommented,
+        to,
+        "取下げのご依頼への回答",
+        "届書の取下げのご依頼に、基金事務局が回答しました。\n\n\
+         接続用プログラムで接続し、「提出履歴」の画面で結果をご確認ください。\n\
+         個人情報を守るため、内容はこのメールには記載していません。",
+    )
+}
+
+/// The month's filings close soon.
+pub fn reminder(config: &Config, to: &str, due: &Due) -> Mail {
+    let when = match due.step {
+        Step::FiveDays => "締切の5営業日前を過ぎました。",
+        Step::OneDay => "締切が近づいています。",
+    };
+    mail(
+        config,
+        MailPurpose::Reminder,
+        to,
+        "届書の締切のお知らせ",
+        &format!(
+            "{}分の届書の締切は、{}です。{when}\n\n\
+             まだ提出していない届書があるときは、接続用プログラムで接続し、「届書を提出する」の画面から提出してください。\n\
+             すでに提出済みのとき、または届け出ることがないときは、このメールへのご対応は必要ありません。\n\n\
+             このお知らせは、「設定」の画面で止めることができます。",
+            due.month.page_text(),
+            dates::date(due.closing)
+        ),
     )
 }
 
@@ -133,6 +196,19 @@ pub fn address_check(config: &Config, to: &str, code: &str, expires: OffsetDateT
     )
 }
 
+/// The office answered an inquiry.
+pub fn inquiry_answered(config: &Config, to: &str) -> Mail {
+    mail(
+        config,
+        MailPurpose::InquiryAnswered,
+        to,
+        "お問い合わせへの回答のお知らせ",
+        "お問い合わせに、基金事務局から回答があります。\n\n\
+         接続用プログラムで接続し、「お問い合わせ」の画面でご確認ください。\n\
+         個人情報を守るため、内容はこのメールには記載していません。",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +232,62 @@ mod tests {
         assert!(mail.body.contains("お心当たりがないとき"));
     }
 
+    /// Every mail that there is, each to the same address.
+    fn every(to: &str) -> Vec<Mail> {
+        let (config, until) = (config(), datetime!(2026-11-20 09:15 +9));
+        vec![
+            one_time_code(&config, to, "048213", until),
+            notice_issued(&config, to),
+            filing_returned(&config, to),
+            device_approved(&config, to),
+            invitation(&config, to),
+            people_changed(&config, to, "利用者が変わりました。"),
+            address_check(&config, to, "048213", until),
+            inquiry_answered(&config, to),
+        ]
+    }
+
+    #[test]
+    fn every_mail_says_from_whom_it_is_and_what_it_is_about() {
+        let subjects: Vec<String> = every("a@example.jp")
+            .into_iter()
+            .map(|mail| {
+                assert!(mail.subject.starts_with("【見本企業年金基金】"));
+                assert!(mail.body.contains("基金事務局 業務課 03-0000-0000"));
+                assert!(mail.body.contains("自動で送信しています"));
+                mail.subject.replace("【見本企業年金基金】", "")
+            })
+            .collect();
+        let mut apart = subjects.clone();
+        apart.sort();
+        apart.dedup();
+        assert_eq!(apart.len(), subjects.len(), "{subjects:?}");
+        for subject in [
+            "ワンタイムパスワードのお知らせ",
+            "お問い合わせへの回答のお知らせ",
+        ] {
+            assert!(
+                subjects.iter().any(|known| known == subject),
+                "{subjects:?}"
+            );
+        }
+    }
+
+    /// A name or a number that a mail held would come from what it was made of: its address, its
+    /// code. Nothing else goes in, and neither comes out but the code that the mail is for.
+    #[test]
+    fn no_mail_holds_a_canary() {
+        for mail in every("canary.suzuki0123@example.co.jp") {
+            let text = format!("{}\n{}", mail.subject, mail.body);
+            for canary in ["canary", "suzuki", "0123", "@", "http"] {
+                assert!(!text.contains(canary), "{canary} in {text}");
+            }
+            let is_code = ["one_time_code", "address_check"].contains(&mail.purpose.as_str());
+            assert_eq!(text.contains("048213"), is_code, "{text}");
+            assert!(!mail.subject.contains("048213"));
+        }
+    }
+
     #[test]
     fn no_mail_holds_its_recipient() {
         let (config, to) = (config(), "tanaka@example.co.jp");
@@ -163,7 +295,19 @@ mod tests {
         for mail in [
             code,
             notice_issued(&config, to),
+            notice_waiting(&config, to),
             filing_returned(&config, to),
+            filing_commented(&config, to),
+            withdrawal_answered(&config, to),
+            reminder(
+                &config,
+                to,
+                &Due {
+                    month: "2026-04".parse().unwrap(),
+                    closing: time::macros::date!(2026 - 05 - 01),
+                    step: Step::OneDay,
+                },
+            ),
             device_approved(&config, to),
             invitation(&config, to),
             people_changed(&config, to, "利用者が追加されました。"),

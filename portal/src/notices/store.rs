@@ -5,11 +5,13 @@ use protocol::EstablishmentNumber;
 use sqlx::any::AnyRow;
 use time::OffsetDateTime;
 
-use super::{Form, Notice};
+use super::{Fetching, Form, Kind, Notice, RecallError};
 use crate::clock::unix_ms;
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError, Tx};
-use crate::ids::{DocumentId, FilingId, NoticeId, RowId};
+use crate::filings::store::ActorSide;
+use crate::history::{self, Entry};
+use crate::ids::{BatchId, DocumentId, FilingId, NoticeId, RowId};
 use crate::web::principals::{Member, Reviewer};
 
 /// Lines of one page of a list.
@@ -17,7 +19,7 @@ pub const PAGE_LENGTH: i64 = 20;
 
 /// The columns that [`notice_from_row`] reads, of `notices n`.
 const NOTICE: &str = "n.id, n.number, n.establishment_id, n.filing_id, n.document_id, n.title,
-    n.issued_ms, n.first_fetched_ms";
+    n.issued_ms, n.first_fetched_ms, n.amount_yen, n.recalled_ms";
 
 /// One page of an establishment's notices.
 #[derive(Debug, Clone)]
@@ -81,8 +83,8 @@ pub struct Fetch {
 pub struct NewNotice {
     /// The notice; nobody has fetched it.
     pub notice: Notice,
-    /// What kind it is, the word in the database.
-    pub kind: &'static str,
+    /// What kind it is.
+    pub kind: Kind,
 }
 
 /// Writes a notice that a reviewer issues.
@@ -94,7 +96,7 @@ pub async fn issue(tx: &mut Tx, reviewer: &Reviewer, new: &NewNotice) -> Result<
     )
     .bind(notice.id.to_string())
     .bind(notice.number.as_str())
-    .bind(new.kind)
+    .bind(new.kind.code())
     .bind(notice.establishment.to_string())
     .bind(notice.filing.map(|id| id.to_string()))
     .bind(notice.document.to_string())
@@ -104,7 +106,8 @@ pub async fn issue(tx: &mut Tx, reviewer: &Reviewer, new: &NewNotice) -> Result<
     .execute(&mut **tx)
     .await
     .map_err(StoreError::doing("write notice"))?;
-    Ok(())
+    let (id, side) = (notice.id, ActorSide::Staff);
+    history::store::of_notice(tx, id, Entry::Issued, side, reviewer.name(), notice.issued).await
 }
 
 /// Returns the notice if it is the member's establishment's.
@@ -125,19 +128,18 @@ pub async fn find_own(
     row.as_ref().map(notice_from_row).transpose()
 }
 
-/// Returns one page of the establishment's notices.
+/// Returns one page of the establishment's notices. Of a recalled one its line is left, so that
+/// nobody looks in vain for what a mail told of; it cannot be opened.
 pub async fn list_own(db: &Db, member: &Member, page: u32) -> Result<Listing, StoreError> {
     let page = page.max(1);
-    let total = sqlx::query(
-        "SELECT COUNT(*) AS total FROM notices WHERE establishment_id = $1 AND recalled_ms IS NULL",
-    )
-    .bind(member.establishment().to_string())
-    .fetch_one(db.pool())
-    .await
-    .map_err(StoreError::doing("count own notices"))?
-    .count("total")?;
+    let total = sqlx::query("SELECT COUNT(*) AS total FROM notices WHERE establishment_id = $1")
+        .bind(member.establishment().to_string())
+        .fetch_one(db.pool())
+        .await
+        .map_err(StoreError::doing("count own notices"))?
+        .count("total")?;
     let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
-        "SELECT {NOTICE} FROM notices n WHERE n.establishment_id = $1 AND n.recalled_ms IS NULL
+        "SELECT {NOTICE} FROM notices n WHERE n.establishment_id = $1
           ORDER BY n.issued_ms DESC, n.id DESC LIMIT $2 OFFSET $3"
     )))
     .bind(member.establishment().to_string())
@@ -153,15 +155,30 @@ pub async fn list_own(db: &Db, member: &Member, page: u32) -> Result<Listing, St
     })
 }
 
-/// Returns the establishment's notices that nobody fetched yet, oldest first.
-pub async fn unread(db: &Db, member: &Member) -> Result<Vec<Notice>, StoreError> {
-    let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
-        "SELECT {NOTICE} FROM notices n
+/// Returns how many of the establishment's notices nobody fetched yet.
+pub async fn count_unread(db: &Db, member: &Member) -> Result<u64, StoreError> {
+    sqlx::query(
+        "SELECT COUNT(*) AS unread FROM notices n JOIN documents d ON d.id = n.document_id
           WHERE n.establishment_id = $1 AND n.recalled_ms IS NULL AND n.first_fetched_ms IS NULL
+            AND d.destroyed_ms IS NULL",
+    )
+    .bind(member.establishment().to_string())
+    .fetch_one(db.pool())
+    .await
+    .map_err(StoreError::doing("count unread notices"))?
+    .count("unread")
+}
+
+/// Returns the establishment's notices that nobody fetched yet, oldest first.
+pub async fn unread(db: &Db, member: &Member, at_most: i64) -> Result<Vec<Notice>, StoreError> {
+    let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+        "SELECT {NOTICE} FROM notices n JOIN documents d ON d.id = n.document_id
+          WHERE n.establishment_id = $1 AND n.recalled_ms IS NULL AND n.first_fetched_ms IS NULL
+            AND d.destroyed_ms IS NULL
           ORDER BY n.issued_ms, n.id LIMIT $2"
     )))
     .bind(member.establishment().to_string())
-    .bind(PAGE_LENGTH)
+    .bind(at_most)
     .fetch_all(db.pool())
     .await
     .map_err(StoreError::doing("list unread notices"))?;
@@ -199,17 +216,19 @@ pub async fn of_filing(db: &Db, _: &Reviewer, filing: FilingId) -> Result<Vec<No
     rows.iter().map(notice_from_row).collect()
 }
 
-/// Writes down that the member fetches a notice. Returns whether it is the first fetch.
+/// Writes down that the member fetches a notice. Nothing may be handed out before this is
+/// committed: a recall at the same moment wins or loses here.
 pub async fn record_fetch(
     tx: &mut Tx,
     member: &Member,
     notice: &Notice,
     form: Form,
     now: OffsetDateTime,
-) -> Result<bool, StoreError> {
+) -> Result<Fetching, StoreError> {
     let first = sqlx::query(
         "UPDATE notices SET first_fetched_ms = $1
-          WHERE id = $2 AND establishment_id = $3 AND first_fetched_ms IS NULL",
+          WHERE id = $2 AND establishment_id = $3 AND first_fetched_ms IS NULL
+            AND recalled_ms IS NULL",
     )
     .bind(unix_ms(now))
     .bind(notice.id.to_string())
@@ -218,6 +237,20 @@ pub async fn record_fetch(
     .await
     .map_err(StoreError::doing("mark notice fetched"))?
     .rows_affected();
+    if first == 0 {
+        let fetched = sqlx::query(
+            "SELECT 1 AS found FROM notices
+              WHERE id = $1 AND establishment_id = $2 AND first_fetched_ms IS NOT NULL",
+        )
+        .bind(notice.id.to_string())
+        .bind(member.establishment().to_string())
+        .fetch_optional(&mut **tx)
+        .await
+        .map_err(StoreError::doing("look for an earlier fetch"))?;
+        if fetched.is_none() {
+            return Ok(Fetching::Recalled);
+        }
+    }
     sqlx::query(
         "INSERT INTO notice_fetches (id, notice_id, user_id, device_id, form, at_ms)
          VALUES ($1, $2, $3, $4, $5, $6)",
@@ -231,7 +264,87 @@ pub async fn record_fetch(
     .execute(&mut **tx)
     .await
     .map_err(StoreError::doing("write fetch"))?;
-    Ok(first == 1)
+    let (id, side) = (notice.id, ActorSide::Member);
+    history::store::of_notice(tx, id, Entry::Fetched, side, member.name(), now).await?;
+    Ok(if first == 1 {
+        Fetching::First
+    } else {
+        Fetching::Again
+    })
+}
+
+/// Takes a notice back that nobody has fetched. `reason` is for the office alone.
+pub async fn recall(
+    tx: &mut Tx,
+    reviewer: &Reviewer,
+    id: NoticeId,
+    reason: &str,
+    now: OffsetDateTime,
+) -> Result<Result<(), RecallError>, StoreError> {
+    let recalled = sqlx::query(
+        "UPDATE notices SET recalled_ms = $1, recalled_by = $2, recall_reason = $3
+          WHERE id = $4 AND first_fetched_ms IS NULL AND recalled_ms IS NULL",
+    )
+    .bind(unix_ms(now))
+    .bind(reviewer.id().to_string())
+    .bind(reason)
+    .bind(id.to_string())
+    .execute(&mut **tx)
+    .await
+    .map_err(StoreError::doing("recall notice"))?
+    .rows_affected();
+    if recalled == 1 {
+        let (entry, side) = (Entry::Recalled, ActorSide::Staff);
+        history::store::of_notice(tx, id, entry, side, reviewer.name(), now).await?;
+        return Ok(Ok(()));
+    }
+    let row = sqlx::query("SELECT recalled_ms FROM notices WHERE id = $1")
+        .bind(id.to_string())
+        .fetch_one(&mut **tx)
+        .await
+        .map_err(StoreError::doing("find out why a notice is not recalled"))?;
+    Ok(Err(match row.moment_if("recalled_ms")? {
+        Some(_) => RecallError::Recalled,
+        None => RecallError::Fetched,
+    }))
+}
+
+/// What a notice belongs to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Editions {
+    /// The one that it corrects, with its number.
+    pub corrects: Option<(NoticeId, String)>,
+    /// The one that corrects it.
+    pub corrected_by: Option<(NoticeId, String)>,
+    /// The batch that it came out of.
+    pub batch: Option<BatchId>,
+    /// Why it was recalled; for the office alone.
+    pub recall_reason: Option<String>,
+}
+
+/// Returns what a notice belongs to. The caller has found the notice through its principal.
+pub async fn editions(db: &Db, notice: &Notice) -> Result<Editions, StoreError> {
+    let row = sqlx::query(
+        "SELECT n.batch_id, n.recall_reason, o.id AS old_id, o.number AS old_number,
+                c.id AS new_id, c.number AS new_number
+           FROM notices n
+           LEFT JOIN notices o ON o.id = n.replaces_id
+           LEFT JOIN notices c ON c.replaces_id = n.id AND c.recalled_ms IS NULL
+          WHERE n.id = $1 ORDER BY c.issued_ms DESC LIMIT 1",
+    )
+    .bind(notice.id.to_string())
+    .fetch_one(db.pool())
+    .await
+    .map_err(StoreError::doing("find a notice's editions"))?;
+    let pair = |id, number| -> Result<Option<(NoticeId, String)>, StoreError> {
+        Ok(row.parsed_if(id)?.zip(row.text_if(number)?))
+    };
+    Ok(Editions {
+        corrects: pair("old_id", "old_number")?,
+        corrected_by: pair("new_id", "new_number")?,
+        batch: row.parsed_if("batch_id")?,
+        recall_reason: row.text_if("recall_reason")?,
+    })
 }
 
 /// Returns who fetched a notice, latest first. The caller has found the notice through its
@@ -271,7 +384,8 @@ pub async fn list_for_office(
     let page = page.max(1);
     let not_yet = i64::from(fetched == Fetched::NotYet);
     let total = sqlx::query(
-        "SELECT COUNT(*) AS total FROM notices n WHERE $1 = 0 OR n.first_fetched_ms IS NULL",
+        "SELECT COUNT(*) AS total FROM notices n WHERE $1 = 0
+            OR (n.first_fetched_ms IS NULL AND n.recalled_ms IS NULL)",
     )
     .bind(not_yet)
     .fetch_one(db.pool())
@@ -279,7 +393,8 @@ pub async fn list_for_office(
     .map_err(StoreError::doing("count notices"))?
     .count("total")?;
     let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
-        "SELECT {NOTICE}, {BESIDE} FROM {FROM} WHERE $1 = 0 OR n.first_fetched_ms IS NULL
+        "SELECT {NOTICE}, {BESIDE} FROM {FROM}
+          WHERE $1 = 0 OR (n.first_fetched_ms IS NULL AND n.recalled_ms IS NULL)
           ORDER BY n.issued_ms DESC, n.id DESC LIMIT $2 OFFSET $3"
     )))
     .bind(not_yet)
@@ -344,5 +459,7 @@ fn notice_from_row(row: &AnyRow) -> Result<Notice, StoreError> {
         title: row.text("title")?,
         issued: row.moment("issued_ms")?,
         first_fetched: row.moment_if("first_fetched_ms")?,
+        amount_yen: row.number_if("amount_yen")?,
+        recalled: row.moment_if("recalled_ms")?,
     })
 }

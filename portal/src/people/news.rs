@@ -46,11 +46,17 @@ pub enum News {
     RecoveryCodeUsed,
     /// The fund decided about a request.
     RequestDecided,
+    /// The other side proposed a delegation.
+    DelegationProposed,
+    /// A delegation stands.
+    DelegationAccepted,
+    /// A delegation was ended.
+    DelegationEnded,
 }
 
 impl News {
     /// Every kind.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::UserAdded,
         Self::UserRemoved,
         Self::AdminAdded,
@@ -66,6 +72,9 @@ impl News {
         Self::AdminByFund,
         Self::RecoveryCodeUsed,
         Self::RequestDecided,
+        Self::DelegationProposed,
+        Self::DelegationAccepted,
+        Self::DelegationEnded,
     ];
 
     /// The sentence of the mail.
@@ -94,6 +103,11 @@ impl News {
             Self::AdminByFund => "基金事務局が、事業所の管理者を登録しました。",
             Self::RecoveryCodeUsed => "利用者1名が、回復コードを使ってログインしました。",
             Self::RequestDecided => "基金事務局へのお申し出の結果が出ました。",
+            Self::DelegationProposed => {
+                "手続きの代理の申込みが届いています。「代理の設定」の画面でご確認ください。"
+            }
+            Self::DelegationAccepted => "手続きの代理が始まりました。",
+            Self::DelegationEnded => "手続きの代理が終わりました。",
         }
     }
 }

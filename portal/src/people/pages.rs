@@ -135,6 +135,7 @@ struct Done {
 impl Done {
     fn sentence(&self) -> &'static str {
         match self.done.as_deref() {
+            Some("mail") => "メールアドレスを変更しました。",
             Some("name") => "氏名を変更しました。",
             Some("removed") => {
                 "利用者の登録を解除しました。その利用者とパソコンは、もう接続できません。"
@@ -144,6 +145,11 @@ impl Done {
             Some("authenticator") => {
                 "認証アプリを解除しました。次の接続から、メールでワンタイムパスワードを送ります。"
             }
+            Some("establishment") => "事業所情報を変更しました。",
+            Some("establishment-name") => {
+                "事業所情報を変更しました。名称の変更は、基金事務局が確認したあとに反映されます。"
+            }
+            Some("handover") => "管理者を引き継ぎました。",
             Some("revoked") => "パソコンの登録を解除しました。そのパソコンは、もう接続できません。",
             Some(_) | None => "",
         }
@@ -305,7 +311,7 @@ async fn slip(
 }
 
 async fn find(app: &App, admin: &EstablishmentAdmin, user: UserId) -> Result<Colleague, PageError> {
-    let mut tx = app.db.begin().await?;
+    let mut tx = app.db.begin_snapshot().await?;
     let found = store::find(&mut tx, admin.member().establishment(), user).await?;
     found.ok_or(PageError::NotFound)
 }
@@ -732,7 +738,7 @@ async fn revoke(
 }
 
 /// What the admin is told, or that the fault is ours.
-pub(super) fn page_error(error: PeopleError) -> PageError {
+pub(crate) fn page_error(error: PeopleError) -> PageError {
     match (error.page_text(), error) {
         (Some(sentence), _) => PageError::Refused(sentence.to_owned()),
         (None, PeopleError::NoMember) => PageError::NotFound,

@@ -12,7 +12,7 @@ use crate::testing::{NOW, app, databases, sqlite};
 const WRONG: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
 
 /// Adds somebody who has signed in before.
-async fn colleague(app: &App, place: &Place, login: &str, role: Role) -> UserId {
+pub(crate) async fn colleague(app: &App, place: &Place, login: &str, role: Role) -> UserId {
     let new = NewUser {
         login: LoginName::new(login).unwrap(),
         name: Name::new("田村 次郎").unwrap(),
@@ -30,7 +30,7 @@ async fn colleague(app: &App, place: &Place, login: &str, role: Role) -> UserId 
 }
 
 /// A PC of that person, with a tunnel session and a browser.
-async fn at_work(app: &App, place: &Place, user: UserId) -> (Place, Browser) {
+pub(crate) async fn at_work(app: &App, place: &Place, user: UserId) -> (Place, Browser) {
     let device = people::device(app, place.establishment, user).await;
     let session = people::session(app, place.establishment, device, NOW).await;
     let there = Place {

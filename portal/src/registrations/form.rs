@@ -82,6 +82,8 @@ pub struct Registration {
     pub establishment: Name,
     /// The admin's name.
     pub admin: Name,
+    /// The same in full-width katakana.
+    pub kana: String,
     /// The admin's mail address.
     pub email: MailAddress,
     /// What the admin types at sign-in.
@@ -170,7 +172,7 @@ pub fn read(file_name: &str, bytes: &[u8]) -> Result<Registration, Vec<FormError
     let mut errors = Vec::new();
     let number = row.field(Column::Number, number, &mut errors);
     let admin = row.field(Column::Admin, name, &mut errors);
-    row.field(Column::Kana, kana, &mut errors);
+    let kana = row.field(Column::Kana, kana, &mut errors);
     let email = row.field(Column::Email, email, &mut errors);
     let login = row.field(Column::Login, login, &mut errors);
     let establishment = row.field(Column::Establishment, name, &mut errors);
@@ -180,11 +182,12 @@ pub fn read(file_name: &str, bytes: &[u8]) -> Result<Registration, Vec<FormError
     {
         errors.push(FormError::NumberDiffers { in_name, in_form });
     }
-    match (number, establishment, admin, email, login, devices) {
+    match (number, establishment, admin, kana, email, login, devices) {
         (
             Some(number),
             Some(establishment),
             Some(admin),
+            Some(kana),
             Some(email),
             Some(login),
             Some(devices),
@@ -192,6 +195,7 @@ pub fn read(file_name: &str, bytes: &[u8]) -> Result<Registration, Vec<FormError
             number,
             establishment,
             admin,
+            kana,
             email,
             login,
             devices,
@@ -219,7 +223,7 @@ fn name(text: &str) -> Result<Name, String> {
 }
 
 /// Katakana, long-vowel marks and middle dots; half-width ones become full-width before.
-fn kana(text: &str) -> Result<(), String> {
+fn kana(text: &str) -> Result<String, String> {
     let fits = |c| {
         matches!(
             c,
@@ -228,7 +232,7 @@ fn kana(text: &str) -> Result<(), String> {
     };
     let text: String = text.nfkc().collect();
     if text.chars().all(fits) {
-        Ok(())
+        Ok(text.split_whitespace().collect::<Vec<_>>().join("　"))
     } else {
         Err("カタカナで入力してください。".to_owned())
     }

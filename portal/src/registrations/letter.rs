@@ -29,8 +29,8 @@ pub struct Letter {
     pub registration: Registration,
     /// The registration code for the first PC, and until when it is good.
     pub code: Option<(RegistrationCode, OffsetDateTime)>,
-    /// The password for the first sign-in.
-    pub password: Zeroizing<String>,
+    /// The password for the first sign-in; `None` for somebody who has an own one already.
+    pub password: Option<Zeroizing<String>>,
 }
 
 /// From whom the letters come.
@@ -120,15 +120,20 @@ fn write(sheet: &mut Sheet, letter: &Letter, sender: Sender<'_>, now: OffsetDate
         sheet.skip(16.0);
     }
     sheet.paragraph(heading, "2　ログイン", HEADING);
-    paragraph(
-        sheet,
-        "　最初のログインのあと、ご自身のパスワードに変えていただきます。",
-    );
-    let facts = [
-        ("ユーザーID", registration.login.as_str()),
-        ("初期パスワード", letter.password.as_str()),
-    ];
-    table(sheet, &facts);
+    let login = ("ユーザーID", registration.login.as_str());
+    if let Some(password) = &letter.password {
+        paragraph(
+            sheet,
+            "　最初のログインのあと、ご自身のパスワードに変えていただきます。",
+        );
+        table(sheet, &[login, ("初期パスワード", password.as_str())]);
+    } else {
+        paragraph(
+            sheet,
+            "　パスワードは、ご自身で決めたものをお使いください。",
+        );
+        table(sheet, &[login]);
+    }
     sheet.skip(16.0);
     paragraph(sheet, &format!("お問い合わせ：{}", sender.contact));
 }

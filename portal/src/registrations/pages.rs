@@ -4,17 +4,22 @@
 //! them are kept nowhere. A letter that was lost is made anew from the establishment's page.
 
 use askama::Template;
-use axum::extract::State;
-use axum::response::Html;
+use axum::extract::{Path, State};
+use axum::response::{Html, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{Method, StatusCode};
+use serde::Deserialize;
+use time::OffsetDateTime;
 
 use super::letter::{self, Sender};
 use super::{Dropped, Letter, Outcome, Verdict};
 use crate::app::App;
+use crate::establishments::store;
 use crate::gateways;
-use crate::web::forms::{FieldErrors, FormFile, VerifiedFiles};
+use crate::ids::{EstablishmentId, UserId};
+use crate::web::download::{PDF, attachment};
+use crate::web::forms::{FieldErrors, FormFile, Verified, VerifiedFiles};
 use crate::web::layout::{Layout, OfficePage};
 use crate::web::page_error::PageError;
 use crate::web::principals::Reviewer;
@@ -27,6 +32,47 @@ pub fn office_routes(routes: Routes) -> Routes {
     routes
         .allow::<Reviewer, _, _>(Method::GET, "/registrations/new", new)
         .allow::<Reviewer, _, _>(Method::POST, "/registrations/new", take)
+        .allow::<Reviewer, _, _>(
+            Method::POST,
+            "/establishments/{id}/users/{user}/letter",
+            reissue,
+        )
+}
+
+#[derive(Deserialize)]
+struct Nothing {}
+
+/// `POST /establishments/{id}/users/{user}/letter`: the letter anew, as a file to print.
+async fn reissue(
+    reviewer: Reviewer,
+    State(app): State<App>,
+    Path((id, user)): Path<(String, String)>,
+    Verified(Nothing {}): Verified<Nothing>,
+) -> Result<Response, PageError> {
+    let now = app.clock.now();
+    let id: EstablishmentId = id.parse().map_err(|_| PageError::NotFound)?;
+    let user: UserId = user.parse().map_err(|_| PageError::NotFound)?;
+    let establishment = store::find(&app.db, id).await?.ok_or(PageError::NotFound)?;
+    let users = store::users(&app.db, id).await?;
+    let admin = users.into_iter().find(|known| known.id == user);
+    let admin = admin.ok_or(PageError::NotFound)?;
+    let letter = super::reissue(&app, &reviewer.actor(), &establishment, &admin, now).await;
+    let letter = letter
+        .map_err(PageError::doing("reissue a letter"))?
+        .ok_or(PageError::NotFound)?;
+    let pdf = pdf_of(&app, &[&letter], now).await?;
+    let name = format!("管理者情報登録完了のお知らせ_{}.pdf", establishment.number);
+    Ok(attachment(&name, PDF, pdf))
+}
+
+async fn pdf_of(app: &App, letters: &[&Letter], now: OffsetDateTime) -> Result<Vec<u8>, PageError> {
+    let gateways = gateways::store::urls(&app.db).await?;
+    let sender = Sender {
+        fund: &app.config.fund_name,
+        contact: &app.config.fund_contact,
+        gateway: gateways.first().map(String::as_str),
+    };
+    letter::to_pdf(letters, sender, now).map_err(PageError::doing("write letters"))
 }
 
 #[derive(Template)]
@@ -97,17 +143,9 @@ async fn take(
     .map_err(PageError::doing("register a batch"))?;
 
     let letters: Vec<&Letter> = outcomes.iter().filter_map(letter_of).collect();
-    let gateways = gateways::store::urls(&app.db).await?;
-    let sender = Sender {
-        fund: &app.config.fund_name,
-        contact: &app.config.fund_contact,
-        gateway: gateways.first().map(String::as_str),
-    };
-    let letters = if letters.is_empty() {
-        String::new()
-    } else {
-        let pdf = letter::to_pdf(&letters, sender, now);
-        STANDARD.encode(pdf.map_err(PageError::doing("write letters"))?)
+    let letters = match letters.as_slice() {
+        [] => String::new(),
+        letters => STANDARD.encode(pdf_of(&app, letters, now).await?),
     };
     let count = |wanted: fn(&Verdict) -> bool| {
         let all = outcomes.iter();

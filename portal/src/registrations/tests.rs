@@ -118,6 +118,55 @@ async fn a_batch_gives_each_file_its_verdict_and_can_be_run_again() {
 }
 
 #[tokio::test]
+async fn a_lost_letter_is_made_anew_and_what_the_old_one_held_is_worth_nothing() {
+    for db in databases().await {
+        let app = app(&db).await;
+        let (_, mut browser) = people::signed_in_staff(&app, StaffRole::Reviewer).await;
+        drop_files(&mut browser, &corpus("good")[..1], PASSWORD, None).await;
+        let row: (String, String, String) = sqlx::query_as(
+            "SELECT m.establishment_id, u.id, u.name_kana FROM users u JOIN memberships m ON m.user_id = u.id",
+        )
+        .fetch_one(db.pool())
+        .await
+        .unwrap();
+        assert!(!row.2.is_empty() && !row.2.contains(' '), "{}", row.2);
+        let page = format!("/establishments/{}", row.0);
+        let letter = format!("{page}/users/{}/letter", row.1);
+        let hash = async || -> String {
+            sqlx::query_scalar("SELECT password_hash FROM users")
+                .fetch_one(db.pool())
+                .await
+                .unwrap()
+        };
+        let before = hash().await;
+        let answer = browser.submit_to(&page, &letter, &[]).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(answer.headers["content-type"], "application/pdf");
+        assert_ne!(hash().await, before);
+        let codes = "SELECT COUNT(*) FROM registration_codes WHERE revoked_ms IS NULL";
+        let good: i64 = sqlx::query_scalar(codes)
+            .fetch_one(db.pool())
+            .await
+            .unwrap();
+        assert_eq!(good, 1, "the first letter's code is taken back");
+        sqlx::query("UPDATE users SET password_is_initial_since_ms = NULL")
+            .execute(db.pool())
+            .await
+            .unwrap();
+        let own = hash().await;
+        let answer = browser.submit_to(&page, &letter, &[]).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(hash().await, own, "an own password stays");
+        let acts = "SELECT COUNT(*) FROM audit_log WHERE act = 'letter_reissued'";
+        let acts: i64 = sqlx::query_scalar(acts).fetch_one(db.pool()).await.unwrap();
+        assert_eq!(acts, 2);
+        let other = format!("{page}/users/{}/letter", uuid::Uuid::now_v7());
+        let answer = browser.submit_to(&page, &other, &[]).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
 async fn a_zip_without_its_password_registers_nobody_and_says_why() {
     for db in databases().await {
         let app = app(&db).await;

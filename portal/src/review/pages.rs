@@ -1,10 +1,12 @@
 //! The office's pages about filings: the queue, one filing with its pages as pictures, and
 //! what a reviewer does with it.
 
+mod assignment;
 mod determination;
+mod filing;
 mod queue;
+mod talk;
 
-use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{Method, StatusCode};
@@ -18,22 +20,22 @@ use crate::audit::{self, Act};
 use crate::db::{Db, Tx};
 use crate::establishments::{self, Role};
 use crate::filings::pages::{Confirmed, document_of, read};
-use crate::filings::reasons::Words;
+use crate::filings::reasons::ReasonError;
 use crate::filings::store::{self, FilingLine};
-use crate::filings::words::{Chip, TimelineLine, chip, size, timeline};
-use crate::filings::{self, Filing, Rank, ReturnCode, ReturnReason, Step, StepError};
+use crate::filings::{Filing, Rank, ReturnReason, Step, StepError, individual_number};
 use crate::ids::{EstablishmentId, FilingId};
 use crate::mail::{Mail, outbox};
-use crate::notices;
+use crate::review::assignment::{candidate, take_from_the_gone};
+use crate::review::marks::{self, Mark};
+use crate::review::talk::TextError;
+use crate::review::withdrawals;
 use crate::staff::StaffRole;
-use crate::web::dates;
 use crate::web::download;
 use crate::web::forms::{FieldErrors, Verified};
-use crate::web::layout::{Layout, OfficePage, Side};
 use crate::web::page_error::PageError;
-use crate::web::page_with;
 use crate::web::principals::Reviewer;
 use crate::web::router::Routes;
+use filing::{Typed, show};
 
 /// A mail about a filing is given up after this long: by then the page was seen or a person
 /// called.
@@ -43,139 +45,15 @@ const MAIL_LIFETIME: time::Duration = time::Duration::days(3);
 pub fn office_routes(routes: Routes) -> Routes {
     routes
         .allow::<Reviewer, _, _>(Method::GET, "/filings", queue::list)
-        .allow::<Reviewer, _, _>(Method::GET, "/filings/{id}", filing)
+        .allow::<Reviewer, _, _>(Method::GET, "/filings/{id}", filing::show_filing)
         .allow::<Reviewer, _, _>(Method::GET, "/filings/{id}/pages/{page}", picture)
         .allow::<Reviewer, _, _>(Method::GET, "/filings/{id}/document.pdf", document)
         .allow::<Reviewer, _, _>(Method::POST, "/filings/{id}/take", take)
         .allow::<Reviewer, _, _>(Method::POST, "/filings/{id}/release", release)
         .allow::<Reviewer, _, _>(Method::POST, "/filings/{id}/return", give_back)
+        .with(assignment::office_routes)
+        .with(talk::office_routes)
         .with(determination::office_routes)
-}
-
-#[derive(Template)]
-#[template(path = "review_filing.html")]
-struct FilingPage {
-    layout: Layout,
-    errors: FieldErrors,
-    path: String,
-    name: String,
-    kind: String,
-    filed_on: String,
-    chip: Chip,
-    establishment: String,
-    receipt_number: String,
-    received: String,
-    sender: String,
-    reviewer: Option<String>,
-    size: String,
-    sha256: String,
-    page_paths: Vec<String>,
-    /// What the reviewer may do now.
-    acts: Acts,
-    returned: Option<(&'static str, String)>,
-    replaces: Option<String>,
-    replaced_by: Option<String>,
-    notices: Vec<(String, String, bool)>,
-    reasons: Vec<Reason>,
-    return_text: String,
-    timeline: Vec<TimelineLine>,
-}
-
-/// What the reviewer who looks at the page may do.
-struct Acts {
-    take: bool,
-    release: bool,
-    close: bool,
-}
-
-struct Reason {
-    code: &'static str,
-    label: &'static str,
-    words_required: bool,
-    selected: bool,
-}
-
-/// `GET /filings/{id}`
-async fn filing(
-    reviewer: Reviewer,
-    State(app): State<App>,
-    Path(id): Path<String>,
-) -> Result<Response, PageError> {
-    let line = find_line(&app, &reviewer, &id).await?;
-    show(&app, &reviewer, &line, Typed::default(), StatusCode::OK).await
-}
-
-/// What was typed into the return form, and what was wrong with it.
-#[derive(Default)]
-struct Typed {
-    code: String,
-    text: String,
-    errors: FieldErrors,
-}
-
-async fn show(
-    app: &App,
-    reviewer: &Reviewer,
-    line: &FilingLine,
-    typed: Typed,
-    status: StatusCode,
-) -> Result<Response, PageError> {
-    let now = app.clock.now();
-    let filing = &line.filing;
-    let document = document_of(app, filing).await?;
-    let entries = store::timeline(&app.db, filing).await?;
-    let notices = notices::store::of_filing(&app.db, reviewer, filing.id).await?;
-    let path = format!("/filings/{}", filing.id);
-    let template = FilingPage {
-        layout: Layout::office(app, reviewer.staff(), OfficePage::Review),
-        errors: typed.errors,
-        name: filing.name.to_string(),
-        kind: filing.name.kind().name().to_owned(),
-        filed_on: dates::date(filing.name.date()),
-        chip: chip(filing.state.code()),
-        establishment: format!("{} {}", line.establishment_number, line.establishment_name),
-        receipt_number: line.receipt_number.clone(),
-        received: dates::moment(filing.received),
-        sender: line.sender.clone(),
-        reviewer: line.reviewer.clone(),
-        size: size(document.size_bytes),
-        sha256: document.sha256,
-        page_paths: (1..=document.pages)
-            .map(|page| format!("{path}/pages/{page}.png"))
-            .collect(),
-        acts: Acts {
-            take: filing.take(reviewer.id(), now).is_ok(),
-            release: filing.release(reviewer.id(), rank(reviewer), now).is_ok(),
-            close: filing.decide(reviewer.id(), now).is_ok(),
-        },
-        returned: filing
-            .state
-            .return_reason()
-            .map(|reason| (reason.code().label(), reason.text().to_owned())),
-        replaces: filing.replaces.map(|id| format!("/filings/{id}")),
-        replaced_by: line.replaced_by.map(|id| format!("/filings/{id}")),
-        notices: notices
-            .into_iter()
-            .map(|notice| {
-                let label = format!("{}（{}）", notice.title, notice.number);
-                let path = format!("/notices/{}", notice.id);
-                (path, label, notice.first_fetched.is_some())
-            })
-            .collect(),
-        reasons: ReturnCode::ALL
-            .into_iter()
-            .map(|code| Reason {
-                code: code.code(),
-                label: code.label(),
-                words_required: code.words() == Words::Required,
-                selected: code.code() == typed.code,
-            })
-            .collect(),
-        return_text: typed.text,
-        timeline: timeline(entries, Side::Office),
-        path,
-    };
-    Ok(page_with(status, &template)?.into_response())
 }
 
 /// `GET /filings/{id}/pages/{page}`
@@ -235,6 +113,11 @@ async fn take(
     let mut tx = app.db.begin().await?;
 
     let filing = find_in(&mut tx, &reviewer, &id).await?;
+    // An account that is being disabled takes nothing any more.
+    if candidate(&mut tx, reviewer.id()).await?.is_none() {
+        return Err(PageError::NotFound);
+    }
+    let filing = take_from_the_gone(&mut tx, &reviewer, filing, now).await?;
     let step = allowed(filing.take(reviewer.id(), now))?;
     allowed(store::save_review(&mut tx, &reviewer, &step).await?)?;
     let act = Act::FilingTaken(filing.id);
@@ -266,11 +149,63 @@ async fn release(
 
 /// The return form.
 #[derive(Deserialize)]
+#[serde(default)]
+#[derive(Default)]
 struct ReturnForm {
-    #[serde(default)]
     code: String,
-    #[serde(default)]
     text: String,
+    page: String,
+    left: String,
+    top: String,
+    width: String,
+    height: String,
+}
+
+impl ReturnForm {
+    /// What was typed, with what is wrong with it.
+    fn into_typed(self, errors: FieldErrors) -> Typed {
+        let mark = self.mark();
+        Typed {
+            code: self.code,
+            text: self.text,
+            mark,
+            errors,
+            ..Typed::default()
+        }
+    }
+
+    fn mark(&self) -> marks::Typed {
+        marks::Typed {
+            page: self.page.clone(),
+            left: self.left.clone(),
+            top: self.top.clone(),
+            width: self.width.clone(),
+            height: self.height.clone(),
+        }
+    }
+
+    /// The reason and the mark, or everything that is wrong.
+    fn check(&self, pages: u64) -> Result<(ReturnReason, Option<Mark>), FieldErrors> {
+        let mut errors = FieldErrors::default();
+        let reason = ReturnReason::parse(&self.code, &self.text);
+        if let Err(error) = &reason {
+            let field = match error {
+                ReasonError::UnknownCode => "code",
+                ReasonError::WordsMissing | ReasonError::TooLong => "text",
+            };
+            errors.add(field, error.page_text());
+        } else if individual_number::occurs(&self.text) {
+            errors.add("text", TextError::IndividualNumber.page_text());
+        }
+        let mark = self.mark().check(pages);
+        if let Err(error) = mark {
+            errors.add("page", error.page_text());
+        }
+        match (reason, mark) {
+            (Ok(reason), Ok(mark)) if errors.is_empty() => Ok((reason, mark)),
+            _ => Err(errors),
+        }
+    }
 }
 
 /// `POST /filings/{id}/return`
@@ -281,39 +216,43 @@ async fn give_back(
     Verified(form): Verified<ReturnForm>,
 ) -> Result<Response, PageError> {
     let now = app.clock.now();
-    let reason = match ReturnReason::parse(&form.code, &form.text) {
-        Ok(reason) => reason,
-        Err(error) => {
-            let line = find_line(&app, &reviewer, &id).await?;
-            let field = match error {
-                filings::reasons::ReasonError::UnknownCode => "code",
-                filings::reasons::ReasonError::WordsMissing
-                | filings::reasons::ReasonError::TooLong => "text",
-            };
-            let typed = Typed {
-                errors: FieldErrors::of_one(field, error.page_text()),
-                code: form.code,
-                text: form.text,
-            };
+    let line = find_line(&app, &reviewer, &id).await?;
+    let pages = document_of(&app, &line.filing).await?.pages;
+    let (reason, mark) = match form.check(pages) {
+        Ok(checked) => checked,
+        Err(errors) => {
             let status = StatusCode::UNPROCESSABLE_ENTITY;
-            return show(&app, &reviewer, &line, typed, status).await;
+            return show(&app, &reviewer, &line, form.into_typed(errors), status).await;
         }
     };
     let code = reason.code().code();
-    let establishment = find(&app, &reviewer, &id).await?.establishment;
+    let establishment = line.filing.establishment;
     let mails = mails(&app, establishment, crate::mail::texts::filing_returned).await?;
     let mut tx = app.db.begin().await?;
 
     let filing = find_in(&mut tx, &reviewer, &id).await?;
     let step: Step = allowed(filing.give_back(reviewer.id(), reason, now))?;
     allowed(store::save_review(&mut tx, &reviewer, &step).await?)?;
+    refuse_while_withdrawal_is_asked(&mut tx, filing.id).await?;
+    if let Some(mark) = mark {
+        marks::write(&mut tx, filing.id, mark).await?;
+    }
     queue_mails(&app, &mut tx, mails, now).await?;
     let (act, actor) = (Act::FilingReturned(filing.id), reviewer.actor());
-    audit::record_with(&mut tx, &app.keys, &actor, act, code, &json!({}), now).await?;
+    let details = json!({ "marked_page": mark.map(|mark| mark.page) });
+    audit::record_with(&mut tx, &app.keys, &actor, act, code, &details, now).await?;
 
     Db::commit(tx).await?;
     app.signals.mail_queued();
     Ok(to_filing(filing.id).into_response())
+}
+
+/// Call it after the step is saved: see [`withdrawals::is_open`].
+async fn refuse_while_withdrawal_is_asked(tx: &mut Tx, filing: FilingId) -> Result<(), PageError> {
+    if withdrawals::is_open(tx, filing).await? {
+        return allowed(Err(StepError::WithdrawalAsked));
+    }
+    Ok(())
 }
 
 /// The mails to an establishment's admins.

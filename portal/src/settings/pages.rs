@@ -7,21 +7,30 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-use super::{authenticator_pages, check_new_password, store};
+use super::{
+    address_pages, authenticator_pages, check_new_password, recovery, recovery_pages, store,
+};
 use crate::app::App;
 use crate::audit::{self, Act};
 use crate::db::Db;
 use crate::establishments::{self, Role};
+use crate::first_steps::{self, ProgressStep, Step};
 use crate::mail::MaskedAddress;
 use crate::passwords;
 use crate::permissions::Permission;
 use crate::sign_in::confirm_password;
+use crate::step_up::{self, Fresh};
 use crate::web::forms::{FieldErrors, Typed, Verified};
 use crate::web::layout::{Layout, MemberPage};
 use crate::web::page_error::{FIRST_PASSWORD_PATH, PageError};
 use crate::web::principals::{EstablishmentAdmin, Fetcher, Member, Newcomer};
 use crate::web::router::Routes;
 use crate::web::{page, page_with, sessions};
+
+/// The zip password is shown and changed only after a second factor just now *and* the
+/// sign-in password. The forms hold that password and so are not kept by the step-up: whoever
+/// sends one too late is led back to the page, which asks for the factor first.
+const ZIP_PASSWORD_PATH: &str = "/settings/zip-password";
 
 /// Pages of the member listener.
 pub fn member_routes(routes: Routes) -> Routes {
@@ -31,14 +40,16 @@ pub fn member_routes(routes: Routes) -> Routes {
         .allow::<Member, _, _>(Method::GET, "/settings", overview)
         .allow::<Member, _, _>(Method::GET, "/settings/password", password)
         .allow::<Member, _, _>(Method::POST, "/settings/password", change_password)
-        .allow::<Fetcher, _, _>(Method::GET, "/settings/zip-password", zip_password)
-        .allow::<Fetcher, _, _>(Method::POST, "/settings/zip-password", show_zip_password)
+        .allow::<Fresh<Fetcher>, _, _>(Method::GET, ZIP_PASSWORD_PATH, zip_password)
+        .allow::<Fetcher, _, _>(Method::POST, ZIP_PASSWORD_PATH, show_zip_password)
         .allow::<EstablishmentAdmin, _, _>(
             Method::POST,
             "/settings/zip-password/change",
             change_zip_password,
         )
         .with(authenticator_pages::member_routes)
+        .with(address_pages::member_routes)
+        .with(recovery_pages::member_routes)
 }
 
 /// What was just done, for the banner of the settings page.
@@ -54,6 +65,9 @@ struct SettingsPage {
     user_id: String,
     email: MaskedAddress,
     uses_authenticator: bool,
+    is_admin: bool,
+    /// Recovery codes that are left.
+    recovery_codes: i64,
     may_fetch: bool,
     done: &'static str,
 }
@@ -70,11 +84,15 @@ async fn overview(
         user_id: member.user_id().to_owned(),
         email: MaskedAddress::of(&settings.email),
         uses_authenticator: settings.uses_authenticator,
+        is_admin: member.role() == Role::Admin,
+        recovery_codes: recovery::left(&app.db, member.user()).await?,
         may_fetch: member.may(Permission::Fetch),
         done: match done.done.as_deref() {
+            Some("mail") => "メールアドレスを変更しました。",
+            Some("profile") => "管理者情報を変更しました。",
             Some("password") => "パスワードを変更しました。",
             Some("authenticator") => {
-                "認証アプリの登録が完了しました。次のログインから、認証アプリの数字を入力してください。"
+                "認証アプリの登録が完了しました。次のログインから、認証アプリの数字を入力してください。スマートフォンをなくしたときのために、回復コードを作っておくことをお勧めします。"
             }
             Some(_) | None => "",
         },
@@ -85,6 +103,7 @@ async fn overview(
 #[template(path = "password.html")]
 struct PasswordPage {
     layout: Layout,
+    progress: Vec<ProgressStep>,
     user_id: String,
     first: bool,
     errors: FieldErrors,
@@ -103,6 +122,11 @@ async fn first_password(
 ) -> Result<Html<String>, PageError> {
     page(&PasswordPage {
         layout: Layout::member_without_menu(&app, newcomer.member(), app.clock.now()),
+        progress: first_steps::progress(
+            newcomer.member().first_steps(),
+            newcomer.member().role(),
+            Step::Password,
+        ),
         user_id: newcomer.member().user_id().to_owned(),
         first: true,
         errors: FieldErrors::default(),
@@ -130,6 +154,7 @@ async fn set_first_password(
     if !errors.is_empty() {
         let page = PasswordPage {
             layout: Layout::member_without_menu(&app, member, now),
+            progress: first_steps::progress(member.first_steps(), member.role(), Step::Password),
             user_id: member.user_id().to_owned(),
             first: true,
             errors,
@@ -151,6 +176,7 @@ struct PasswordForm {
 async fn password(member: Member, State(app): State<App>) -> Result<Html<String>, PageError> {
     page(&PasswordPage {
         layout: Layout::member(&app, &member, MemberPage::Settings, app.clock.now()),
+        progress: Vec::new(),
         user_id: member.user_id().to_owned(),
         first: false,
         errors: FieldErrors::default(),
@@ -183,6 +209,7 @@ async fn change_password(
     if !errors.is_empty() {
         let page = PasswordPage {
             layout: Layout::member(&app, &member, MemberPage::Settings, now),
+            progress: Vec::new(),
             user_id: member.user_id().to_owned(),
             first: false,
             errors,
@@ -256,6 +283,9 @@ async fn show_zip_password(
     Verified(form): Verified<ConfirmForm>,
 ) -> Result<Response, PageError> {
     let now = app.clock.now();
+    if !step_up::is_fresh(member.factor_shown(), now) {
+        return Ok(Redirect::to(ZIP_PASSWORD_PATH).into_response());
+    }
     let confirmed = confirm_password(&app, &member, &form.password, now).await?;
     if let Some(sentence) = confirmed.page_text(now) {
         let errors = FieldErrors::of_one("password", sentence);
@@ -291,6 +321,9 @@ async fn change_zip_password(
 ) -> Result<Response, PageError> {
     let now = app.clock.now();
     let member = admin.member();
+    if !step_up::is_fresh(member.factor_shown(), now) {
+        return Ok(Redirect::to(ZIP_PASSWORD_PATH).into_response());
+    }
     let confirmed = confirm_password(&app, member, &form.password, now).await?;
     if let Some(sentence) = confirmed.page_text(now) {
         let errors = FieldErrors::of_one("password", sentence);

@@ -3,6 +3,7 @@
 use sqlx::Row as _;
 use time::OffsetDateTime;
 
+use super::recovery;
 use crate::clock::unix_ms;
 use crate::db::{Db, StoreError, Tx};
 use crate::ids::UserId;
@@ -108,8 +109,10 @@ pub async fn confirm_pending(
     .map_err(StoreError::doing("put an authenticator in use"))
 }
 
-/// Puts a user back on codes by mail. Says whether there was an authenticator.
+/// Puts a user back on codes by mail; recovery codes go with the authenticator. Says whether
+/// there was one.
 pub async fn remove_authenticator(tx: &mut Tx, user: UserId) -> Result<bool, StoreError> {
+    recovery::forget(tx, user).await?;
     sqlx::query(
         "UPDATE users SET second_factor = 'email', totp_sealed = NULL, totp_pending_sealed = NULL
           WHERE id = $1 AND second_factor = 'totp'",

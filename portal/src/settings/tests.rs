@@ -173,6 +173,27 @@ async fn the_zip_password_is_shown_after_the_password_and_the_showing_is_recorde
 }
 
 #[tokio::test]
+async fn the_zip_password_is_not_shown_without_a_second_factor_just_now() {
+    for db in databases().await {
+        let app = app(&db).await;
+        let (_, mut browser) = member(&app).await;
+        let path = "/settings/zip-password";
+        let token = browser.get(path).await.csrf().unwrap();
+        sqlx::query("UPDATE web_sessions SET factor_ms = factor_ms - 300001")
+            .execute(db.pool())
+            .await
+            .unwrap();
+        for post in [path, "/settings/zip-password/change"] {
+            let form = [("password", PASSWORD), ("csrf", token.as_str())];
+            let answer = browser.post(post, &form).await;
+            assert_eq!(answer.status, StatusCode::SEE_OTHER, "{post}");
+        }
+        assert_ne!(browser.get(path).await.status, StatusCode::OK);
+        assert!(acts(&app).await.is_empty());
+    }
+}
+
+#[tokio::test]
 async fn an_added_user_cannot_change_the_zip_password() {
     let db = sqlite().await;
     let app = app(&db).await;

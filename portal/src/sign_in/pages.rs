@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 
 use super::store::{self, Account, SecondFactor};
 use super::{Attempt, Counted};
+use crate::announcements::pages as announcements;
 use crate::app::App;
 use crate::audit::{self, Act};
 use crate::authenticator::Authenticator;
@@ -16,6 +17,7 @@ use crate::db::{Db, StoreError, Tx};
 use crate::mail::outbox::MailState;
 use crate::one_time_codes::{self, Binding, LatestCode, Redeemed, ResendRefused};
 use crate::passwords;
+use crate::settings::recovery::{self, RecoveryCode};
 use crate::web::forms::{FieldErrors, Typed, Verified};
 use crate::web::layout::Layout;
 use crate::web::page_error::{FIRST_PASSWORD_PATH, PageError};
@@ -43,6 +45,8 @@ struct SignInPage {
     banner: Option<Banner>,
     /// Where the code's mail stands.
     code: CodeLine,
+    /// What the office tells everybody.
+    announcements: Vec<announcements::Shown>,
 }
 
 /// The part of the page that says where the code's mail stands; the page's script fetches
@@ -175,6 +179,7 @@ pub async fn show_again(app: &App, visitor: &Visitor) -> Result<Response, PageEr
             text: "この画面を使うには、ログインが必要です。".to_owned(),
         }),
         code: CodeLine::of(app, visitor, now).await?,
+        announcements: announcements::for_everybody(app, now).await?,
     };
     Ok(page_with(StatusCode::UNAUTHORIZED, &page)?.into_response())
 }
@@ -194,7 +199,8 @@ async fn sign_in(
     if form.password.is_empty() {
         errors.add("password", "パスワードを入力してください。");
     }
-    if form.action == Action::SignIn && one_time_codes::digits(&form.code).len() != 6 {
+    let is_code = one_time_codes::digits(&form.code).len() == 6;
+    if form.action == Action::SignIn && !is_code && RecoveryCode::read(&form.code).is_none() {
         errors.add(
             "code",
             "ワンタイムパスワードは6桁の数字を入力してください。",
@@ -324,6 +330,8 @@ async fn finish(
     };
     audit::record(&mut tx, &app.keys, &actor, Act::SignedIn(account.user), now).await?;
     Db::commit(tx).await?;
+    // A recovery code is told about by mail.
+    app.signals.mail_queued();
     let next = if account.password_is_initial {
         FIRST_PASSWORD_PATH
     } else {
@@ -364,6 +372,20 @@ pub(crate) async fn wrong_code(
         SecondFactor::Totp { sealed } => {
             let authenticator = Authenticator::open(&app.keys, &account.user.to_string(), sealed)
                 .map_err(PageError::doing("open an authenticator's secret"))?;
+            if let Some(code) = RecoveryCode::read(typed) {
+                let actor = audit::Actor::Member {
+                    user: account.user,
+                    device: visitor.device(),
+                    session: visitor.session(),
+                };
+                let good = recovery::redeem(tx, app, &actor, account.user, &code, now).await?;
+                return Ok((!good).then(|| {
+                    (
+                        "recovery code",
+                        "回復コードが正しくないか、すでに使われています。別の回復コードか、認証アプリの6桁の数字を入力してください。".to_owned(),
+                    )
+                }));
+            }
             let Some(step) = authenticator.check(typed, now) else {
                 return Ok(Some((
                     "totp",
@@ -435,6 +457,7 @@ async fn answer(
         errors,
         banner,
         code: CodeLine::of(app, visitor, now).await?,
+        announcements: announcements::for_everybody(app, now).await?,
     };
     Ok(page_with(status, &page)?.into_response())
 }

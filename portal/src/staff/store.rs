@@ -3,8 +3,9 @@
 use sqlx::Row as _;
 use time::OffsetDateTime;
 
-use super::NewStaff;
+use super::{NewStaff, StaffRole};
 use crate::clock::unix_ms;
+use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError, Tx};
 use crate::ids::StaffId;
 
@@ -17,6 +18,178 @@ pub struct Account {
     pub password_hash: String,
     /// For [`crate::authenticator::Authenticator::open`].
     pub totp_sealed: String,
+}
+
+/// An account, for the list.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// The account.
+    pub id: StaffId,
+    /// What is typed at sign-in.
+    pub user_id: String,
+    /// The name.
+    pub name: String,
+    /// The role.
+    pub role: StaffRole,
+    /// When it was made.
+    pub added: OffsetDateTime,
+    /// Since when it is out of use, if so.
+    pub disabled: Option<OffsetDateTime>,
+    /// Whether its owner has not set a password yet.
+    pub waits_for_first_sign_in: bool,
+}
+
+/// Accounts that the list shows at most.
+const LIST_LIMIT: i64 = 1_000;
+
+/// All accounts, those in use first.
+pub async fn list(db: &Db) -> Result<Vec<Line>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id, user_id, name, role, created_ms, disabled_ms, password_is_initial_since_ms
+           FROM staff
+          ORDER BY CASE WHEN disabled_ms IS NULL THEN 0 ELSE 1 END, created_ms, id LIMIT $1",
+    )
+    .bind(LIST_LIMIT)
+    .fetch_all(db.pool())
+    .await
+    .map_err(StoreError::doing("list staff"))?;
+    rows.iter()
+        .map(|row| {
+            let role = StaffRole::from_word(&row.text("role")?);
+            Ok(Line {
+                id: row.parsed("id")?,
+                user_id: row.text("user_id")?,
+                name: row.text("name")?,
+                role: role.ok_or(StoreError::Unreadable { what: "staff role" })?,
+                added: row.moment("created_ms")?,
+                disabled: row.moment_if("disabled_ms")?,
+                waits_for_first_sign_in: row.number_if("password_is_initial_since_ms")?.is_some(),
+            })
+        })
+        .collect()
+}
+
+/// The role of an account that is in use.
+pub(super) async fn role_in_use(tx: &mut Tx, id: StaffId) -> Result<Option<StaffRole>, StoreError> {
+    let row = sqlx::query("SELECT role FROM staff WHERE id = $1 AND disabled_ms IS NULL")
+        .bind(id.to_string())
+        .fetch_optional(&mut **tx)
+        .await
+        .map_err(StoreError::doing("find staff role"))?;
+    row.map(|row| {
+        StaffRole::from_word(&row.text("role")?)
+            .ok_or(StoreError::Unreadable { what: "staff role" })
+    })
+    .transpose()
+}
+
+/// How many others are in use in a role.
+pub(super) async fn count_others(
+    tx: &mut Tx,
+    id: StaffId,
+    role: StaffRole,
+) -> Result<i64, StoreError> {
+    sqlx::query(
+        "SELECT COUNT(*) AS others FROM staff
+          WHERE role = $1 AND id <> $2 AND disabled_ms IS NULL",
+    )
+    .bind(role.as_str())
+    .bind(id.to_string())
+    .fetch_one(&mut **tx)
+    .await
+    .map_err(StoreError::doing("count staff of a role"))?
+    .number("others")
+}
+
+pub(super) async fn set_role(tx: &mut Tx, id: StaffId, role: StaffRole) -> Result<(), StoreError> {
+    sqlx::query("UPDATE staff SET role = $1 WHERE id = $2")
+        .bind(role.as_str())
+        .bind(id.to_string())
+        .execute(&mut **tx)
+        .await
+        .map(drop)
+        .map_err(StoreError::doing("change staff role"))
+}
+
+pub(super) async fn disable(
+    tx: &mut Tx,
+    id: StaffId,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE staff SET disabled_ms = $1 WHERE id = $2 AND disabled_ms IS NULL")
+        .bind(unix_ms(now))
+        .bind(id.to_string())
+        .execute(&mut **tx)
+        .await
+        .map(drop)
+        .map_err(StoreError::doing("disable staff"))
+}
+
+pub(super) async fn end_web_sessions(
+    tx: &mut Tx,
+    id: StaffId,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE web_sessions SET ended_ms = $1
+          WHERE kind = 'staff' AND account_id = $2 AND ended_ms IS NULL",
+    )
+    .bind(unix_ms(now))
+    .bind(id.to_string())
+    .execute(&mut **tx)
+    .await
+    .map(drop)
+    .map_err(StoreError::doing("end web sessions of staff"))
+}
+
+pub(super) async fn make_password_initial(
+    tx: &mut Tx,
+    id: StaffId,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE staff SET password_is_initial_since_ms = $1 WHERE id = $2")
+        .bind(unix_ms(now))
+        .bind(id.to_string())
+        .execute(&mut **tx)
+        .await
+        .map(drop)
+        .map_err(StoreError::doing("mark a password as initial"))
+}
+
+/// Sets the first own password. `false` if there is one already.
+pub(super) async fn set_first_password(
+    tx: &mut Tx,
+    id: StaffId,
+    hash: &str,
+) -> Result<bool, StoreError> {
+    sqlx::query(
+        "UPDATE staff SET password_hash = $1, password_is_initial_since_ms = NULL
+          WHERE id = $2 AND password_is_initial_since_ms IS NOT NULL",
+    )
+    .bind(hash.to_owned())
+    .bind(id.to_string())
+    .execute(&mut **tx)
+    .await
+    .map(|done| done.rows_affected() == 1)
+    .map_err(StoreError::doing("set first password of staff"))
+}
+
+/// User ID and sealed authenticator of an account in use that never showed a code.
+pub(super) async fn unused_authenticator(
+    db: &Db,
+    id: StaffId,
+) -> Result<Option<(String, String)>, StoreError> {
+    let row = sqlx::query(
+        "SELECT user_id, totp_sealed FROM staff
+          WHERE id = $1 AND disabled_ms IS NULL AND totp_last_step IS NULL
+            AND password_is_initial_since_ms IS NOT NULL",
+    )
+    .bind(id.to_string())
+    .fetch_optional(db.pool())
+    .await
+    .map_err(StoreError::doing("find a new authenticator"))?;
+    row.map(|row| Ok((row.text("user_id")?, row.text("totp_sealed")?)))
+        .transpose()
 }
 
 pub(super) async fn add(
@@ -84,4 +257,19 @@ pub async fn take_step(tx: &mut Tx, staff: StaffId, step: i64) -> Result<bool, S
     .await
     .map(|done| done.rows_affected() == 1)
     .map_err(StoreError::doing("take an authenticator step of staff"))
+}
+
+/// Sets a password that staff chose.
+pub(super) async fn set_password(
+    tx: &mut Tx,
+    staff: StaffId,
+    hash: &str,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE staff SET password_hash = $1 WHERE id = $2")
+        .bind(hash)
+        .bind(staff.to_string())
+        .execute(&mut **tx)
+        .await
+        .map(drop)
+        .map_err(StoreError::doing("set a staff password"))
 }

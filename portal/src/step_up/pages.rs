@@ -216,7 +216,7 @@ fn render(
 }
 
 /// A path of ours; anything else leads home.
-fn safe_next(next: &str) -> &str {
+pub(crate) fn safe_next(next: &str) -> &str {
     let path = next.starts_with('/') && !next.starts_with("//") && next.len() <= NEXT_LIMIT_BYTES;
     let plain = next.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     // The page that asks does not lead to itself.

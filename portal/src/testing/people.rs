@@ -95,7 +95,7 @@ pub async fn place(app: &App, number: &str, login: &str) -> Place {
 pub async fn introduce(tx: &mut Tx, user: UserId) {
     for sql in [
         "UPDATE users SET password_is_initial_since_ms = NULL, terms_version = 1,
-                          introduced_ms = 0 WHERE id = $1",
+                          contacts_ms = 0, introduced_ms = 0 WHERE id = $1",
         "UPDATE memberships SET confirmed_ms = 0 WHERE user_id = $1",
     ] {
         sqlx::query(sql)

@@ -176,6 +176,23 @@ impl World {
         Browser::staff(&self.app, &self.sato.router, id).await
     }
 
+    /// The admin of a sharoushi's office (9001) at her office's PC.
+    pub async fn sharoushi(&self) -> Browser {
+        let mut tx = self.app.db.begin().await.expect("begins");
+        let (id, (user, connection)) =
+            establishment(&mut tx, &self.app, 9001, "みらい社労士事務所", "森 次郎").await;
+        let office = "UPDATE establishments SET kind = 'sharoushi' WHERE id = $1";
+        run(&mut tx, office, &[&id.to_string()]).await;
+        Db::commit(tx).await.expect("commits");
+        let members = crate::web::member_router(self.app.clone());
+        Browser::member(&self.app, &members, user, connection).await
+    }
+
+    /// A staff account of somebody else's making, signed in now.
+    pub async fn signed_in_staff(&self, id: StaffId) -> Browser {
+        Browser::staff(&self.app, &self.sato.router, id).await
+    }
+
     /// A second user of alpha's, on alpha's own second PC.
     pub async fn colleague(&self) -> Browser {
         let mut tx = self.app.db.begin().await.expect("begins");
@@ -223,6 +240,15 @@ impl Browser {
             router: router.clone(),
             place,
             token,
+        }
+    }
+
+    /// This one's cookie in the hands of `other`: on the other's side, through its connection.
+    pub fn at_the_place_of(&self, other: &Self) -> Self {
+        Self {
+            router: other.router.clone(),
+            place: other.place,
+            ..self.clone()
         }
     }
 
@@ -292,6 +318,67 @@ impl Browser {
             location,
             String::from_utf8_lossy(&bytes).into_owned(),
         )
+    }
+
+    /// Posts a form with files (RFC 7578); the status, `Location` and the body.
+    pub async fn post_files(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+        files: &[(&str, Vec<u8>)],
+    ) -> (StatusCode, String, String) {
+        const BOUNDARY: &str = "----------------boundary-of-a-test";
+        let mut body = Vec::new();
+        for (name, value) in [("csrf", self.csrf.as_str())].iter().chain(fields) {
+            let part = format!(
+                "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+            );
+            body.extend_from_slice(part.as_bytes());
+        }
+        for (name, bytes) in files {
+            let head = format!(
+                "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"files\"; filename=\"{name}\"\r\nContent-Type: application/octet-stream\r\n\r\n"
+            );
+            body.extend_from_slice(head.as_bytes());
+            body.extend_from_slice(bytes);
+            body.extend_from_slice(b"\r\n");
+        }
+        body.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
+        let request = self
+            .request(Method::POST, path)
+            .header(
+                header::CONTENT_TYPE,
+                format!("multipart/form-data; boundary={BOUNDARY}"),
+            )
+            .body(Body::from(body));
+        let response = self.send(request.expect("a request")).await;
+        let location = response.headers().get(header::LOCATION);
+        let location = location
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let location = location.to_owned();
+        let (status, bytes) = read(response).await;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        (status, location, text)
+    }
+
+    /// Posts a form with the anti-forgery token; the answer with headers and bytes.
+    pub async fn post_for_file(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> (StatusCode, http::HeaderMap, Vec<u8>) {
+        let mut form = vec![("csrf", self.csrf.as_str())];
+        form.extend_from_slice(fields);
+        let body = serde_urlencoded::to_string(&form).expect("a form");
+        let request = self
+            .request(Method::POST, path)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Body::from(body));
+        let response = self.send(request.expect("a request")).await;
+        let headers = response.headers().clone();
+        let (status, bytes) = read(response).await;
+        (status, headers, bytes)
     }
 
     /// Posts JSON as a page's own script does.
@@ -464,8 +551,8 @@ async fn user(
     run(
         tx,
         "INSERT INTO users (id, user_id, name, email, password_hash, second_factor, created_ms,
-                            terms_version, introduced_ms)
-         VALUES ($1, $1, $2, 'user@example.jp', '', 'email', 0, 1, 0)",
+                            terms_version, contacts_ms, introduced_ms)
+         VALUES ($1, $1, $2, 'user@example.jp', '', 'email', 0, 1, 0, 0)",
         &[&user, name],
     )
     .await;

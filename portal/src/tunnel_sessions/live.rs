@@ -34,8 +34,9 @@ pub const CONNECTIONS_PER_SESSION: usize = 64;
 #[derive(Debug, Clone, Default)]
 pub struct LiveSessions(Arc<Mutex<HashMap<Key, Entry>>>);
 
-/// A session, and the grant of it that the connections came by.
-type Key = (SessionId, Generation);
+/// A session, the grant of it that the connections came by, and how often connections of it had
+/// been cut before.
+type Key = (SessionId, Generation, i64);
 
 #[derive(Debug)]
 struct Entry {
@@ -56,7 +57,7 @@ impl LiveSessions {
     /// Counts a connection in. `None` if the session has as many as it may.
     pub fn enter(&self, liveness: Liveness) -> Option<Stay> {
         let mut entries = self.lock();
-        let key = (liveness.id, liveness.generation);
+        let key = (liveness.id, liveness.generation, liveness.cuts);
         let entry = entries.entry(key).or_insert_with(|| Entry {
             liveness,
             connections: 0,
@@ -80,8 +81,10 @@ impl LiveSessions {
             .map(|liveness| (liveness.id, liveness))
             .collect();
         let mut entries = self.lock();
-        for ((session, generation), entry) in entries.iter_mut() {
+        for ((session, generation, cuts), entry) in entries.iter_mut() {
             match changed.get(session) {
+                // Its pages were cut: what came before has ended, what comes after goes on.
+                Some(found) if found.cuts > *cuts => entry.liveness.has_ended = true,
                 Some(found) if found.generation == *generation => entry.liveness = **found,
                 // The session goes on through another gateway.
                 Some(found) if found.generation > *generation => entry.liveness.has_ended = true,
@@ -176,6 +179,7 @@ mod tests {
             inner_address: Ipv6Addr::LOCALHOST,
             deadline_ms: 1_000,
             has_ended: false,
+            cuts: 0,
         }
     }
 
@@ -228,6 +232,24 @@ mod tests {
         assert!(!has_ended(&old) && !has_ended(&new));
         sessions.update(&[moved], 0);
         assert!(has_ended(&old) && !has_ended(&new));
+    }
+
+    #[test]
+    fn connections_from_before_a_cut_end_and_those_after_it_stay() {
+        let sessions = LiveSessions::default();
+        let cut = Liveness {
+            cuts: 1,
+            ..liveness()
+        };
+        let (before, after) = (
+            sessions.enter(liveness()).unwrap(),
+            sessions.enter(cut).unwrap(),
+        );
+        sessions.update(&[cut], 0);
+        assert!(has_ended(&before) && !has_ended(&after));
+        // What was read before the cut counts for nothing.
+        sessions.update(&[liveness()], 0);
+        assert!(!has_ended(&after));
     }
 
     #[test]

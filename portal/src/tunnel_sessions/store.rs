@@ -72,6 +72,8 @@ pub struct Liveness {
     pub deadline_ms: i64,
     /// Whether it has ended before that, or its gateway was taken out of use.
     pub has_ended: bool,
+    /// How often its connections to the pages were cut.
+    pub cuts: i64,
 }
 
 impl Session {
@@ -502,7 +504,7 @@ pub async fn touch_of_gateway(
 
 /// The columns that [`read_liveness`] reads: a gateway out of use has no live session.
 const LIVENESS: &str = "SELECT s.id, s.generation, s.inner_address, s.deadline_ms, s.end_reason,
-        g.retired_ms
+        s.pages_cut, g.retired_ms
    FROM tunnel_sessions s JOIN gateways g ON g.name = s.gateway";
 
 /// What the member listener asks about one session.
@@ -562,6 +564,9 @@ fn read_liveness(row: &AnyRow) -> Result<Liveness, StoreError> {
             .try_get("deadline_ms")
             .map_err(StoreError::doing("read session row"))?,
         has_ended: ended(row)?.is_some() || retired.is_some(),
+        cuts: row
+            .try_get("pages_cut")
+            .map_err(StoreError::doing("read how often pages were cut"))?,
     })
 }
 

@@ -56,7 +56,7 @@ impl Scanner {
     }
 
     /// Where it listens.
-    pub(crate) fn socket(&self) -> std::path::PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("socket")
     }
 

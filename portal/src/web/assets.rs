@@ -59,6 +59,11 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("../../assets/office.js"),
     },
     Asset {
+        name: "mark.js",
+        kind: SCRIPT,
+        bytes: include_bytes!("../../assets/mark.js"),
+    },
+    Asset {
         name: "icon.svg",
         kind: SVG,
         bytes: include_bytes!("../../assets/icon.svg"),

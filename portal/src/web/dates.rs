@@ -54,6 +54,17 @@ pub fn machine(at: OffsetDateTime) -> String {
         .unwrap_or_default()
 }
 
+/// `20261120`, for file names.
+pub fn digits(at: OffsetDateTime) -> String {
+    let day = at.to_offset(JST).date();
+    format!(
+        "{:04}{:02}{:02}",
+        day.year(),
+        u8::from(day.month()),
+        day.day()
+    )
+}
+
 /// One character: 月 … 日.
 pub fn weekday(day: Date) -> &'static str {
     match day.weekday() {

@@ -8,6 +8,8 @@ use http::{HeaderValue, header};
 pub const PDF: &str = "application/pdf";
 /// Zip.
 pub const ZIP: &str = "application/zip";
+/// CSV in UTF-8.
+pub const CSV: &str = "text/csv; charset=utf-8";
 /// PNG.
 pub const PNG: &str = "image/png";
 

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::body::{self, Unreceived};
 use super::page_error::PageError;
 use crate::app::App;
+use crate::batches::{DROP_LIMIT_BYTES, ITEM_LIMIT};
 use crate::keys::Purpose;
 
 /// Largest form, in bytes. Files travel on routes of their own.
@@ -106,58 +107,81 @@ pub struct VerifiedFiles {
     pub fields: BTreeMap<String, Typed>,
 }
 
+/// A form with a whole batch of files; otherwise as [`VerifiedFiles`].
+#[derive(Debug, Default)]
+pub struct VerifiedBatch(pub VerifiedFiles);
+
 impl FromRequest<App> for VerifiedFiles {
     type Rejection = PageError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, PageError> {
-        let (parts, body) = request.into_parts();
-        refuse_foreign_site(&parts.headers)?;
-        let bad = |error: multer::Error| PageError::BadForm(error.to_string());
-        let content_type = parts.headers.get(http::header::CONTENT_TYPE);
-        let content_type = content_type.and_then(|value| value.to_str().ok());
-        // A form of another kind is none of ours, and has no token where ours has it.
-        let boundary = multer::parse_boundary(content_type.unwrap_or_default())
-            .map_err(|_| PageError::Forged)?;
-        let body = body::receive(body, FILES_LIMIT_BYTES, body::READ_TIMEOUT)
+        read_files(request, app, FILES_LIMIT_BYTES, FILES_LIMIT).await
+    }
+}
+
+impl FromRequest<App> for VerifiedBatch {
+    type Rejection = PageError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, PageError> {
+        read_files(request, app, DROP_LIMIT_BYTES, ITEM_LIMIT)
             .await
-            .map_err(|unreceived| match unreceived {
-                Unreceived::TooMuch => PageError::TooLarge,
-                Unreceived::Cut | Unreceived::Slow => {
-                    PageError::BadForm("the body did not come whole".to_owned())
+            .map(Self)
+    }
+}
+
+async fn read_files(
+    request: Request,
+    app: &App,
+    limit_bytes: u64,
+    limit: usize,
+) -> Result<VerifiedFiles, PageError> {
+    let (parts, body) = request.into_parts();
+    refuse_foreign_site(&parts.headers)?;
+    let bad = |error: multer::Error| PageError::BadForm(error.to_string());
+    let content_type = parts.headers.get(http::header::CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    // A form of another kind is none of ours, and has no token where ours has it.
+    let boundary =
+        multer::parse_boundary(content_type.unwrap_or_default()).map_err(|_| PageError::Forged)?;
+    let body = body::receive(body, limit_bytes, body::READ_TIMEOUT)
+        .await
+        .map_err(|unreceived| match unreceived {
+            Unreceived::TooMuch => PageError::TooLarge,
+            Unreceived::Cut | Unreceived::Slow => {
+                PageError::BadForm("the body did not come whole".to_owned())
+            }
+        })?;
+    let whole = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(body)]);
+    let mut form = multer::Multipart::new(whole, boundary);
+    let mut read = VerifiedFiles::default();
+    while let Some(field) = form.next_field().await.map_err(bad)? {
+        let name = field.name().unwrap_or_default().to_owned();
+        match field.file_name().map(base_name) {
+            Some(file) => {
+                let bytes = field.bytes().await.map_err(bad)?;
+                if file.is_empty() && bytes.is_empty() {
+                    continue;
                 }
-            })?;
-        let whole = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(body)]);
-        let mut form = multer::Multipart::new(whole, boundary);
-        let mut read = Self::default();
-        while let Some(field) = form.next_field().await.map_err(bad)? {
-            let name = field.name().unwrap_or_default().to_owned();
-            match field.file_name().map(base_name) {
-                Some(file) => {
-                    let bytes = field.bytes().await.map_err(bad)?;
-                    if file.is_empty() && bytes.is_empty() {
-                        continue;
-                    }
-                    if read.files.len() == FILES_LIMIT {
-                        return Err(PageError::TooLarge);
-                    }
-                    read.files.push(FormFile {
-                        name: file,
-                        bytes: bytes.into(),
-                    });
+                if read.files.len() == limit {
+                    return Err(PageError::TooLarge);
                 }
-                None => {
-                    let text = Zeroizing::new(field.text().await.map_err(bad)?);
-                    if text.len() > FORM_LIMIT_BYTES || read.fields.len() == FILES_LIMIT {
-                        return Err(PageError::TooLarge);
-                    }
-                    read.fields.insert(name, Typed(text));
+                read.files.push(FormFile {
+                    name: file,
+                    bytes: bytes.into(),
+                });
+            }
+            None => {
+                let text = Zeroizing::new(field.text().await.map_err(bad)?);
+                if text.len() > FORM_LIMIT_BYTES || read.fields.len() == FILES_LIMIT {
+                    return Err(PageError::TooLarge);
                 }
+                read.fields.insert(name, Typed(text));
             }
         }
-        let shown = read.fields.get("csrf").ok_or(PageError::Forged)?;
-        check(app, &parts, shown)?;
-        Ok(read)
     }
+    let shown = read.fields.get("csrf").ok_or(PageError::Forged)?;
+    check(app, &parts, shown)?;
+    Ok(read)
 }
 
 /// What stands behind the last separator: some programs send a whole path.

@@ -6,8 +6,10 @@ use super::dates;
 use super::principals::{Member, OfficeVisitor, Staff, Visitor};
 use crate::app::App;
 use crate::clock::unix_ms;
+use crate::delegations::EstablishmentKind;
 use crate::establishments::Role;
 use crate::permissions::Permission;
+use crate::staff::StaffRole;
 
 /// Which of the two sets of pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +31,16 @@ pub enum MemberPage {
     History,
     /// 通知書
     Notices,
+    /// 送受信履歴
+    Exchange,
     /// 利用者とパソコン; for admins alone.
     People,
+    /// 代理する事業所; for who has clients.
+    Desk,
+    /// 代理の設定; for admins alone.
+    Delegations,
+    /// お問い合わせ
+    Contact,
     /// 設定
     Settings,
 }
@@ -42,6 +52,8 @@ pub enum OfficePage {
     Review,
     /// 通知書
     Notices,
+    /// 送受信履歴
+    Exchange,
     /// 事業所
     Establishments,
     /// パソコン
@@ -50,8 +62,18 @@ pub enum OfficePage {
     FilingKinds,
     /// 利用日カレンダー
     Calendar,
+    /// お知らせ
+    Announcements,
+    /// お問い合わせ
+    Inquiries,
+    /// タスク
+    Tasks,
+    /// 統計
+    Reports,
     /// 承認
     Approvals,
+    /// 職員; for system administrators alone.
+    Staff,
 }
 
 /// One entry of the menu.
@@ -80,6 +102,17 @@ pub struct DeadlineLine {
     pub minutes_left: i64,
 }
 
+/// For whom a delegate acts, on every page.
+#[derive(Debug, Clone)]
+pub struct ActingLine {
+    /// Who is represented.
+    pub client: String,
+    /// Its number.
+    pub number: String,
+    /// The delegate's own office.
+    pub office: String,
+}
+
 /// Everything `member.html` and `office.html` need. Every page's template has one, in a
 /// field called `layout`.
 #[derive(Debug, Clone)]
@@ -92,6 +125,8 @@ pub struct Layout {
     pub rehearsal: bool,
     /// The establishment's number and name, or `None` before sign-in and at the office.
     pub establishment: Option<(String, String)>,
+    /// Whom the member acts for, if not for the own establishment.
+    pub acting: Option<ActingLine>,
     /// Who is signed in: name and role.
     pub person: Option<(String, &'static str)>,
     /// The time left.
@@ -123,7 +158,18 @@ impl Layout {
                 member.establishment_number().to_string(),
                 member.establishment_name().to_owned(),
             )),
-            person: Some((member.name().to_owned(), member.role().page_text())),
+            person: Some((
+                member.name().to_owned(),
+                match member.acting() {
+                    None => member.role().page_text(),
+                    Some(_) => "代理",
+                },
+            )),
+            acting: member.acting().map(|acting| ActingLine {
+                client: acting.name.clone(),
+                number: acting.number.to_string(),
+                office: member.home_name().to_owned(),
+            }),
             deadline: Some(DeadlineLine::new(member.deadline(), now)),
             csrf: member.csrf().to_owned(),
             ..Self::stranger(app, Side::Member)
@@ -148,12 +194,22 @@ impl Layout {
         Self {
             menu: OfficePage::ALL
                 .iter()
+                .filter(|page| page.is_for(staff))
                 .map(|page| page.item(*page == here))
                 .collect(),
             person: Some((staff.name().to_owned(), staff.role().page_text())),
             csrf: staff.csrf().to_owned(),
             ..Self::stranger(app, Side::Office)
         }
+    }
+
+    /// Around a page of the office that belongs to no entry of the menu.
+    pub fn office_aside(app: &App, staff: &Staff) -> Self {
+        let mut layout = Self::office(app, staff, OfficePage::Review);
+        for item in &mut layout.menu {
+            item.current = false;
+        }
+        layout
     }
 
     /// Around the office's sign-in page.
@@ -175,6 +231,7 @@ impl Layout {
             fund_contact: app.config.fund_contact.clone(),
             rehearsal: app.config.rehearsal,
             establishment: None,
+            acting: None,
             person: None,
             deadline: None,
             menu: Vec::new(),
@@ -201,18 +258,26 @@ impl MemberPage {
         Self::Submit,
         Self::History,
         Self::Notices,
+        Self::Exchange,
+        Self::Desk,
         Self::People,
+        Self::Delegations,
+        Self::Contact,
         Self::Settings,
     ];
 
     /// Whether the member may open it.
     fn is_for(self, member: &Member) -> bool {
         match self {
-            Self::Home | Self::Settings => true,
-            Self::People => member.role() == Role::Admin,
+            Self::Home | Self::Contact | Self::Settings => true,
+            Self::People | Self::Delegations => member.role() == Role::Admin,
+            Self::Desk => {
+                member.clients() > 0 || member.home_kind() == EstablishmentKind::Sharoushi
+            }
             Self::Submit => member.may(Permission::File),
             Self::History => member.may(Permission::File) || member.may(Permission::History),
             Self::Notices => member.may(Permission::Fetch),
+            Self::Exchange => member.may(Permission::History),
         }
     }
 
@@ -222,7 +287,11 @@ impl MemberPage {
             Self::Submit => ("届書を提出する", "/filings/new"),
             Self::History => ("提出履歴", "/filings"),
             Self::Notices => ("通知書", "/notices"),
+            Self::Desk => ("代理する事業所", "/desk"),
+            Self::Delegations => ("代理の設定", "/delegations"),
+            Self::Exchange => ("送受信履歴", "/history"),
             Self::People => ("利用者", "/users"),
+            Self::Contact => ("お問い合わせ", "/contact"),
             Self::Settings => ("設定", "/settings"),
         };
         MenuItem {
@@ -234,25 +303,51 @@ impl MemberPage {
 }
 
 impl OfficePage {
+    /// Whether somebody of the staff may open it.
+    fn is_for(self, staff: &Staff) -> bool {
+        match self {
+            Self::Review
+            | Self::Notices
+            | Self::Exchange
+            | Self::Announcements
+            | Self::Inquiries
+            | Self::Tasks => staff.may_decide(),
+            Self::Staff => staff.role() == StaffRole::SystemAdmin,
+            _ => true,
+        }
+    }
+
     const ALL: &[Self] = &[
         Self::Review,
         Self::Notices,
+        Self::Exchange,
         Self::Establishments,
         Self::Devices,
         Self::FilingKinds,
         Self::Calendar,
+        Self::Announcements,
+        Self::Inquiries,
+        Self::Tasks,
+        Self::Reports,
         Self::Approvals,
+        Self::Staff,
     ];
 
     fn item(self, current: bool) -> MenuItem {
         let (label, href) = match self {
             Self::Review => ("審査", "/filings"),
             Self::Notices => ("通知書", "/notices"),
+            Self::Exchange => ("送受信履歴", "/history"),
             Self::Establishments => ("事業所", "/establishments"),
             Self::Devices => ("パソコン", "/devices"),
             Self::FilingKinds => ("届書の種類", "/filing-kinds"),
             Self::Calendar => ("利用日カレンダー", "/calendar"),
+            Self::Announcements => ("お知らせ", "/announcements"),
+            Self::Inquiries => ("お問い合わせ", "/inquiries"),
+            Self::Tasks => ("タスク", "/tasks"),
+            Self::Reports => ("統計", "/reports"),
             Self::Approvals => ("承認", "/approvals"),
+            Self::Staff => ("職員", "/staff"),
         };
         MenuItem {
             label,

@@ -27,6 +27,8 @@ use crate::step_up;
 
 /// Where a user with an initial password is sent before anything else.
 pub const FIRST_PASSWORD_PATH: &str = "/first-password";
+/// The page for somebody whose tunnel session is over.
+const SESSION_OVER_TITLE: &str = "接続が終了しました";
 /// Characters of the reference number on the page for a failure of ours.
 const REFERENCE_LENGTH: usize = 8;
 
@@ -45,6 +47,9 @@ pub enum PageError {
     /// The initial password must be changed first.
     #[error("initial password must be changed first")]
     FirstPasswordRequired,
+    /// A step of the first sign-in must be done first; where.
+    #[error("a first step must be done first: {0}")]
+    FirstStepRequired(&'static str),
     /// The second factor was shown too long ago: see `step_up`.
     #[error("a second factor is required")]
     FactorRequired {
@@ -145,17 +150,19 @@ impl PageError {
                     "アドレスをお確かめになるか、ホームからやり直してください。",
                 ],
             ),
-            Self::SignInRequired | Self::FirstPasswordRequired => Told {
-                sign_in: true,
-                ..plain(
-                    StatusCode::UNAUTHORIZED,
-                    "ログインしてください",
-                    &["ログインの状態が終了しました。もう一度ログインしてください。"],
-                )
-            },
+            Self::SignInRequired | Self::FirstPasswordRequired | Self::FirstStepRequired(_) => {
+                Told {
+                    sign_in: true,
+                    ..plain(
+                        StatusCode::UNAUTHORIZED,
+                        "ログインしてください",
+                        &["ログインの状態が終了しました。もう一度ログインしてください。"],
+                    )
+                }
+            }
             Self::SessionOver => plain(
                 StatusCode::UNAUTHORIZED,
-                "接続が終了しました",
+                SESSION_OVER_TITLE,
                 &[
                     "この接続は終了しました。受け付け済みの届書は失われていません。",
                     "続けるには、接続用プログラムの画面でもう一度「接続」を押してください。",
@@ -215,6 +222,9 @@ impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         if let Self::FirstPasswordRequired = self {
             return Redirect::to(FIRST_PASSWORD_PATH).into_response();
+        }
+        if let Self::FirstStepRequired(path) = self {
+            return Redirect::to(path).into_response();
         }
         if let Self::FactorRequired { next: Some(next) } = &self {
             let query = serde_urlencoded::to_string([("next", next)]).unwrap_or_default();
@@ -299,6 +309,15 @@ pub async fn dress(
         && let Some(page) = super::sign_in_again(&app, side, &mut asked.into_parts().0).await
     {
         return page;
+    }
+    let mut told = told;
+    if told.title == SESSION_OVER_TITLE
+        && let Ok(access::Opening::Closed(closed)) =
+            crate::tunnel_sessions::opening(&app, app.clock.now()).await
+    {
+        // To press 接続 again would only be refused: say when it will not be.
+        told.sentences.truncate(1);
+        told.sentences.push(closed.page_text());
     }
     let page = ErrorPage {
         layout: Layout::stranger(&app, side),

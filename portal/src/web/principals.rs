@@ -9,6 +9,7 @@
 //! | [`Anyone`] | whoever reaches the listener |
 //! | [`Visitor`] | a live tunnel session, nobody signed in |
 //! | [`Newcomer`] | signed in, but the password is still the initial one |
+//! | [`Beginner`] | signed in with an own password, in the midst of the first steps or past them |
 //! | [`Member`] | signed in at an establishment, through its PC's tunnel session |
 //! | [`EstablishmentAdmin`] | a member who is the establishment's admin (管理者) |
 //! | [`AnyMember`] | `Newcomer` or `Member`, to sign out |
@@ -16,6 +17,7 @@
 //! | [`Filer`], [`Fetcher`], [`Historian`], [`Follower`] | a member with that permission |
 //! | [`Staff`] | signed in at the office, any role |
 //! | [`Reviewer`] | staff who decide and read documents: all but the system administrator |
+//! | [`StaffNewcomer`] | staff whose password is still the one that was handed over |
 //! | [`Supervisor`] | 責任者 |
 //! | [`SystemAdministrator`] | システム管理者 |
 //! | `step_up::Fresh<P>` | `P`, who showed a second factor within the last minutes |
@@ -36,7 +38,9 @@ use super::router::Principal;
 use super::sessions;
 use crate::app::App;
 use crate::audit::Actor;
+use crate::delegations::{Acting, EstablishmentKind};
 use crate::establishments::Role;
+use crate::first_steps::{Standing, Step};
 use crate::ids::{EstablishmentId, StaffId, UserId};
 use crate::keys::random_token;
 use crate::permissions::{Permission, Permissions};
@@ -92,9 +96,12 @@ pub struct Member {
     pub(super) name: String,
     pub(super) role: Role,
     pub(super) permissions: Permissions,
+    pub(super) acting: Option<Acting>,
+    pub(super) home_kind: EstablishmentKind,
+    pub(super) clients: u64,
     pub(super) token_hash: String,
+    pub(super) first_steps: Standing,
     pub(super) factor_shown: OffsetDateTime,
-    pub(super) password_is_initial: bool,
 }
 
 /// What of an establishment's filings a member may see, as texts for a question to the
@@ -105,8 +112,8 @@ pub struct Reach {
     pub establishment: String,
     /// Only what this user handed in.
     pub sender: String,
-    /// Only these kinds: `,code,code,`.
-    pub kinds: String,
+    /// Only kinds of these procedures: `,membership,salary,`.
+    pub procedures: String,
 }
 
 /// A member who is the admin (管理者) of the establishment.
@@ -116,6 +123,10 @@ pub struct EstablishmentAdmin(Member);
 /// A user who is signed in with the initial password and must change it first.
 #[derive(Debug, Clone)]
 pub struct Newcomer(Member);
+
+/// A user who is signed in with an own password, whatever other first steps are open.
+#[derive(Debug, Clone)]
+pub struct Beginner(Member);
 
 /// A user who is signed in, with whatever password.
 #[derive(Debug, Clone)]
@@ -138,8 +149,13 @@ pub struct Staff {
     pub(super) role: StaffRole,
     pub(super) token_hash: String,
     pub(super) factor_shown: OffsetDateTime,
+    pub(super) password_is_initial: bool,
     pub(super) csrf: String,
 }
+
+/// Staff who are signed in with the password that was handed to them and must change it first.
+#[derive(Debug, Clone)]
+pub struct StaffNewcomer(Staff);
 
 /// Staff who decide and read filings and notices: all but the system administrator.
 #[derive(Debug, Clone)]
@@ -200,9 +216,43 @@ impl Member {
     pub fn name(&self) -> &str {
         &self.name
     }
-    /// What the user may do here.
+    /// What the user is here: at a client's, never its admin.
     pub fn role(&self) -> Role {
-        self.role
+        match self.acting {
+            None => self.role,
+            Some(_) => Role::Added,
+        }
+    }
+    /// Whom the user acts for, if not for his own establishment.
+    pub fn acting(&self) -> Option<&Acting> {
+        self.acting.as_ref()
+    }
+    /// How many establishments the user's own acts for.
+    pub fn clients(&self) -> u64 {
+        self.clients
+    }
+    /// The establishment that the PC belongs to.
+    pub fn home_establishment(&self) -> EstablishmentId {
+        self.visit.establishment
+    }
+    /// Its number.
+    pub fn home_number(&self) -> EstablishmentNumber {
+        self.visit.establishment_number
+    }
+    /// Its name.
+    pub fn home_name(&self) -> &str {
+        &self.visit.establishment_name
+    }
+    /// What it is to the fund.
+    pub fn home_kind(&self) -> EstablishmentKind {
+        self.home_kind
+    }
+    /// How the user signs in a filing's history: with the office, if he acts for another.
+    pub fn signature(&self) -> String {
+        match self.acting {
+            None => self.name.clone(),
+            Some(_) => format!("{}（{}・代理）", self.name, self.home_name()),
+        }
     }
     /// Whether the user may do this here: an admin may do everything.
     pub fn may(&self, permission: Permission) -> bool {
@@ -217,7 +267,10 @@ impl Member {
                 true => String::new(),
                 false => self.user.to_string(),
             },
-            kinds: String::new(),
+            procedures: match &self.acting {
+                None => String::new(),
+                Some(acting) => acting.procedures.clone(),
+            },
         }
     }
     /// When the user last showed a second factor in this web session.
@@ -228,17 +281,27 @@ impl Member {
     pub fn visit(&self) -> &Visitor {
         &self.visit
     }
-    /// The establishment that the PC belongs to.
+    /// The establishment that this request is for: the client's, if the user acts for one,
+    /// else the PC's own.
     pub fn establishment(&self) -> EstablishmentId {
-        self.visit.establishment
+        match &self.acting {
+            None => self.visit.establishment,
+            Some(acting) => acting.client,
+        }
     }
     /// Its number.
     pub fn establishment_number(&self) -> EstablishmentNumber {
-        self.visit.establishment_number
+        match &self.acting {
+            None => self.visit.establishment_number,
+            Some(acting) => acting.number,
+        }
     }
     /// Its name.
     pub fn establishment_name(&self) -> &str {
-        &self.visit.establishment_name
+        match &self.acting {
+            None => &self.visit.establishment_name,
+            Some(acting) => &acting.name,
+        }
     }
     /// The PC.
     pub fn device(&self) -> DeviceId {
@@ -256,16 +319,34 @@ impl Member {
     pub fn csrf(&self) -> &str {
         &self.visit.csrf
     }
+    /// What was done of the first steps.
+    pub fn first_steps(&self) -> &Standing {
+        &self.first_steps
+    }
+    /// The first step that is open, if one is.
+    pub fn next_step(&self) -> Option<Step> {
+        self.first_steps.next(self.role)
+    }
     /// Names the web session in the database.
     pub fn token_hash(&self) -> &str {
         &self.token_hash
     }
     /// For the audit log.
     pub fn actor(&self) -> Actor {
-        Actor::Member {
-            user: self.user,
-            device: self.visit.device,
-            session: self.visit.session,
+        let (user, device, session) = (self.user, self.visit.device, self.visit.session);
+        match &self.acting {
+            None => Actor::Member {
+                user,
+                device,
+                session,
+            },
+            Some(acting) => Actor::Delegate {
+                user,
+                device,
+                session,
+                office: self.visit.establishment,
+                client: acting.client,
+            },
         }
     }
 
@@ -279,7 +360,8 @@ impl Member {
         let member = sessions::find_member(app, &token, connection.session, now)
             .await?
             .ok_or(PageError::SignInRequired)?;
-        parts.extensions.insert(CsrfSecret(token));
+        let secret = sessions::csrf_secret(&token, member.acting.as_ref());
+        parts.extensions.insert(CsrfSecret(secret));
         parts.extensions.insert(member.clone());
         Ok(member)
     }
@@ -293,6 +375,13 @@ impl EstablishmentAdmin {
 }
 
 impl Newcomer {
+    /// The user.
+    pub fn member(&self) -> &Member {
+        &self.0
+    }
+}
+
+impl Beginner {
     /// The user.
     pub fn member(&self) -> &Member {
         &self.0
@@ -363,6 +452,13 @@ impl Staff {
     }
 }
 
+impl StaffNewcomer {
+    /// The account.
+    pub fn staff(&self) -> &Staff {
+        &self.0
+    }
+}
+
 impl Reviewer {
     /// The account.
     pub fn staff(&self) -> &Staff {
@@ -420,10 +516,11 @@ impl FromRequestParts<App> for Member {
     type Rejection = PageError;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
         let member = Self::resolve(parts, app).await?;
-        if member.password_is_initial {
-            return Err(PageError::FirstPasswordRequired);
+        match member.next_step() {
+            None => Ok(member),
+            Some(Step::Password) => Err(PageError::FirstPasswordRequired),
+            Some(step) => Err(PageError::FirstStepRequired(step.path())),
         }
-        Ok(member)
     }
 }
 
@@ -434,7 +531,7 @@ impl FromRequestParts<App> for EstablishmentAdmin {
     type Rejection = PageError;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
         let member = Member::from_request_parts(parts, app).await?;
-        match member.role {
+        match member.role() {
             Role::Admin => Ok(Self(member)),
             Role::Added => Err(PageError::NotFound),
         }
@@ -448,10 +545,25 @@ impl FromRequestParts<App> for Newcomer {
     type Rejection = PageError;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
         let member = Member::resolve(parts, app).await?;
-        if member.password_is_initial {
+        if member.first_steps.password_is_initial {
             Ok(Self(member))
         } else {
             Err(PageError::NotFound)
+        }
+    }
+}
+
+impl Principal for Beginner {
+    const NAME: &'static str = "beginner";
+}
+impl FromRequestParts<App> for Beginner {
+    type Rejection = PageError;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
+        let member = Member::resolve(parts, app).await?;
+        if member.first_steps.password_is_initial {
+            Err(PageError::FirstPasswordRequired)
+        } else {
+            Ok(Self(member))
         }
     }
 }
@@ -494,6 +606,31 @@ impl Principal for Staff {
 impl FromRequestParts<App> for Staff {
     type Rejection = PageError;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
+        let staff = Self::resolve(parts, app).await?;
+        if staff.password_is_initial {
+            return Err(PageError::FirstPasswordRequired);
+        }
+        Ok(staff)
+    }
+}
+
+impl Principal for StaffNewcomer {
+    const NAME: &'static str = "staff newcomer";
+}
+impl FromRequestParts<App> for StaffNewcomer {
+    type Rejection = PageError;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
+        let staff = Staff::resolve(parts, app).await?;
+        if staff.password_is_initial {
+            Ok(Self(staff))
+        } else {
+            Err(PageError::NotFound)
+        }
+    }
+}
+
+impl Staff {
+    async fn resolve(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
         if let Some(known) = parts.extensions.get::<Self>() {
             return Ok(known.clone());
         }

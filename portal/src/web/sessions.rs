@@ -15,7 +15,11 @@ use crate::app::App;
 use crate::clock::{from_unix_ms, unix_ms};
 use crate::db::rows::Columns as _;
 use crate::db::{StoreError, Tx};
+use crate::delegations::{Acting, EstablishmentKind};
 use crate::establishments::Role;
+use crate::establishments::store::number_from_row;
+use crate::first_steps::Standing;
+use crate::first_steps::terms::FIRST_VERSION;
 use crate::ids::{StaffId, UserId};
 use crate::keys::{MasterKey, Purpose, random_token};
 use crate::permissions::Permissions;
@@ -31,6 +35,15 @@ const SEEN_STEP: Duration = Duration::minutes(1);
 /// What a [`Visitor`]'s anti-forgery token is made from: the tunnel session.
 pub(super) fn visit_secret(session: SessionId) -> String {
     format!("tunnel session {session}")
+}
+
+/// What a member's anti-forgery token is made from: the cookie and the client, so that a form
+/// that was opened for one client does nothing for another.
+pub(super) fn csrf_secret(token: &str, acting: Option<&Acting>) -> String {
+    match acting {
+        None => token.to_owned(),
+        Some(acting) => format!("{token} for {}", acting.delegation),
+    }
 }
 
 /// The columns that [`visitor_from_row`] reads.
@@ -73,11 +86,22 @@ pub(super) async fn find_member(
         "SELECT t.id AS session, t.deadline_ms, d.id AS device, d.user_id AS device_user,
                 e.id AS establishment, e.number, e.name AS establishment_name,
                 u.id AS account, u.user_id, u.name, u.password_is_initial_since_ms, m.role,
-                m.permissions, w.factor_ms
+                m.permissions, w.factor_ms, e.kind, g.id AS delegation,
+                g.permissions AS delegated, g.procedures, c.id AS client,
+                c.number AS client_number, c.name AS client_name,
+                (SELECT COUNT(*) FROM delegations x
+                  WHERE x.delegate_id = e.id AND x.accepted_ms IS NOT NULL
+                    AND x.ended_ms IS NULL AND (x.ends_ms IS NULL OR x.ends_ms > $3)) AS clients,
+                u.terms_version, u.contacts_ms, u.introduced_ms, m.confirmed_ms,
+                COALESCE((SELECT MAX(version) FROM terms), $4) AS terms_current
            FROM {VISITOR_TABLES}
            JOIN web_sessions w ON w.tunnel_session_id = t.id
            JOIN users u ON u.id = w.account_id
            JOIN memberships m ON m.user_id = u.id AND m.establishment_id = e.id
+           LEFT JOIN delegations g ON g.id = w.acting_for AND g.delegate_id = e.id
+                 AND g.accepted_ms IS NOT NULL AND g.ended_ms IS NULL
+                 AND (g.ends_ms IS NULL OR g.ends_ms > $3)
+           LEFT JOIN establishments c ON c.id = g.client_id AND c.suspended_ms IS NULL
           WHERE w.token_hash = $1 AND w.kind = 'member' AND w.ended_ms IS NULL
             AND t.id = $2 AND t.ended_ms IS NULL AND t.deadline_ms > $3
             AND d.revoked_ms IS NULL AND e.suspended_ms IS NULL
@@ -86,6 +110,7 @@ pub(super) async fn find_member(
     .bind(token_hash.as_str())
     .bind(session.to_string())
     .bind(unix_ms(now))
+    .bind(FIRST_VERSION)
     .fetch_optional(app.db.pool())
     .await
     .map_err(StoreError::doing("find member of a web session"))?;
@@ -94,28 +119,58 @@ pub(super) async fn find_member(
         row.try_get(column)
             .map_err(StoreError::doing("read member of a web session"))
     };
-    let initial: Option<i64> = row
-        .try_get("password_is_initial_since_ms")
-        .map_err(StoreError::doing("read member of a web session"))?;
     let role = Role::from_word(&text("role")?).ok_or(StoreError::Unreadable { what: "role" })?;
-    let given = Permissions::from_words(&text("permissions")?).ok_or(StoreError::Unreadable {
-        what: "permissions",
+    let words = |column| {
+        Permissions::from_words(&text(column)?).ok_or(StoreError::Unreadable {
+            what: "permissions",
+        })
+    };
+    let own = match role {
+        Role::Admin => Permissions::all(),
+        Role::Added => words("permissions")?,
+    };
+    let home_kind = EstablishmentKind::from_word(&text("kind")?).ok_or(StoreError::Unreadable {
+        what: "kind of establishment",
     })?;
+    // A delegation that does not stand, and a client who left, are nobody to act for.
+    let acting = match row.parsed_if("client")? {
+        None => None,
+        Some(client) => Some(Acting {
+            delegation: row.parsed("delegation")?,
+            client,
+            number: number_from_row(row.number("client_number")?)?,
+            name: text("client_name")?,
+            procedures: text("procedures")?,
+        }),
+    };
+    let permissions = match (&acting, home_kind) {
+        (Some(_), _) => own.and(words("delegated")?),
+        (None, EstablishmentKind::Employer) => own,
+        (None, EstablishmentKind::Sharoushi) => Permissions::NONE,
+    };
+    let secret = csrf_secret(token, acting.as_ref());
     Ok(Some(Member {
-        visit: visitor_from_row(&row, csrf_token(app, token))?,
+        visit: visitor_from_row(&row, csrf_token(app, &secret))?,
+        acting,
+        home_kind,
+        clients: row.count("clients")?,
         user: text("account")?
             .parse()
             .map_err(|_| StoreError::Unreadable { what: "user id" })?,
         user_id: text("user_id")?,
         name: text("name")?,
         role,
-        permissions: match role {
-            Role::Admin => Permissions::all(),
-            Role::Added => given,
-        },
+        permissions,
         token_hash,
+        first_steps: Standing {
+            password_is_initial: row.number_if("password_is_initial_since_ms")?.is_some(),
+            terms_accepted: row.number("terms_version")?,
+            terms_current: row.number("terms_current")?,
+            establishment_confirmed: row.number_if("confirmed_ms")?.is_some(),
+            profile_confirmed: row.number_if("contacts_ms")?.is_some(),
+            introduced: row.number_if("introduced_ms")?.is_some(),
+        },
         factor_shown: row.moment("factor_ms")?,
-        password_is_initial: initial.is_some(),
     }))
 }
 
@@ -160,7 +215,8 @@ pub(super) async fn find_staff(
 ) -> Result<Option<Staff>, StoreError> {
     let token_hash = app.keys.hash(Purpose::Token, token.as_bytes());
     let row = sqlx::query(
-        "SELECT s.id, s.user_id, s.name, s.role, w.seen_ms, w.factor_ms
+        "SELECT s.id, s.user_id, s.name, s.role, w.seen_ms, w.factor_ms,
+                s.password_is_initial_since_ms
            FROM web_sessions w JOIN staff s ON s.id = w.account_id
           WHERE w.token_hash = $1 AND w.kind = 'staff' AND w.ended_ms IS NULL
             AND w.seen_ms > $2 AND w.created_ms > $3 AND s.disabled_ms IS NULL",
@@ -200,6 +256,7 @@ pub(super) async fn find_staff(
         role: StaffRole::from_word(&role).ok_or(StoreError::Unreadable { what: "staff role" })?,
         token_hash,
         factor_shown: row.moment("factor_ms")?,
+        password_is_initial: row.number_if("password_is_initial_since_ms")?.is_some(),
         csrf: csrf_token(app, token),
     }))
 }
@@ -309,5 +366,25 @@ pub async fn end_others_of_user(
     .execute(&mut **tx)
     .await
     .map_err(StoreError::doing("end a user's other web sessions"))?;
+    Ok(())
+}
+
+/// Ends every web session of a staff member but one, after a change of password.
+pub async fn end_others_of_staff(
+    tx: &mut Tx,
+    staff: StaffId,
+    keep_token_hash: &str,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE web_sessions SET ended_ms = $1
+          WHERE kind = 'staff' AND account_id = $2 AND token_hash <> $3 AND ended_ms IS NULL",
+    )
+    .bind(unix_ms(now))
+    .bind(staff.to_string())
+    .bind(keep_token_hash)
+    .execute(&mut **tx)
+    .await
+    .map_err(StoreError::doing("end a staff member's other web sessions"))?;
     Ok(())
 }

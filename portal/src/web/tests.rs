@@ -9,6 +9,8 @@ use crate::testing::people::{self, Browser, USER_ID, Way};
 use crate::testing::{NOW, app, databases, sqlite};
 use time::Duration;
 
+mod authorisation;
+
 /// A path with its parameters filled in: an id that nobody has.
 fn filled(path: &str) -> String {
     path.split('/')
@@ -83,10 +85,21 @@ async fn every_route_that_changes_something_wants_its_sessions_token() {
     let (_, mut staff) = people::signed_in_staff(&app, StaffRole::Supervisor).await;
     let member_table = member_routes(Routes::new(app.clone())).finish().1;
     let office_table = office_routes(Routes::new(app.clone())).finish().1;
-    let reads = [Method::GET, Method::HEAD];
+    let reads = [Method::GET, Method::HEAD, Method::OPTIONS];
     for (table, side) in [(member_table, Side::Member), (office_table, Side::Office)] {
         for route in table.iter().filter(|route| !reads.contains(&route.method)) {
             set_password_initial(&app, route.allowed == "newcomer").await;
+            let initial = (route.allowed == "staff newcomer").then_some(1_i64);
+            let role = match route.allowed.contains("system administrator") {
+                true => StaffRole::SystemAdmin,
+                false => StaffRole::Supervisor,
+            };
+            sqlx::query("UPDATE staff SET password_is_initial_since_ms = $1, role = $2")
+                .bind(initial)
+                .bind(role.as_str())
+                .execute(app.db.pool())
+                .await
+                .unwrap();
             let browser = match side {
                 Side::Office => &mut staff,
                 Side::Member => &mut member,
@@ -327,4 +340,22 @@ async fn a_link_on_another_site_is_opened_once_more_from_here_and_not_a_third_ti
     assert!(second.contains("ユーザーID"), "{second}");
     let elsewhere = follow("//evil.example").await;
     assert!(!elsewhere.contains("url="), "{elsewhere}");
+}
+
+#[tokio::test]
+async fn after_hours_the_page_of_a_session_that_is_over_says_when_it_opens_next() {
+    let db = sqlite().await;
+    let app = app(&db).await;
+    let place = people::place(&app, "0123", USER_ID).await;
+    let mut browser = Browser::member(&app, place.session);
+    // A Friday evening.
+    app.clock.set(NOW + Duration::hours(10));
+    let page = browser.get("/sign-in").await;
+    assert_eq!(page.status, 401);
+    let next = "次回は3月16日（月）8:00からご利用いただけます";
+    assert!(page.text.contains("接続が終了しました") && page.text.contains(next));
+    assert!(!page.text.contains("もう一度「接続」"), "{}", page.text);
+    app.clock.set(NOW + Duration::hours(3));
+    let page = browser.get("/sign-in").await;
+    assert!(page.text.contains("もう一度「接続」"), "{}", page.text);
 }

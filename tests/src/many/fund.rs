@@ -80,8 +80,9 @@ pub(super) async fn register(
         }
         let user = UserId::new();
         sqlx::query(
-            "INSERT INTO users (id, user_id, name, email, password_hash, second_factor, created_ms)
-             VALUES ($1, $2, 'invented', $3, '', $4, $5)",
+            "INSERT INTO users (id, user_id, name, email, password_hash, second_factor, created_ms,
+                                terms_version, introduced_ms)
+             VALUES ($1, $2, 'invented', $3, '', $4, $5, 1, $5)",
         )
         .bind(user.to_string())
         .bind(format!("many{number}"))

@@ -215,6 +215,37 @@ async fn what_was_prepared_is_there_on_the_first_day_and_the_calendar_decides() 
     Ok(())
 }
 
+/// S003-18: an establishment handles another one that is related to it: staff enter the filing
+/// that says so, and the managing establishment finds the other where it chooses whom it acts
+/// for.
+#[tokio::test]
+async fn one_establishment_handles_another_that_staff_entered_for_it() -> Result<()> {
+    const OTHER: &str = "見本電機販売株式会社";
+    let stage = Stage::start(StageOptions::default()).await?;
+    let work = AtWork::on(&stage).await?;
+    work.office
+        .register_as(
+            "0124",
+            OTHER,
+            "hanbai",
+            "販売 三郎",
+            "saburo@mihon-hanbai.example",
+        )
+        .await?;
+    let before = work.pages.site.get("/delegations").await?;
+    before.must_say("代理の設定はありません")?;
+    let page = work.office.site.get("/delegations").await?;
+    let form = page
+        .form("/delegations/groups")?
+        .fill("manager", ESTABLISHMENT_NUMBER)?
+        .fill("clients", "0124")?
+        .fill("consent", "2026年4月1日 書面")?;
+    work.office.site.submit(&form).await?.must_say(OTHER)?;
+    let after = work.pages.site.get("/delegations").await?;
+    after.must_say("複数事業所管理")?.must_say(OTHER)?;
+    Ok(())
+}
+
 /// `2026年11月21日（土）` as a date field has it.
 fn iso_date(page: &str) -> Result<String> {
     let numbers: Vec<u16> = page

@@ -1,13 +1,11 @@
 //! Uploads and hand-ins that something comes between.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use http_body_util::channel::Channel;
+use renkei_tests::disk::{SmallDisk, in_a_namespace_of_its_own, may_mount};
 use renkei_tests::job::{AtWork, FILED_PDF, corpus, upload_id};
-use renkei_tests::process::{output, wait_for};
+use renkei_tests::process::wait_for;
 use renkei_tests::{MemberPages, Stage, StageOptions};
 use reqwest::StatusCode;
 
@@ -186,83 +184,4 @@ async fn document_behind(pages: &MemberPages, receipt: &str) -> Result<Vec<u8>> 
         .download(&format!("{filing}/document.pdf"))
         .await?;
     Ok(document)
-}
-
-/// A disk of two mebibytes over a folder; it goes away with the story.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn at(folder: &Path) -> Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        output(
-            Command::new("mount")
-                .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
-                .arg(folder),
-        )?;
-        Ok(Self(folder.to_owned()))
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.0.join("ballast")
-    }
-
-    /// Takes all room but less than a page.
-    fn fill(&self) -> Result<()> {
-        use std::io::Write as _;
-        let mut ballast = std::fs::File::create(self.ballast())?;
-        while ballast.write_all(&[0; 4096]).is_ok() {}
-        Ok(())
-    }
-
-    fn free(&self) -> Result<()> {
-        Ok(std::fs::remove_file(self.ballast())?)
-    }
-
-    /// Files other than the ballast, which must be there.
-    fn files(&self) -> Result<Vec<String>> {
-        ensure!(self.ballast().exists(), "the disk is the small one");
-        let found = output(
-            Command::new("find")
-                .arg(&self.0)
-                .args(["-type", "f", "!", "-name", "ballast"]),
-        )?;
-        Ok(found.lines().map(str::to_owned).collect())
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-fn may_mount() -> bool {
-    let Ok(folder) = tempfile::tempdir() else {
-        return false;
-    };
-    let may = SmallDisk::at(folder.path()).is_ok();
-    may && folder.path().exists()
-}
-
-/// Plays this story as root of a user namespace, where everybody may mount.
-fn in_a_namespace_of_its_own(story: &str) -> Result<()> {
-    const INSIDE: &str = "RENKEI_TEST_NAMESPACE";
-    if std::env::var_os(INSIDE).is_some() {
-        bail!("not even root of a user namespace may mount a tmpfs here");
-    }
-    eprintln!("this user may not mount a small disk; unshare(1) makes a namespace that may");
-    let run = Command::new("unshare")
-        .args(["--map-root-user", "--mount"])
-        .arg(std::env::current_exe()?)
-        .args(["--exact", story, "--nocapture"])
-        .env(INSIDE, "yes")
-        .output()?;
-    let told = String::from_utf8_lossy(&run.stdout);
-    ensure!(
-        run.status.success() && told.contains("1 passed"),
-        "{}: {told}\n{}",
-        run.status,
-        String::from_utf8_lossy(&run.stderr)
-    );
-    Ok(())
 }

@@ -15,7 +15,7 @@ use crate::store::Store;
 use crate::store::profiles::ProfileId;
 use crate::update::event_loop::{Due, waiting_since_before};
 use crate::update::staging::{Place, Staged};
-use crate::update::take_over;
+use crate::update::{self, take_over};
 
 pub(super) async fn open(
     config: &Config,
@@ -32,9 +32,17 @@ pub(super) async fn open(
     match claim_to_stay(&store).await? {
         Claim::Theirs(client) => open_through(&client, choice, no_browser, file).await,
         Claim::Ours(instance) => {
+            // A guard that does not start is no reason not to work.
+            match take_over::start_again_watched(&place(config), take_over::is_watched()) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) => tracing::error!(%error, "nobody watches this start"),
+            }
             // At the start nothing is under way: the quietest moment for a version that waits.
             if let Some(staged) = waiting(config, &store).await {
-                match take_over::start_successor(&place(config), &staged) {
+                let place = place(config);
+                let started = place.keep_old();
+                match started.and_then(|()| take_over::start_successor(&place, &staged)) {
                     Ok(()) => return Ok(()),
                     Err(error) => tracing::error!(%error, "the next version was not started"),
                 }
@@ -103,6 +111,8 @@ async fn open_here(
 ) -> Result<End, CommandError> {
     let (profile, landing) = running.desk.landing_with(choice, file.as_deref()).await?;
     let served = running.desk.serve(profile).await?;
+    let place = place(config);
+    came_up(&place);
     watch_service(running, profile).await;
     let updates = running.watch_updates(config);
     let mut windows = Windows::new(config, running.desk.clone());
@@ -114,11 +124,20 @@ async fn open_here(
         windows.bring_up(profile, landing).await
     };
     let result = match opened {
-        Ok(()) => attend(running, &mut windows, updates).await,
+        Ok(()) => attend(running, &mut windows, &place, updates).await,
         Err(error) => Err(error),
     };
     windows.close_all().await;
     result
+}
+
+/// The profiles and their pages are there: this version works.
+fn came_up(place: &Place) {
+    let noted = place.note_came_up(update::running_version());
+    if let Err(error) = noted {
+        tracing::warn!(%error, "not noted that this version came up");
+    }
+    os::note_version(place.program(), update::running_version_text());
 }
 
 /// While somebody may look at it, a profile knows whether its fund is open.
@@ -132,6 +151,7 @@ async fn watch_service(running: &Running, profile: ProfileId) {
 async fn attend(
     running: &mut Running,
     windows: &mut Windows<'_>,
+    place: &Place,
     mut updates: Option<Due>,
 ) -> Result<End, CommandError> {
     let mut changes = running.desk.changes();
@@ -155,7 +175,7 @@ async fn attend(
                     if windows.is_empty() {
                         return Err(CommandError::Told(sentence));
                     }
-                    tracing::warn!(%profile, sentence, "a window is lost");
+                    tracing::warn!(%profile, "a window is lost");
                     leave(running, profile).await;
                 }
             },
@@ -163,7 +183,11 @@ async fn attend(
             staged = next_version(&mut updates) => {
                 // The user may have pressed 接続 in this very moment.
                 if !running.desk.is_busy() {
-                    return Ok(End::MakeWay(staged));
+                    match place.keep_old() {
+                        Ok(()) => return Ok(End::MakeWay(staged)),
+                        // A full disk, say. At the next start it is tried again.
+                        Err(error) => tracing::error!(%error, "no copy of this version"),
+                    }
                 }
             }
             () = running.desk.end_wanted() => return Ok(End::Closed),

@@ -1,7 +1,8 @@
 //! The support bundle: a zip with the diagnosis, that may be mailed to anybody.
 //!
-//! It holds what was written for it here and nothing else: no file of the PC goes in, no log,
-//! no key. The sentences of the diagnosis are masked on top of that: names of people and
+//! It holds what was written for it here, and the end of the agent's own log, which names no
+//! address and nobody ([`crate::log`]); no other file of the PC goes in, no key. The sentences
+//! of the diagnosis and the lines of the log are masked on top of that: names of people and
 //! companies that this PC knows, addresses, numbers, and everything that looks like a token.
 //! [`crate::commands`] and [`crate::page`] call it.
 
@@ -16,6 +17,7 @@ use zip::{CompressionMethod, ZipWriter};
 use super::{Finding, Outcome};
 use crate::config::Config;
 use crate::dial::settings::ProxySettings;
+use crate::log;
 use crate::os;
 use crate::status::{StateName, StatusReport, Transport, WayReport};
 use crate::store::Store;
@@ -31,6 +33,9 @@ const MASKED_DIGITS: usize = 6;
 
 /// Words with so many letters and digits are masked: keys and tokens have more.
 const MASKED_WORD: usize = 24;
+
+/// How much of the log's end goes in, in bytes: a few hundred lines.
+const LOG_LIMIT_BYTES: u64 = 64 * 1024;
 
 /// Names shorter than this are not masked: they would be found in every word.
 const SHORTEST_NAME: usize = 2;
@@ -121,6 +126,11 @@ pub fn bundle(
     zip.write_all(text(&details).as_bytes())?;
     zip.start_file("details.json", options)?;
     serde_json::to_writer_pretty(&mut zip, &details).map_err(std::io::Error::from)?;
+    zip.start_file("log.txt", options)?;
+    for line in log::tail(&config.data_dir, LOG_LIMIT_BYTES).lines() {
+        zip.write_all(mask(line, &names).as_bytes())?;
+        zip.write_all(b"\r\n")?;
+    }
     Ok(zip.finish()?.into_inner())
 }
 
@@ -166,6 +176,7 @@ fn names(config: &Config, store: &Store, running: Option<&StatusReport>) -> Vec<
     names.extend(config.browser_args.iter().cloned());
     if let ProxySettings::Fixed(proxy) = &config.proxy {
         names.push(proxy.host().to_owned());
+        names.extend(proxy.secrets());
     }
     for enrolment in store.find().into_iter().flat_map(|found| found.enrolments) {
         names.push(enrolment.record.establishment.to_string());

@@ -8,25 +8,20 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ring::digest::{SHA256, digest};
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, Error};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
 use super::{Finding, Outcome};
 use crate::clock::Clock;
 use crate::gateway_client::ApiError;
-use crate::gateway_client::trust::{Roots, edge};
+use crate::gateway_client::trust::{Roots, Rule, Verdict, Verifier, beyond_dates, edge};
 
 pub(super) const SUBJECT: &str = "通信の検査";
 
 /// Longest name out of a certificate that is shown, in characters: anybody may have written it.
 const NAME_LIMIT_CHARS: usize = 120;
-
-/// Dates in a chain that may be stepped over, to see what else is wrong.
-const MAX_DATES: usize = 6;
 
 /// What the other end of a connection showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,9 +50,8 @@ pub(super) enum Whose {
 }
 
 /// Verifies as always, and notes what it saw.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Witness {
-    standard: Arc<WebPkiServerVerifier>,
     seen: Mutex<Option<Seen>>,
 }
 
@@ -69,19 +63,14 @@ impl Witness {
     ) -> Result<(Arc<Self>, Arc<ClientConfig>), ApiError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let trust = |error: &dyn std::error::Error| ApiError::Trust(error.to_string());
-        let standard = WebPkiServerVerifier::builder_with_provider(roots.store(), provider.clone())
-            .build()
-            .map_err(|error| trust(&error))?;
-        let witness = Arc::new(Self {
-            standard,
-            seen: Mutex::default(),
-        });
+        let witness = Arc::new(Self::default());
+        let verifier = Verifier::new(roots, provider.clone(), witness.clone())?;
         // Devices that open TLS may know version 1.2 only; nothing is sent over it.
         let tls = ClientConfig::builder_with_details(provider, clock)
             .with_safe_default_protocol_versions()
             .map_err(|error| trust(&error))?
             .dangerous()
-            .with_custom_certificate_verifier(witness.clone())
+            .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
         Ok((witness, Arc::new(tls)))
     }
@@ -93,58 +82,19 @@ impl Witness {
     }
 }
 
-impl ServerCertVerifier for Witness {
-    fn verify_server_cert(
+impl Rule for Witness {
+    fn judge(
         &self,
         end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let verify = |time| {
-            self.standard.verify_server_cert(
-                end_entity,
-                intermediates,
-                server_name,
-                ocsp_response,
-                time,
-            )
-        };
+        verify: &dyn Fn(UnixTime) -> Verdict,
+    ) -> Verdict {
         let result = verify(now);
-        let mut beyond_dates = result.as_ref().map(drop).map_err(Clone::clone);
-        for _ in 0..MAX_DATES {
-            let Some(time) = beyond_dates.as_ref().err().and_then(edge) else {
-                break;
-            };
-            beyond_dates = verify(time).map(drop);
-        }
+        let but_for_dates = beyond_dates(verify(now), verify).map(drop);
         let dates_differ = result.as_ref().err().and_then(edge).is_some();
-        let seen = describe(end_entity, &beyond_dates, dates_differ);
+        let seen = describe(end_entity, &but_for_dates, dates_differ);
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
         result
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.standard.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.standard.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.standard.supported_verify_schemes()
     }
 }
 

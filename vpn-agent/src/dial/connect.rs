@@ -15,7 +15,7 @@ const BODY_LIMIT_BYTES: u64 = 256 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     /// It cannot be reached.
-    #[error("cannot reach the proxy {proxy}")]
+    #[error("cannot reach the proxy")]
     Unreachable {
         /// Which, without its password.
         proxy: String,

@@ -182,6 +182,14 @@ impl ProxyUrl {
         &self.host
     }
 
+    /// User and password, to be looked for in what leaves the PC.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let credentials = self.credentials.as_ref();
+        let text = credentials.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let text = text.unwrap_or_default();
+        text.splitn(2, ':').map(str::to_owned).collect()
+    }
+
     /// The port.
     pub fn port(&self) -> u16 {
         self.port

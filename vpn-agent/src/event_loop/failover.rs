@@ -34,7 +34,8 @@ impl EventLoop {
         self.busy.seeking = true;
         let (attempt, client, device) = (self.attempt, fund.client.clone(), enrolled.device);
         let (lost, session) = (active.gateway().clone(), active.session());
-        tracing::info!(gateway = %lost, "gateway lost; asking the others");
+        tracing::info!("gateway lost; asking the others");
+        tracing::debug!(gateway = %lost, "lost");
         self.jobs.spawn(async move {
             let mut last_key = None;
             let moved = client
@@ -96,7 +97,8 @@ impl EventLoop {
         if !self.state.handle_moved(&session, now) {
             return;
         }
-        tracing::info!(gateway = %granted.gateway, "the session goes on through another gateway");
+        tracing::info!("the session goes on through another gateway");
+        tracing::debug!(gateway = %granted.gateway, "moved");
         let moved = self.activate(granted, now);
         self.route.send_replace(None);
         let left = std::mem::replace(&mut self.active, moved);

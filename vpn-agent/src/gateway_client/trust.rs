@@ -79,11 +79,6 @@ impl Roots {
         Ok(Self(store))
     }
 
-    /// For a verifier of another kind.
-    pub(crate) fn store(&self) -> Arc<RootCertStore> {
-        Arc::new(self.0.clone())
-    }
-
     /// These and the fund's service authority.
     pub fn and_service_authority(mut self, authority: &[u8]) -> Result<Self, ApiError> {
         self.0
@@ -102,7 +97,11 @@ pub fn tls_config(
 ) -> Result<ClientConfig, ApiError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let trust = |error: &dyn std::error::Error| ApiError::Trust(error.to_string());
-    let verifier = AgentVerifier::new(roots, provider.clone(), clock.clone(), dates)?;
+    let rule = Arc::new(DatesRule {
+        clock: clock.clone(),
+        dates,
+    });
+    let verifier = Verifier::new(roots, provider.clone(), rule)?;
     let builder = ClientConfig::builder_with_details(provider, clock)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| trust(&error))?
@@ -114,31 +113,78 @@ pub fn tls_config(
     })
 }
 
-/// The standard verifier, asked at the time that the rules above name.
+/// The standard verifier, with a rule that has a say about the time it is asked at. Names,
+/// chains and signatures are checked as always.
 #[derive(Debug)]
-struct AgentVerifier {
+pub(crate) struct Verifier<R> {
     standard: Arc<WebPkiServerVerifier>,
-    clock: Arc<Clock>,
-    dates: Dates,
+    rule: Arc<R>,
 }
 
-impl AgentVerifier {
-    fn new(
+/// What decides about a certificate.
+pub(crate) trait Rule: std::fmt::Debug + Send + Sync {
+    /// Judges the certificate `end_entity` that was shown at `now`. `verify` is the standard
+    /// verifier's verdict on it as of a time.
+    fn judge(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        now: UnixTime,
+        verify: &dyn Fn(UnixTime) -> Verdict,
+    ) -> Verdict;
+}
+
+/// What a verifier says.
+pub(crate) type Verdict = Result<ServerCertVerified, Error>;
+
+impl<R: Rule> Verifier<R> {
+    /// Believes `roots` and asks `rule`.
+    pub(crate) fn new(
         roots: &Roots,
         provider: Arc<CryptoProvider>,
-        clock: Arc<Clock>,
-        dates: Dates,
+        rule: Arc<R>,
     ) -> Result<Self, ApiError> {
         let standard =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots.0.clone()), provider)
                 .build()
                 .map_err(|error| ApiError::Trust(error.to_string()))?;
-        Ok(Self {
-            standard,
-            clock,
-            dates,
-        })
+        Ok(Self { standard, rule })
     }
+}
+
+/// Dates as the rules above take them.
+#[derive(Debug)]
+struct DatesRule {
+    clock: Arc<Clock>,
+    dates: Dates,
+}
+
+impl Rule for DatesRule {
+    fn judge(
+        &self,
+        _: &CertificateDer<'_>,
+        now: UnixTime,
+        verify: &dyn Fn(UnixTime) -> Verdict,
+    ) -> Verdict {
+        let floor = unix_time(self.clock.floor());
+        match self.dates {
+            Dates::Strict => verify(now),
+            // One that is valid since before the floor is looked at as of the floor; one that
+            // ended before it is refused there too.
+            Dates::NotBeforeFloor => beyond_dates(verify(now), |time| verify(time.max(floor))),
+        }
+    }
+}
+
+/// The verdict once dates that do not fit are stepped over, one after the other.
+pub(crate) fn beyond_dates(first: Verdict, verify: impl Fn(UnixTime) -> Verdict) -> Verdict {
+    let mut verdict = first;
+    for _ in 0..MAX_DATES {
+        let Some(time) = verdict.as_ref().err().and_then(edge) else {
+            break;
+        };
+        verdict = verify(time);
+    }
+    verdict
 }
 
 /// Where to look again after a date did not fit: at the edge of the certificate's time.
@@ -154,7 +200,7 @@ pub(crate) fn edge(error: &Error) -> Option<UnixTime> {
     }
 }
 
-impl ServerCertVerifier for AgentVerifier {
+impl<R: Rule> ServerCertVerifier for Verifier<R> {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -162,9 +208,8 @@ impl ServerCertVerifier for AgentVerifier {
         server_name: &ServerName<'_>,
         ocsp_response: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let floor = unix_time(self.clock.floor());
-        let verify = |time| {
+    ) -> Verdict {
+        self.rule.judge(end_entity, now, &|time| {
             self.standard.verify_server_cert(
                 end_entity,
                 intermediates,
@@ -172,19 +217,7 @@ impl ServerCertVerifier for AgentVerifier {
                 ocsp_response,
                 time,
             )
-        };
-        let mut result = verify(now);
-        if self.dates == Dates::NotBeforeFloor {
-            for _ in 0..MAX_DATES {
-                let Some(time) = result.as_ref().err().and_then(edge) else {
-                    break;
-                };
-                // One that is valid since before the floor is looked at as of the floor; one
-                // that ended before it is refused there too.
-                result = verify(time.max(floor));
-            }
-        }
-        result
+        })
     }
 
     fn verify_tls12_signature(

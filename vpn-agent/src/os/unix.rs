@@ -302,6 +302,10 @@ fn find_program(name: &str) -> Option<PathBuf> {
         })
 }
 
+/// Lets the system's list of programs show the version of the program at `program`, where it
+/// was installed for this user. Here packages are the system's.
+pub fn note_version(_program: &Path, _version: &str) {}
+
 /// Shows notifications with the desktop's own `notify-send`, where that is installed.
 pub fn notifier() -> Arc<dyn Notifier> {
     Arc::new(NotifySend {

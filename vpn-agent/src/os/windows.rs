@@ -55,6 +55,9 @@ const FIRST_BUILD_OF_11: u32 = 22_000;
 /// Where Windows says what it is.
 const VERSION_KEY: &str = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion";
 
+/// Where the installer wrote the program into the list of programs, in the user's half.
+const UNINSTALL_KEY: &str = r"Software\Microsoft\Windows\CurrentVersion\Uninstall\Renkei";
+
 /// The hidden window's class, by which installers find the running agent.
 const WINDOW_CLASS: &str = "RenkeiAgent";
 
@@ -470,6 +473,20 @@ pub fn installed_gateway() -> Option<String> {
         .into_iter()
         .filter_map(|root| registry::text(root, INSTALLED_KEY, "GatewayUrl"))
         .find(|url| !url.is_empty())
+}
+
+/// Lets the list of programs show the version of the program at `program`, if the installer
+/// put it there for this user: after an update it would show the one that was installed.
+pub fn note_version(program: &Path, version: &str) {
+    let text = |name| registry::text(Root::CurrentUser, UNINSTALL_KEY, name);
+    let installed = text("InstallLocation").map(PathBuf::from);
+    let is_here = installed.is_some() && installed.as_deref() == program.parent();
+    if !is_here || text("DisplayVersion").as_deref() == Some(version) {
+        return;
+    }
+    if let Err(error) = registry::set_own_text(UNINSTALL_KEY, "DisplayVersion", version) {
+        tracing::warn!(%error, "the list of programs shows an older version");
+    }
 }
 
 /// `%LOCALAPPDATA%\Renkei\vpn-agent.toml`.

@@ -8,7 +8,8 @@ use hyper::header::CONTENT_TYPE;
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
-use super::views::{EnrolForm, picture_of_all, render_list, render_removal};
+use super::list::{picture_of_all, render_list, render_removal};
+use super::views::EnrolForm;
 use super::{PICTURE_PATIENCE, Page, field, html, insert, protect, see};
 use crate::desk::{DeskError, Landing, Profile};
 use crate::store::profiles::ProfileId;

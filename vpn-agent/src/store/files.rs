@@ -54,7 +54,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
         && let Err(error) = fs::remove_file(&temporary)
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::warn!(%error, path = %temporary.display(), "cannot remove unfinished file");
+        tracing::warn!(%error, "cannot remove unfinished file");
     }
     written
 }

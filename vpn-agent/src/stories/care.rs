@@ -22,6 +22,7 @@ use crate::fake_fund::FakeFund;
 use crate::fake_proxy::{FakeProxy, Manner};
 use crate::gateway_client::trust::{Dates, Roots, tls_config};
 use crate::link::paths::Via;
+use crate::log::LogFile;
 use crate::proxy::PAGE_HOST;
 use crate::urls::GatewayUrl;
 
@@ -255,6 +256,11 @@ async fn the_support_bundle_holds_no_secret_and_nobodys_name() {
 
     let store = pc.agent.store().clone();
     let mut findings = diagnose::run(&pc.config, &store, Some(&report)).await;
+    // As if something had said more than it should.
+    let logged = LogFile::in_folder(&pc.config.data_dir);
+    logged.add("INFO vpn_agent: registration approved\n".as_bytes());
+    let line = format!("WARN {company} {mail} {address} 482913 {user} {password} {cookie}\n");
+    logged.add(line.as_bytes());
     // As if a sentence of the portal's or the system's held them.
     report.establishment_name = Some(company.to_owned());
     let told = known[0].clone().unwrap();
@@ -299,6 +305,7 @@ async fn the_support_bundle_holds_no_secret_and_nobodys_name() {
         "通信の検査",
         "vpn-agent",
         "\"transport\": \"udp\"",
+        "registration approved",
     ] {
         assert!(texts.contains(words), "{texts}");
     }

@@ -82,8 +82,13 @@ enum Outcome {
 
 impl Updater {
     async fn run(mut self) {
+        let mut is_first = true;
         loop {
             tokio::time::sleep(TICK).await;
+            // A second after the start its guard has ended.
+            if std::mem::take(&mut is_first) {
+                self.place.forget_old();
+            }
             let agents = self.desk.agents();
             let Some(first) = agents.first().filter(|_| !self.due.is_closed()) else {
                 if let Some(job) = self.job.take() {

@@ -5,7 +5,9 @@
 //! vpn-agent.new.part         the next one while it is being fetched
 //! vpn-agent.new.json         its signed manifest
 //! vpn-agent.new[.exe]        the next one, complete
-//! <data_dir>/update.json     the newest version ever offered; how often one was tried
+//! vpn-agent.old[.exe]        the one before, until the next one has come up
+//! <data_dir>/update.json     the newest version ever offered; how often one was tried; which
+//!                            one came up
 //! ```
 //!
 //! What lies there is believed no more than what comes over the line: signature, length and
@@ -24,6 +26,7 @@ use time::OffsetDateTime;
 use super::{Here, News, Offer, Refusal, judge, platform, running_version};
 use crate::os;
 use crate::store::files::{read_bounded, write_atomically};
+use crate::store::name_of;
 
 /// How often a version may try to take over before it is given up.
 const MAX_TRIES: u32 = 2;
@@ -45,6 +48,9 @@ pub struct Memory {
     pub newest_seen: Option<Version>,
     /// A version that was to take over, and how often.
     pub tried: Option<(Version, u32)>,
+    /// The version that has come up since it took over: its pages were there.
+    #[serde(default)]
+    pub came_up: Option<Version>,
 }
 
 /// A complete and checked next program.
@@ -96,21 +102,41 @@ impl Place {
     fn beside(&self, ending: &str) -> PathBuf {
         let stem = self.program.file_stem().unwrap_or_default();
         let mut name = stem.to_owned();
-        name.push(".new");
         name.push(ending);
         self.program.with_file_name(name)
     }
 
-    fn next_path(&self) -> PathBuf {
-        self.beside(std::env::consts::EXE_SUFFIX)
+    /// Where the next program lies until it takes over.
+    pub fn next_path(&self) -> PathBuf {
+        self.beside(&format!(".new{}", std::env::consts::EXE_SUFFIX))
+    }
+
+    /// Where the program of before lies until the next one has come up.
+    pub fn old_path(&self) -> PathBuf {
+        self.beside(&format!(".old{}", std::env::consts::EXE_SUFFIX))
     }
 
     fn manifest_path(&self) -> PathBuf {
-        self.beside(".json")
+        self.beside(".new.json")
     }
 
     fn part_path(&self) -> PathBuf {
-        self.beside(".part")
+        self.beside(".new.part")
+    }
+
+    /// Keeps a whole copy of the program: what runs on if the next one does not come up.
+    pub fn keep_old(&self) -> io::Result<()> {
+        copy_whole(&self.program, &self.part_path(), &self.old_path())
+    }
+
+    /// Puts the program of before back under the program's name, in one step.
+    pub fn put_old_back(&self) -> io::Result<()> {
+        copy_whole(&self.old_path(), &self.part_path(), &self.program)
+    }
+
+    /// Whether a program of before is kept.
+    pub fn keeps_old(&self) -> bool {
+        self.old_path().exists()
     }
 
     /// What is remembered. What cannot be read is as if there had been nothing.
@@ -238,7 +264,45 @@ impl Place {
         let mut memory = self.memory();
         let before = memory.tried.filter(|(tried, _)| *tried == version);
         memory.tried = Some((version, before.map_or(0, |(_, times)| times) + 1));
+        memory.came_up = None;
         self.remember(&memory)
+    }
+
+    /// The version that took over and has not come up yet.
+    pub fn on_trial(&self) -> Option<Version> {
+        let memory = self.memory();
+        let (tried, _) = memory.tried?;
+        (memory.came_up != Some(tried)).then_some(tried)
+    }
+
+    /// Takes note that the running version has come up, if that was open, and lets go of the
+    /// one before.
+    pub fn note_came_up(&self, running: Version) -> io::Result<()> {
+        let mut memory = self.memory();
+        if memory.came_up != Some(running) && memory.tried.is_some() {
+            memory.came_up = Some(running);
+            self.remember(&memory)?;
+        }
+        Ok(())
+    }
+
+    /// Whether `version` has come up.
+    pub fn has_come_up(&self, version: Version) -> bool {
+        self.memory().came_up == Some(version)
+    }
+
+    /// Takes note that `version` did not come up: it is not tried again.
+    pub fn give_up(&self, version: Version) -> io::Result<()> {
+        let mut memory = self.memory();
+        memory.tried = Some((version, MAX_TRIES));
+        memory.came_up = None;
+        self.remember(&memory)
+    }
+
+    /// Removes the program of before, which nobody needs any more. Windows removes none that
+    /// still runs; the next start does.
+    pub fn forget_old(&self) {
+        remove(&self.old_path());
     }
 
     /// Whether `version` has been tried in vain often enough.
@@ -260,15 +324,26 @@ impl Place {
     /// Removes whatever lies beside the program.
     pub fn discard(&self) {
         for path in [self.next_path(), self.manifest_path(), self.part_path()] {
-            match fs::remove_file(&path) {
-                Ok(()) => tracing::info!(path = %path.display(), "removed"),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    tracing::warn!(%error, path = %path.display(), "cannot remove");
-                }
-            }
+            remove(&path);
         }
     }
+}
+
+fn remove(path: &Path) {
+    match fs::remove_file(path) {
+        Ok(()) => tracing::info!(name = ?name_of(path), "removed"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(%error, name = ?name_of(path), "cannot remove"),
+    }
+}
+
+/// Copies a program by way of `part`: under the name `to` there is the old file or the whole
+/// new one.
+fn copy_whole(from: &Path, part: &Path, to: &Path) -> io::Result<()> {
+    // Takes the rights to run it along.
+    fs::copy(from, part)?;
+    File::options().write(true).open(part)?.sync_all()?;
+    os::replace_file(part, to)
 }
 
 impl Part {
@@ -445,6 +520,30 @@ mod tests {
         fs::write(pc.place.manifest_path(), other).unwrap();
         assert_eq!(pc.staged(), Err(Refusal::Forged));
         assert_eq!(pc.files(), [""; 0]);
+    }
+
+    #[test]
+    fn the_program_of_before_is_kept_until_the_next_one_has_come_up() {
+        let pc = Pc::new();
+        let staged = pc.fetch(PROGRAM).unwrap();
+        assert_eq!(pc.place.on_trial(), None);
+        pc.place.keep_old().unwrap();
+        pc.place.note_try(staged.version).unwrap();
+        assert_eq!(pc.place.on_trial(), Some(staged.version));
+        os::replace_file(&staged.path, pc.place.program()).unwrap();
+        assert_eq!(fs::read(pc.place.program()).unwrap(), PROGRAM);
+        // It does not come up.
+        pc.place.put_old_back().unwrap();
+        pc.place.give_up(staged.version).unwrap();
+        assert_eq!(fs::read(pc.place.program()).unwrap(), b"the program");
+        assert!(pc.place.has_given_up(staged.version) && pc.place.keeps_old());
+        // It does.
+        pc.place.note_try(staged.version).unwrap();
+        pc.place.note_came_up(staged.version).unwrap();
+        assert!(pc.place.has_come_up(staged.version));
+        assert_eq!(pc.place.on_trial(), None);
+        pc.place.forget_old();
+        assert!(!pc.place.keeps_old());
     }
 
     #[test]

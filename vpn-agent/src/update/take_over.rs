@@ -1,10 +1,12 @@
 //! How the next program takes the running one's place.
 //!
-//! The old one starts the next one beside it (`vpn-agent.new[.exe] --replaces vpn-agent[.exe]
-//! …`, with its own arguments) and ends. The next one renames itself over the old: one step,
-//! atomic on every system, possible on Windows too because a running program may be renamed
-//! and the one that is replaced no longer runs. Until that step the old program is there under
-//! its name, from then on the next one is; a crash anywhere leaves one of them.
+//! The old one leaves a copy of itself behind as the guard ([`super::guard`]), starts that
+//! (`vpn-agent.old[.exe] --guards vpn-agent[.exe] …`, with its own arguments) and ends. The
+//! guard starts the next one (`vpn-agent.new[.exe] --replaces vpn-agent[.exe] …`), which
+//! renames itself over the old: one step, atomic on every system, possible on Windows too
+//! because a running program may be renamed and the one that is replaced no longer runs. Until
+//! that step the old program is there under its name, from then on the next one is; a crash
+//! anywhere leaves one of them.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -13,12 +15,15 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::Refusal;
 use super::staging::{Place, Staged};
+use super::{Refusal, running_version};
 use crate::os;
 
 /// The argument that names the program to replace.
 pub const REPLACES: &str = "--replaces";
+
+/// The argument that names the program whose next version is watched.
+pub const GUARDS: &str = "--guards";
 
 /// How long the old program may take to be gone, and its watchers (antivirus) to let go.
 const REPLACE_TRIES: u32 = 100;
@@ -42,11 +47,16 @@ pub fn arrive(replaces: Option<&Path>) -> bool {
     };
     let replaced = replace(&own, target);
     if let Err(error) = &replaced {
-        tracing::error!(%error, target = %target.display(), "did not take the old one's place");
+        tracing::error!(%error, "did not take the old one's place");
     }
     let place = if replaced.is_ok() { target } else { &own };
     let _ = PROGRAM.set(place.to_owned());
     replaced.is_ok()
+}
+
+/// Whether this program was started to take another's place, and a guard waits for it.
+pub fn is_watched() -> bool {
+    std::env::args_os().any(|argument| argument == OsStr::new(REPLACES))
 }
 
 /// Where this program lies.
@@ -57,6 +67,10 @@ pub fn program() -> PathBuf {
 
 /// Renames `own` over `target` as soon as that is possible.
 fn replace(own: &Path, target: &Path) -> io::Result<()> {
+    // Replaced already, before the PC lost power: it is only watched once more.
+    if own == target {
+        return Ok(());
+    }
     // What this program may replace is the one that it lies beside.
     if own.parent() != target.parent() {
         return Err(io::Error::new(
@@ -106,34 +120,54 @@ pub async fn try_out(staged: &Staged) -> Result<(), Refusal> {
     }
 }
 
-/// Starts the next program with this one's arguments; the caller ends right afterwards.
+/// Starts the next program with this one's arguments, under the eyes of a copy of this one,
+/// which was kept before; the caller ends right afterwards.
 pub fn start_successor(place: &Place, staged: &Staged) -> io::Result<()> {
     place.note_try(staged.version)?;
     tracing::info!(version = %staged.version, "making way for the next version");
-    let mut arguments = arguments();
-    if arguments.is_empty() {
-        // A double click: with arguments before it, what it means has to be said.
-        arguments.push("open".into());
+    start_guard(place)
+}
+
+/// Whether this program took over and was ended, by a power cut say, before it had come up and
+/// without anybody who watches: then it starts once more, watched. `is_watched` says that it
+/// is.
+///
+/// # Errors
+/// If the guard does not start.
+pub fn start_again_watched(place: &Place, is_watched: bool) -> io::Result<bool> {
+    let is_on_trial = place.on_trial() == Some(running_version());
+    if is_watched || !is_on_trial || !place.keeps_old() {
+        return Ok(false);
     }
-    Command::new(&staged.path)
-        .arg(REPLACES)
+    tracing::warn!("this version has not come up yet; starting it under watch");
+    start_guard(place).map(|()| true)
+}
+
+fn start_guard(place: &Place) -> io::Result<()> {
+    Command::new(place.old_path())
+        .arg(GUARDS)
         .arg(place.program())
-        .args(arguments)
+        .args(arguments())
         .spawn()
         .map(drop)
 }
 
 /// What this program was started with, for starting it again.
 pub fn arguments() -> Vec<OsString> {
-    without_replaces(std::env::args_os().skip(1))
+    let mut arguments = without_changes(std::env::args_os().skip(1));
+    if arguments.is_empty() {
+        // A double click: with arguments before it, what it means has to be said.
+        arguments.push("open".into());
+    }
+    arguments
 }
 
-/// The arguments, without who was replaced to get here.
-fn without_replaces(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+/// The arguments, without what an update added to them.
+fn without_changes(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut kept = Vec::new();
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
-        if argument == OsStr::new(REPLACES) {
+        if argument == OsStr::new(REPLACES) || argument == OsStr::new(GUARDS) {
             arguments.next();
         } else {
             kept.push(argument);
@@ -155,8 +189,9 @@ mod tests {
 
     #[test]
     fn the_next_program_gets_the_same_arguments() {
-        let arguments = words("--replaces /x/vpn-agent --config c.toml open --no-browser");
-        let kept = without_replaces(arguments.into_iter());
+        let added = "--guards /x/vpn-agent --replaces /x/vpn-agent";
+        let arguments = words(&format!("{added} --config c.toml open --no-browser"));
+        let kept = without_changes(arguments.into_iter());
         assert_eq!(kept, words("--config c.toml open --no-browser"));
     }
 

@@ -317,17 +317,20 @@ fn duplicate_json(duplicate: &Duplicate) -> Value {
 
 fn impossible_status(error: &HandInError) -> StatusCode {
     match error {
-        HandInError::Gone(_) => StatusCode::NOT_FOUND,
+        HandInError::Gone(_) | HandInError::DelegationOver => StatusCode::NOT_FOUND,
         HandInError::Nothing
         | HandInError::TooMany
         | HandInError::Twice
         | HandInError::Reason
+        | HandInError::NotDelegated
         | HandInError::NotOneReplacement => StatusCode::UNPROCESSABLE_ENTITY,
         HandInError::Incomplete(_)
         | HandInError::HandedIn(_)
         | HandInError::Step(
             StepError::InOtherHands { .. }
             | StepError::NotInReview
+            | StepError::NotSupervisor
+            | StepError::WithdrawalAsked
             | StepError::ReviewBegan
             | StepError::Closed { .. }
             | StepError::NotReturned { .. }

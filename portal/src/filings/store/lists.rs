@@ -1,4 +1,4 @@
-//! Lists of filings: an establishment's history, and the office's queue.
+//! An establishment's list of filings. The office's is `review::desk`.
 
 use access::JST;
 use protocol::EstablishmentNumber;
@@ -10,9 +10,8 @@ use super::{FILING, FilingLine, filing_from_row};
 use crate::clock::unix_ms;
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError};
-use crate::filings::State;
-use crate::ids::{FilingId, StaffId};
-use crate::web::principals::{Member, Reach, Reviewer};
+use crate::ids::FilingId;
+use crate::web::principals::{Member, Reach};
 
 /// Lines of one page of a list.
 pub const PAGE_LENGTH: i64 = 20;
@@ -34,21 +33,6 @@ pub struct Search {
     pub page: u32,
 }
 
-/// What the office looks for.
-#[derive(Debug, Clone, Default)]
-pub struct Queue {
-    /// Which states.
-    pub states: Vec<&'static str>,
-    /// Only the cases of this reviewer.
-    pub reviewer: Option<StaffId>,
-    /// Only this establishment.
-    pub establishment: Option<EstablishmentNumber>,
-    /// Part of a name or of a receipt's number; empty: any.
-    pub text: String,
-    /// From 1.
-    pub page: u32,
-}
-
 /// One page of a list.
 #[derive(Debug, Clone)]
 pub struct Listing {
@@ -63,46 +47,46 @@ pub struct Listing {
 /// What every list can be narrowed by; the empty value narrows nothing.
 struct Filter {
     establishment_id: String,
-    establishment_number: i64,
-    states: String,
-    reviewer: String,
+    state: &'static str,
     text: String,
     from_ms: i64,
     before_ms: i64,
     sender: String,
-    kinds: String,
+    procedures: String,
 }
 
-/// Written once for both lists: conditions that are empty let everything through.
-const WHERE: &str = "($1 = '' OR f.establishment_id = $1)
-    AND ($2 = 0 OR e.number = $2)
-    AND ($3 = '' OR $3 LIKE '%,' || f.state || ',%')
-    AND ($4 = '' OR f.reviewer_id = $4)
-    AND ($5 = '' OR f.name LIKE $5 ESCAPE '!' OR s.receipt_number LIKE $5 ESCAPE '!')
-    AND f.received_ms >= $6 AND f.received_ms < $7
-    AND ($8 = '' OR s.user_id = $8)
-    AND ($9 = '' OR $9 LIKE '%,' || f.kind || ',%')";
+/// Conditions that are empty let everything through.
+const WHERE: &str = "f.establishment_id = $1
+    AND ($2 = '' OR f.state = $2)
+    AND ($3 = '' OR f.name LIKE $3 ESCAPE '!' OR s.receipt_number LIKE $3 ESCAPE '!')
+    AND f.received_ms >= $4 AND f.received_ms < $5
+    AND ($6 = '' OR s.user_id = $6)
+    AND ($7 = '' OR EXISTS (SELECT 1 FROM filing_kinds k WHERE k.code = f.kind
+                                AND $7 LIKE '%,' || k.procedure_group || ',%'))";
 
 /// The condition that a filing `f` is within a member's [`Reach`], whose three texts are the
 /// parameters from `first` on.
 pub(super) fn within_reach(first: u8) -> String {
-    let (establishment, sender, kinds) = (first, first + 1, first + 2);
+    let (establishment, sender, procedures) = (first, first + 1, first + 2);
     format!(
         "f.establishment_id = ${establishment}
          AND (${sender} = '' OR EXISTS (SELECT 1 FROM submissions own
                                          WHERE own.id = f.submission_id AND own.user_id = ${sender}))
-         AND (${kinds} = '' OR ${kinds} LIKE '%,' || f.kind || ',%')"
+         AND (${procedures} = '' OR EXISTS (SELECT 1 FROM filing_kinds k WHERE k.code = f.kind
+                     AND ${procedures} LIKE '%,' || k.procedure_group || ',%'))"
     )
 }
 
-const FROM: &str = "filings f
+pub(crate) const FROM: &str = "filings f
     JOIN submissions s ON s.id = f.submission_id
     JOIN establishments e ON e.id = f.establishment_id
-    JOIN users u ON u.id = s.user_id
+    LEFT JOIN users u ON u.id = s.user_id
     LEFT JOIN staff r ON r.id = f.reviewer_id";
 
-const BESIDE: &str = "s.receipt_number, e.number AS establishment_number, e.name AS establishment_name,
-    u.name AS sender, r.name AS reviewer,
+pub(crate) const BESIDE: &str = "s.receipt_number, e.number AS establishment_number, e.name AS establishment_name,
+    CASE WHEN s.delegation_id IS NULL THEN COALESCE(u.name, '（郵送）') ELSE u.name || '（' ||
+      (SELECT o.name FROM delegations g JOIN establishments o ON o.id = g.delegate_id
+        WHERE g.id = s.delegation_id) || '・代理）' END AS sender, r.name AS reviewer,
     (SELECT MIN(n.id) FROM filings n WHERE n.replaces_id = f.id AND n.state <> 'withdrawn') AS replaced_by";
 
 /// Returns one page of the establishment's history, newest first.
@@ -110,12 +94,7 @@ pub async fn history(db: &Db, member: &Member, search: &Search) -> Result<Listin
     let reach = member.reach();
     let filter = Filter {
         establishment_id: reach.establishment,
-        establishment_number: 0,
-        states: search
-            .state
-            .map(|state| format!(",{state},"))
-            .unwrap_or_default(),
-        reviewer: String::new(),
+        state: search.state.unwrap_or_default(),
         text: pattern(&search.text),
         from_ms: search.from.map_or(0, day_begins_ms),
         before_ms: search
@@ -123,37 +102,9 @@ pub async fn history(db: &Db, member: &Member, search: &Search) -> Result<Listin
             .and_then(Date::next_day)
             .map_or(i64::MAX, day_begins_ms),
         sender: reach.sender,
-        kinds: reach.kinds,
+        procedures: reach.procedures,
     };
     list(db, &filter, search.page, "f.received_ms DESC, f.id DESC").await
-}
-
-/// Returns one page of the office's list. What is open comes oldest first, for it waits; what
-/// is closed newest first.
-pub async fn queue(db: &Db, _: &Reviewer, queue: &Queue) -> Result<Listing, StoreError> {
-    let open = |state: &&str| ["received", "in_review"].contains(state);
-    let order = if queue.states.iter().all(open) && !queue.states.is_empty() {
-        "f.received_ms, f.id"
-    } else {
-        "f.changed_ms DESC, f.id DESC"
-    };
-    let filter = Filter {
-        establishment_id: String::new(),
-        establishment_number: queue
-            .establishment
-            .map_or(0, |number| i64::from(number.as_u16())),
-        states: match queue.states.as_slice() {
-            [] => String::new(),
-            states => format!(",{},", states.join(",")),
-        },
-        reviewer: queue.reviewer.map(|id| id.to_string()).unwrap_or_default(),
-        text: pattern(&queue.text),
-        from_ms: 0,
-        before_ms: i64::MAX,
-        sender: String::new(),
-        kinds: String::new(),
-    };
-    list(db, &filter, queue.page, order).await
 }
 
 async fn list(
@@ -167,14 +118,12 @@ async fn list(
         ($sql:expr) => {
             sqlx::query(sqlx::AssertSqlSafe($sql))
                 .bind(filter.establishment_id.as_str())
-                .bind(filter.establishment_number)
-                .bind(filter.states.as_str())
-                .bind(filter.reviewer.as_str())
+                .bind(filter.state)
                 .bind(filter.text.as_str())
                 .bind(filter.from_ms)
                 .bind(filter.before_ms)
                 .bind(filter.sender.as_str())
-                .bind(filter.kinds.as_str())
+                .bind(filter.procedures.as_str())
         };
     }
     let total = narrowed!(format!(
@@ -185,7 +134,7 @@ async fn list(
     .map_err(StoreError::doing("count filings"))?
     .count("total")?;
     let rows = narrowed!(format!(
-        "SELECT {FILING}, {BESIDE} FROM {FROM} WHERE {WHERE} ORDER BY {order} LIMIT $10 OFFSET $11"
+        "SELECT {FILING}, {BESIDE} FROM {FROM} WHERE {WHERE} ORDER BY {order} LIMIT $8 OFFSET $9"
     ))
     .bind(PAGE_LENGTH)
     .bind((i64::from(page) - 1) * PAGE_LENGTH)
@@ -217,7 +166,7 @@ pub(super) async fn find_line(
         question = question
             .bind(reach.establishment)
             .bind(reach.sender)
-            .bind(reach.kinds);
+            .bind(reach.procedures);
     }
     let row = question
         .fetch_optional(db.pool())
@@ -226,7 +175,7 @@ pub(super) async fn find_line(
     row.as_ref().map(line_from_row).transpose()
 }
 
-fn line_from_row(row: &AnyRow) -> Result<FilingLine, StoreError> {
+pub(crate) fn line_from_row(row: &AnyRow) -> Result<FilingLine, StoreError> {
     let number = u16::try_from(row.number("establishment_number")?)
         .ok()
         .and_then(|number| EstablishmentNumber::new(number).ok());
@@ -244,7 +193,7 @@ fn line_from_row(row: &AnyRow) -> Result<FilingLine, StoreError> {
 }
 
 /// `%text%` for LIKE, with its own signs taken literally; full-width digits find plain ones.
-fn pattern(text: &str) -> String {
+pub(crate) fn pattern(text: &str) -> String {
     let text: String = text.trim().nfkc().take(TEXT_LIMIT_CHARS).collect();
     if text.is_empty() {
         return text;
@@ -258,16 +207,6 @@ fn pattern(text: &str) -> String {
 
 fn day_begins_ms(day: Date) -> i64 {
     unix_ms(day.midnight().assume_offset(JST))
-}
-
-impl Queue {
-    /// What waits for the office, everybody's.
-    pub fn open() -> Self {
-        Self {
-            states: vec![State::CODES[0], State::CODES[1]],
-            ..Self::default()
-        }
-    }
 }
 
 impl Listing {

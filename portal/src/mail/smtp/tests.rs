@@ -192,7 +192,7 @@ async fn refusals_are_told_apart_and_never_repeat_the_address() {
         let server = Server::start(SmtpSecurity::Tls, recipients).await;
         let smtp = Smtp::new(&server.config).unwrap();
         let error = smtp.send(&mail()).await.unwrap_err();
-        assert_eq!(matches!(error, SendError::Never(_)), never, "{error}");
+        assert_eq!(matches!(error, SendError::Refused(_)), never, "{error}");
         assert!(!error.to_string().contains("tanaka"), "{error}");
     }
 }
@@ -243,5 +243,5 @@ async fn an_address_that_cannot_be_written_to_is_given_up() {
         to: "no address".to_owned(),
         ..mail()
     };
-    assert!(matches!(smtp.message(&mail), Err(SendError::Never(_))));
+    assert!(matches!(smtp.message(&mail), Err(SendError::Refused(_))));
 }

@@ -14,7 +14,10 @@ use serde::Deserialize;
 use serde_json::json;
 use time::{Month, OffsetDateTime};
 
-use super::{allowed, find, find_in, find_line, mails, queue_mails, to_filing};
+use super::{
+    allowed, find, find_in, find_line, mails, queue_mails, refuse_while_withdrawal_is_asked,
+    to_filing,
+};
 use crate::app::App;
 use crate::audit::{self, Act};
 use crate::custody::{self, Document};
@@ -26,7 +29,7 @@ use crate::ids::{DraftId, NoticeId};
 use crate::mail::texts;
 use crate::notices::determination::{self, Determination};
 use crate::notices::store::NewNotice;
-use crate::notices::{self, Notice};
+use crate::notices::{self, Kind, Notice};
 use crate::review::pictures::picture_of;
 use crate::review::store::{self as drafts, Draft};
 use crate::review::{Decision, DeterminationForm, EVENTS, FormRow, ROWS_LIMIT, likely_event};
@@ -40,8 +43,6 @@ use crate::web::router::Routes;
 
 /// Empty rows that a new form begins with.
 const FIRST_ROWS: usize = 1;
-/// The word for this kind of notice in the database.
-const KIND: &str = "determination";
 
 pub(super) fn office_routes(routes: Routes) -> Routes {
     routes
@@ -405,14 +406,17 @@ async fn issue(
             title: format!("決定通知書（{}）", line.filing.name.kind().name()),
             issued: now,
             first_fetched: None,
+            amount_yen: None,
+            recalled: None,
         },
-        kind: KIND,
+        kind: Kind::Determination,
     };
     let mut tx = app.db.begin().await?;
 
     let filing = find_in(&mut tx, &reviewer, &id).await?;
     let step = allowed(filing.decide(reviewer.id(), now))?;
     allowed(store::save_review(&mut tx, &reviewer, &step).await?)?;
+    refuse_while_withdrawal_is_asked(&mut tx, filing.id).await?;
     if drafts::remove_draft(&mut tx, filing.id).await? != Some(draft.document) {
         return allowed(Err(StepError::Moved));
     }

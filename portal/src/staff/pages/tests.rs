@@ -1,0 +1,110 @@
+use http::StatusCode;
+
+use super::*;
+use crate::testing::world::{World, worlds};
+
+async fn in_role(world: &World, role: StaffRole) -> Vec<StaffId> {
+    let lines = store::list(&world.app.db).await.unwrap();
+    lines
+        .into_iter()
+        .filter(|line| line.role == role && line.disabled.is_none())
+        .map(|line| line.id)
+        .collect()
+}
+
+#[tokio::test]
+async fn the_last_supervisor_and_oneself_stay() {
+    for world in worlds().await {
+        let supervisor = in_role(&world, StaffRole::Supervisor).await[0];
+        for (path, form) in [("disable", &[][..]), ("role", &[("role", "reviewer")])] {
+            let path = format!("/staff/{supervisor}/{path}");
+            let (status, _, text) = world.admin.post(&path, form).await;
+            assert_eq!(status, StatusCode::CONFLICT);
+            assert!(text.contains("責任者が1名もいなくなる"), "{text}");
+        }
+        let own = world.admin.as_staff().await.id();
+        world.staff("次", StaffRole::SystemAdmin).await;
+        let (_, _, text) = world
+            .admin
+            .post(&format!("/staff/{own}/disable"), &[])
+            .await;
+        assert!(text.contains("ご自分のアカウント"), "{text}");
+        world.staff("次", StaffRole::Supervisor).await;
+        let (status, ..) = world
+            .admin
+            .post(&format!("/staff/{supervisor}/disable"), &[])
+            .await;
+        assert_eq!(status, StatusCode::SEE_OTHER);
+        assert_eq!(
+            world.tanaka.get("/approvals").await.0,
+            StatusCode::UNAUTHORIZED
+        );
+    }
+}
+
+#[tokio::test]
+async fn two_administrators_who_disable_each_other_at_once_leave_one() {
+    for world in worlds().await {
+        let other = world.staff("次", StaffRole::SystemAdmin).await;
+        let (first, second) = (world.admin.clone(), other);
+        let (one, two) = (first.as_staff().await.id(), second.as_staff().await.id());
+        let a =
+            tokio::spawn(async move { first.post(&format!("/staff/{two}/disable"), &[]).await.0 });
+        let b =
+            tokio::spawn(async move { second.post(&format!("/staff/{one}/disable"), &[]).await.0 });
+        let answers = [a.await.unwrap(), b.await.unwrap()];
+        let done = answers
+            .iter()
+            .filter(|status| **status == StatusCode::SEE_OTHER);
+        assert_eq!(done.count(), 1, "{answers:?}");
+        assert_eq!(in_role(&world, StaffRole::SystemAdmin).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_new_account_is_shown_once_and_does_nothing_before_its_own_password() {
+    for world in worlds().await {
+        assert_eq!(world.tanaka.get("/staff").await.0, StatusCode::NOT_FOUND);
+        let form = [
+            ("user_id", "Ito"),
+            ("name", "伊藤 三郎"),
+            ("role", "supervisor"),
+        ];
+        let (status, _, text) = world.admin.post("/staff/new", &form).await;
+        assert_eq!(status, StatusCode::OK);
+        let at = text.find("/staff/0").unwrap();
+        let picture = text[at..].split('"').next().unwrap().to_owned();
+        assert_eq!(&world.admin.download(&picture).await.2[1..4], b"PNG");
+        assert_eq!(world.tanaka.get(&picture).await.0, StatusCode::NOT_FOUND);
+        let (status, _, text) = world.admin.post("/staff/new", &form).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(
+            text.contains("すでに使われています") && text.contains("伊藤 三郎"),
+            "{text}"
+        );
+
+        let id: StaffId = picture[7..43].parse().unwrap();
+        let ito = world.signed_in_staff(id).await;
+        let request = ito
+            .request(Method::GET, "/filings")
+            .body(axum::body::Body::empty());
+        let answer = ito.send(request.unwrap()).await;
+        assert_eq!(answer.headers()[header::LOCATION], "/first-password");
+        let new = |text| [("new_password", text), ("new_password_again", text)];
+        let (status, ..) = ito.post("/first-password", &new("short")).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        let (status, _, text) = ito
+            .post("/first-password", &new("mori no naka no chiisana ie"))
+            .await;
+        assert_eq!(status, StatusCode::SEE_OTHER, "{text}");
+        assert_eq!(ito.get("/filings").await.0, StatusCode::OK);
+        assert_eq!(ito.get("/first-password").await.0, StatusCode::NOT_FOUND);
+
+        // Once a code of the authenticator was taken, its picture is gone.
+        sqlx::query("UPDATE staff SET totp_last_step = 1")
+            .execute(world.app.db.pool())
+            .await
+            .unwrap();
+        assert_eq!(world.admin.get(&picture).await.0, StatusCode::NOT_FOUND);
+    }
+}
