@@ -27,6 +27,8 @@ mod notices;
 mod profiles;
 #[path = "stories/reading.rs"]
 mod reading;
+#[path = "stories/service.rs"]
+mod service;
 #[path = "stories/tidy.rs"]
 mod tidy;
 #[path = "stories/updates.rs"]

@@ -26,6 +26,8 @@
   const submit = document.getElementById("upload-submit");
   const hint = document.getElementById("upload-hint");
   const summary = document.getElementById("upload-summary");
+  const duplicate = document.getElementById("duplicate");
+  const duplicateReason = document.getElementById("duplicate-reason");
   const waiting = JSON.parse(root.dataset.waiting);
   const cards = [];
   let nextId = 1;
@@ -86,6 +88,7 @@
       this.refused = false; // the portal found something to put right
       this.trouble = ""; // what the portal says is out of order at its end
       this.names = new Map(); // entry (or "") → { date, kind }
+      this.unnamed = false; // the portal cannot tell which filing it is
       const fragment = document.getElementById("upload-card").content.cloneNode(true);
       this.root = fragment.querySelector(".upload-card");
       this.find = (name) => this.root.querySelector(`.upload-card__${name}`);
@@ -244,8 +247,10 @@
         if (this.state !== "sending") return true;
         this.progress();
         const part = await this.file.slice(this.offset, this.offset + PART_BYTES).arrayBuffer();
+        const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", part));
         const response = await ask("PATCH", this.path, {
           "content-type": "application/offset+octet-stream",
+          "upload-checksum": `sha256 ${btoa(String.fromCharCode(...digest))}`,
           "upload-offset": String(this.offset),
         }, part);
         if (this.state !== "sending") return true;
@@ -255,8 +260,8 @@
           went();
         } else if (response.status === 409 && response.headers.has("upload-offset")) {
           this.offset = Number(response.headers.get("upload-offset"));
-        } else if (response.status >= 500 || response.status === 408 || response.status === 404) {
-          this.trouble = response.status === 404 ? "" : await sentenceOf(response, "");
+        } else if (response.status >= 500 || response.status === 408 || response.status === 404 || response.status === 460) {
+          this.trouble = response.status === 404 || response.status === 460 ? "" : await sentenceOf(response, "");
           return false;
         } else {
           this.fail(await sentenceOf(response));
@@ -267,9 +272,28 @@
       this.find("progress").value = 100;
       this.find("progress").hidden = true;
       this.tell("送信が終わりました。まだ提出されていません", "done");
+      await this.suggest();
       say(`${this.file.name}の送信が終わりました。`);
       update();
       return true;
+    }
+
+    // ---- What it will be called ----
+
+    /// Asks what the filing should be called, and lets the sender choose, unless the file's own
+    /// name is right. Without an answer the portal says at 提出 what is wrong.
+    async suggest() {
+      if (/\.zip$/i.test(this.file.name)) return;
+      try {
+        const response = await ask("GET", `${this.path}/name`, {});
+        if (!response.ok) return;
+        const found = await response.json();
+        if (found.is_right) return;
+        const { set, filled } = this.nameForm("", { date: found.date, kind: found.kind || "" });
+        set.querySelector("legend").textContent = "この届書の名前";
+        this.find("naming").replaceChildren(set);
+        this.unnamed = !filled;
+      } catch { /* said at 提出 */ }
     }
 
     // ---- What is wrong with it ----
@@ -320,28 +344,8 @@
         });
         box.append(button);
       }
-      const form = document.getElementById("name-form").content.cloneNode(true);
-      const set = form.querySelector("fieldset");
-      const date = form.querySelector(".name-form__date");
-      const kind = form.querySelector(".name-form__kind");
-      const result = form.querySelector(".name-form__result");
-      const known = this.names.get(entry) || problem.suggestion || {};
-      date.value = known.date || "";
-      kind.value = known.kind || "";
-      for (const [field, name] of [[date, "date"], [kind, "kind"]]) {
-        field.id = `${name}-${this.id}-${nextId++}`;
-        field.closest(".field").querySelector("label").htmlFor = field.id;
-        field.addEventListener("input", () => {
-          if (date.value && kind.value) {
-            choose({ date: date.value, kind: kind.value });
-            const label = kind.selectedOptions[0].textContent;
-            result.textContent = `「${date.value.replaceAll("-", "")}_${root.dataset.number}_${label}.pdf」として提出します。`;
-          } else {
-            this.names.delete(entry);
-            result.textContent = "";
-          }
-        });
-      }
+      this.find("naming").replaceChildren();
+      const { set } = this.nameForm(entry, this.names.get(entry) || problem.suggestion || {});
       if (problem.suggestion) {
         const details = document.createElement("details");
         details.className = "details";
@@ -353,6 +357,37 @@
         box.append(set);
       }
       return box;
+    }
+
+    /// Date and kind to choose. What is known of both is chosen already.
+    nameForm(entry, known) {
+      const choose = (name) => this.names.set(entry, name);
+      const form = document.getElementById("name-form").content.cloneNode(true);
+      const set = form.querySelector("fieldset");
+      const date = form.querySelector(".name-form__date");
+      const kind = form.querySelector(".name-form__kind");
+      const result = form.querySelector(".name-form__result");
+      date.value = known.date || "";
+      kind.value = known.kind || "";
+      for (const [field, name] of [[date, "date"], [kind, "kind"]]) {
+        field.id = `${name}-${this.id}-${nextId++}`;
+        field.closest(".field").querySelector("label").htmlFor = field.id;
+        field.addEventListener("input", () => { told(); update(); });
+      }
+      const told = () => {
+        const filled = date.value !== "" && kind.value !== "";
+        if (filled) {
+          choose({ date: date.value, kind: kind.value });
+          const label = kind.selectedOptions[0].textContent;
+          result.textContent = `「${date.value.replaceAll("-", "")}_${root.dataset.number}_${label}.pdf」として提出します。`;
+        } else {
+          this.names.delete(entry);
+          result.textContent = "";
+        }
+        this.unnamed = !filled;
+        return filled;
+      };
+      return { set, filled: (known.date || known.kind) ? told() : false };
     }
   }
 
@@ -379,10 +414,12 @@
     const sending = cards.filter((card) => card.state === "waiting" || card.state === "sending").length;
     const failed = cards.filter((card) => card.state === "failed").length;
     const refused = cards.filter((card) => card.refused).length;
-    submit.disabled = busy || done === 0 || sending > 0;
+    const unnamed = cards.filter((card) => card.state === "done" && card.unnamed && !card.refused).length;
+    submit.disabled = busy || done === 0 || sending > 0 || unnamed > 0;
     submit.textContent = duplicatesConfirmed ? "このまま提出する" : "提出する";
     if (busy) hint.textContent = "ファイルの中身を確認しています。しばらくお待ちください。";
     else if (sending > 0) hint.textContent = "送信が終わるまでお待ちください。";
+    else if (unnamed > 0) hint.textContent = `${unnamed}個のファイルの届書名称を選んでください。`;
     else if (refused > 0) hint.textContent = `${refused}個のファイルに直すところがあります。赤い表示をご確認のうえ、直してから「提出する」を押してください。`;
     else if (failed > 0 && done > 0) hint.textContent = `${done}個のファイルを提出できます。${failed}個のファイルは送信できていないため、提出に含まれません。`;
     else if (failed > 0) hint.textContent = "送信できなかったファイルがあります。赤い表示をご確認ください。";
@@ -404,6 +441,7 @@
 
   const add = (files) => {
     duplicatesConfirmed = false;
+    duplicate.hidden = true;
     hideSummary();
     const wrong = [];
     for (const file of files) {
@@ -426,11 +464,12 @@
 
   const showSummary = (title, lines) => {
     document.getElementById("upload-summary-title").textContent = title;
-    const items = lines.map(({ text, target }) => {
+    const items = lines.map(({ text, target, href }) => {
       const item = document.createElement("li");
-      if (target) {
+      if (target || href) {
         const link = document.createElement("a");
-        link.href = `#${target}`;
+        link.href = href || `#${target}`;
+        if (href) link.target = "_blank";
         link.textContent = text;
         item.append(link);
       } else {
@@ -476,6 +515,7 @@
         names: Array.from(card.names, ([entry, name]) => ({ entry: entry || null, ...name })),
       })),
       duplicates_confirmed: duplicatesConfirmed,
+      duplicate_reason: duplicateReason.value,
       replaces: root.dataset.replaces || null,
     };
     try {
@@ -513,10 +553,12 @@
         target: password ? `password-${card.id}` : `card-${card.id}`,
       });
     }
-    for (const duplicate of answer.duplicates || []) {
-      const card = cardOf(duplicate.upload);
-      lines.push({ text: duplicate.sentence, target: card ? `card-${card.id}` : undefined });
+    for (const same of answer.duplicates || []) {
+      const card = cardOf(same.upload);
+      lines.push({ text: same.sentence, target: card ? `card-${card.id}` : undefined });
+      if (same.link) lines.push({ text: "前に提出した届書を見る（別の画面で開きます）", href: same.link });
       duplicatesConfirmed = true;
+      duplicate.hidden = false;
     }
     showSummary(answer.sentence || "提出できませんでした。", lines);
   };
@@ -544,10 +586,5 @@
   window.addEventListener("beforeunload", (event) => {
     if (!leaving && cards.length > 0) event.preventDefault();
   });
-  if (waiting.length > 0) {
-    showSummary("前回、送信の途中のファイルがあります", waiting.map((old) => ({
-      text: `「${old.name}」（${size(old.offset)} / ${size(old.length)}）：同じファイルを選ぶと、続きから送信します。`,
-    })));
-  }
   update();
 })();

@@ -328,7 +328,8 @@ CREATE TABLE filings (
     return_code TEXT,
     return_reason TEXT,
     replaces_id TEXT REFERENCES filings (id),
-    due_on TEXT NOT NULL DEFAULT '9999-12-31' -- the office decides by this day
+    due_on TEXT NOT NULL DEFAULT '9999-12-31', -- the office decides by this day
+    content_sha256 TEXT                 -- of what its pages show; null where that cannot be told
 );
 CREATE INDEX filings_establishment ON filings (establishment_id, received_ms);
 CREATE INDEX filings_queue ON filings (state, received_ms);
@@ -340,6 +341,7 @@ CREATE INDEX filings_kind ON filings (kind, changed_ms, id);
 CREATE INDEX filings_establishment_changed ON filings (establishment_id, changed_ms, id);
 CREATE INDEX filings_submission ON filings (submission_id);
 CREATE INDEX filings_replaces ON filings (replaces_id);
+CREATE INDEX filings_content ON filings (establishment_id, content_sha256);
 
 CREATE TABLE filing_events (
     id TEXT PRIMARY KEY,

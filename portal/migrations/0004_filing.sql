@@ -61,3 +61,23 @@ CREATE TABLE receipts (
     accepted_on TEXT NOT NULL,          -- 2026-11-20: the day that it counts as received on
     counts_month TEXT NOT NULL          -- 2026-10: the month in whose contributions it counts
 );
+
+-- Files that the virus scanner knows something against, or cannot judge: kept sealed, and
+-- shown to nobody until two people let the sender hand the same file in again.
+CREATE TABLE quarantine (
+    id TEXT PRIMARY KEY,
+    establishment_id TEXT NOT NULL REFERENCES establishments (id),
+    user_id TEXT NOT NULL REFERENCES users (id),
+    document_id TEXT NOT NULL REFERENCES documents (id),
+    file_name TEXT NOT NULL,
+    sha256 TEXT NOT NULL,               -- of the file as it came
+    size_bytes BIGINT NOT NULL,
+    finding TEXT NOT NULL,              -- virus | unscannable
+    signature TEXT NOT NULL,            -- the scanner's name for it; may be empty
+    state TEXT NOT NULL,                -- held | released | destroyed
+    held_ms BIGINT NOT NULL,
+    decided_ms BIGINT,
+    decided_by TEXT
+);
+CREATE UNIQUE INDEX quarantine_held ON quarantine (establishment_id, sha256) WHERE state = 'held';
+CREATE INDEX quarantine_state ON quarantine (state, held_ms);

@@ -38,18 +38,25 @@ pub const REASON_LIMIT: usize = 500;
 pub enum Kind {
     /// Destroying the key of an establishment that has left, and with it its documents.
     KeyDestruction,
+    /// Letting a file that the virus scanner held back be handed in again.
+    QuarantineRelease,
     /// Issuing everything in a batch of notices.
     BatchRelease,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 2] = [Self::KeyDestruction, Self::BatchRelease];
+    pub const ALL: [Self; 3] = [
+        Self::KeyDestruction,
+        Self::QuarantineRelease,
+        Self::BatchRelease,
+    ];
 
     /// The word in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::KeyDestruction => "key_destruction",
+            Self::QuarantineRelease => "quarantine_release",
             Self::BatchRelease => "batch_release",
         }
     }
@@ -63,6 +70,7 @@ impl Kind {
     pub fn page_text(self) -> &'static str {
         match self {
             Self::KeyDestruction => "事業所の鍵の破棄",
+            Self::QuarantineRelease => "隔離したファイルの解放",
             Self::BatchRelease => "通知書の一括発行",
         }
     }
@@ -70,6 +78,9 @@ impl Kind {
     /// What follows, for who decides.
     pub fn consequence(self) -> &'static str {
         match self {
+            Self::QuarantineRelease => {
+                "提出した方は、同じファイルをもう一度提出できるようになり、ウイルス検査の結果にかかわらず受け付けられます。"
+            }
             Self::KeyDestruction => {
                 "この事業所の届書・通知書はすべて読めなくなり、元に戻せません。廃棄記録が残ります。"
             }
@@ -82,8 +93,11 @@ impl Kind {
     /// Who may propose it.
     pub fn may_be_proposed_by(self, role: StaffRole) -> bool {
         match (self, role) {
-            (Self::KeyDestruction, StaffRole::Supervisor) => true,
-            (Self::KeyDestruction, StaffRole::Reviewer | StaffRole::SystemAdmin) => false,
+            (Self::KeyDestruction | Self::QuarantineRelease, StaffRole::Supervisor) => true,
+            (
+                Self::KeyDestruction | Self::QuarantineRelease,
+                StaffRole::Reviewer | StaffRole::SystemAdmin,
+            ) => false,
             (Self::BatchRelease, StaffRole::Reviewer | StaffRole::Supervisor) => true,
             (Self::BatchRelease, StaffRole::SystemAdmin) => false,
         }
@@ -92,8 +106,11 @@ impl Kind {
     /// Who may decide it, if somebody else proposed it.
     pub fn may_be_decided_by(self, role: StaffRole) -> bool {
         match (self, role) {
-            (Self::KeyDestruction, StaffRole::Supervisor | StaffRole::SystemAdmin) => true,
-            (Self::KeyDestruction, StaffRole::Reviewer) => false,
+            (
+                Self::KeyDestruction | Self::QuarantineRelease,
+                StaffRole::Supervisor | StaffRole::SystemAdmin,
+            ) => true,
+            (Self::KeyDestruction | Self::QuarantineRelease, StaffRole::Reviewer) => false,
             (Self::BatchRelease, StaffRole::Supervisor) => true,
             (Self::BatchRelease, StaffRole::Reviewer | StaffRole::SystemAdmin) => false,
         }

@@ -17,7 +17,7 @@ use crate::clock::unix_ms;
 use crate::db::{Db, StoreError, Tx};
 use crate::ids::{
     AnnouncementId, ApprovalId, BatchId, DelegationId, EstablishmentId, FilingId, InquiryId,
-    NoticeId, RegistrationCodeId, RowId, StaffId, SubmissionId, TaskId, UserId,
+    NoticeId, QuarantineId, RegistrationCodeId, RowId, StaffId, SubmissionId, TaskId, UserId,
 };
 use crate::keys::{MasterKey, Purpose};
 use crate::metrics::metrics;
@@ -260,6 +260,12 @@ pub enum Act {
     ZipPasswordShown(EstablishmentId),
     /// A zip password was changed.
     ZipPasswordChanged(EstablishmentId),
+    /// A file was held back, and why, by code.
+    FileQuarantined(QuarantineId, &'static str),
+    /// Two people let a held file be handed in again.
+    QuarantineReleased(QuarantineId),
+    /// The supervisor destroyed a held file.
+    QuarantineDestroyed(QuarantineId),
     /// A member made a cover sheet for a filing on paper.
     CoverSheetMade(String),
     /// Staff recorded a filing that came on paper.
@@ -707,6 +713,11 @@ impl Act {
             Self::ZipPasswordChanged(id) => {
                 ("zip_password_changed", "establishment", id.to_string())
             }
+            Self::FileQuarantined(id, code) => {
+                ("file_quarantined", "quarantine", format!("{id}/{code}"))
+            }
+            Self::QuarantineReleased(id) => ("quarantine_released", "quarantine", id.to_string()),
+            Self::QuarantineDestroyed(id) => ("quarantine_destroyed", "quarantine", id.to_string()),
             Self::CoverSheetMade(id) => ("cover_sheet_made", "cover_sheet", id.clone()),
             Self::PaperFilingRecorded(id) => ("paper_filing_recorded", "filing", id.to_string()),
             Self::RemindersQueued => ("reminders_queued", "", String::new()),

@@ -64,6 +64,8 @@ row_id! {
     SubmissionId,
     /// One filing (届書).
     FilingId,
+    /// A file that the virus scanner holds back.
+    QuarantineId,
     /// One notice from the fund.
     NoticeId,
     /// A batch of notices.

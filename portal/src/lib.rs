@@ -46,6 +46,7 @@ pub mod paper;
 pub mod passwords;
 pub mod people;
 pub mod permissions;
+pub mod quarantine;
 pub mod receipts;
 pub mod records;
 pub mod registrations;

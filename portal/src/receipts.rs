@@ -203,10 +203,7 @@ mod tests {
             establishment: "0123".parse().unwrap(),
             establishment_name: "見本製作所株式会社".into(),
             received: datetime!(2026-11-17 23:05:09 UTC),
-            counts: Month {
-                year: 2026,
-                month: time::Month::November,
-            },
+            counts: "2026-11".parse().unwrap(),
             sender: "髙﨑 花子".into(),
             device: "総務\nPC".into(),
             filings: vec![StatedFile {

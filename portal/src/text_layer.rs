@@ -14,11 +14,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use hayro::hayro_interpret::font::{Glyph, GlyphRun};
 use hayro::hayro_interpret::kurbo::{Affine, BezPath, Point, Rect};
 use hayro::hayro_interpret::{
-    BlendMode, ClipPath, Context, Device, DrawMode, DrawProps, Image, ImageDrawProps,
+    BlendMode, ClipPath, Context, Device, DrawMode, DrawProps, Image, ImageData, ImageDrawProps,
     InterpreterCache, InterpreterSettings, SoftMask, interpret_page,
 };
 use hayro::hayro_syntax::Pdf;
 use hayro::hayro_syntax::page::Page;
+use sha2::{Digest as _, Sha256};
 
 /// What one page's text may hold, in characters; more is not read.
 const PAGE_LIMIT_CHARS: usize = 1_000_000;
@@ -26,6 +27,8 @@ const PAGE_LIMIT_CHARS: usize = 1_000_000;
 const WORD_GAP_EMS: f64 = 1.1;
 /// The same across a blank or the edge between two boxes.
 const BLANK_GAP_EMS: f64 = 4.0;
+/// Pages with less text than this, in characters, and no picture are not compared.
+const COMPARABLE_CHARS: usize = 20;
 /// How far a glyph may stand above or below the one before on the same line, in ems.
 const LINE_SLACK_EMS: f64 = 0.3;
 
@@ -41,12 +44,13 @@ pub struct Unreadable;
 pub fn read(pdf: Vec<u8>) -> Result<Vec<String>, Unreadable> {
     catch_unwind(AssertUnwindSafe(|| {
         let pdf = Pdf::new(pdf).map_err(|_| Unreadable)?;
-        Ok(pdf.pages().iter().map(text_of).collect())
+        Ok(pdf.pages().iter().map(|page| seen_on(page).text).collect())
     }))
     .unwrap_or(Err(Unreadable))
 }
 
-fn text_of(page: &Page<'_>) -> String {
+/// What a page shows, as far as it can be compared: its text, and its pictures by their hash.
+fn seen_on(page: &Page<'_>) -> Seen {
     let (width, height) = page.render_dimensions();
     let area = Rect::new(0.0, 0.0, f64::from(width), f64::from(height));
     let mut context = Context::new(
@@ -58,7 +62,44 @@ fn text_of(page: &Page<'_>) -> String {
     );
     let mut reader = Reader::default();
     interpret_page(page, &mut context, &mut reader);
-    reader.text
+    Seen {
+        text: reader.text,
+        pictures: reader.pictures.map(|hash| hash.finalize().into()),
+    }
+}
+
+struct Seen {
+    text: String,
+    pictures: Option<[u8; 32]>,
+}
+
+/// The text of each page, and the fingerprint of all that the pages show. It is the same when
+/// the file is saved anew, and `None` where the pages show too little to tell one from another.
+///
+/// # Errors
+/// [`Unreadable`], if the file is no PDF or cannot be made sense of.
+pub fn read_with_fingerprint(pdf: Vec<u8>) -> Result<(Vec<String>, Option<[u8; 32]>), Unreadable> {
+    catch_unwind(AssertUnwindSafe(|| {
+        let pdf = Pdf::new(pdf).map_err(|_| Unreadable)?;
+        let seen: Vec<Seen> = pdf.pages().iter().map(seen_on).collect();
+        let mut hash = Sha256::new();
+        let mut chars = 0;
+        for page in &seen {
+            let text: String = page.text.chars().filter(|c| !c.is_whitespace()).collect();
+            chars += text.chars().count();
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(&text);
+            hash.update(page.pictures.unwrap_or_default());
+        }
+        let is_enough =
+            chars >= COMPARABLE_CHARS || seen.iter().any(|page| page.pictures.is_some());
+        let fingerprint = is_enough.then(|| hash.finalize().into());
+        Ok((
+            seen.into_iter().map(|page| page.text).collect(),
+            fingerprint,
+        ))
+    }))
+    .unwrap_or(Err(Unreadable))
 }
 
 /// Units of a glyph's own space in an em.
@@ -70,6 +111,7 @@ struct Reader {
     text: String,
     length: usize,
     last: Option<Place>,
+    pictures: Option<Sha256>,
 }
 
 /// Where a glyph stands, and how large an em is there.
@@ -150,7 +192,21 @@ impl<'a> Device<'a> for Reader {
     fn push_clip_path(&mut self, _: &ClipPath) {}
     fn push_clip_rect(&mut self, _: &Rect) {}
     fn push_transparency_group(&mut self, _: f32, _: Option<SoftMask<'a>>, _: BlendMode) {}
-    fn draw_image(&mut self, _: Image<'a, '_>, _: ImageDrawProps<'a>) {}
+    fn draw_image(&mut self, image: Image<'a, '_>, _: ImageDrawProps<'a>) {
+        let hash = self.pictures.get_or_insert_default();
+        match image {
+            Image::Raster(raster) => raster.with_rgba(
+                |data, _| match data {
+                    ImageData::Rgb(data) => hash.update(&data.data),
+                    ImageData::Luma(data) => hash.update(&data.data),
+                },
+                None,
+            ),
+            Image::Stencil(stencil) => {
+                stencil.with_stencil(|data, _| hash.update(&data.data), None)
+            }
+        }
+    }
     fn pop_clip(&mut self) {}
     fn pop_transparency_group(&mut self) {}
 }

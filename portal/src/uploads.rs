@@ -19,8 +19,8 @@ use zeroize::Zeroizing;
 use crate::app::App;
 use crate::custody::{self, CustodyError};
 use crate::db::{Db, StoreError};
-use crate::filings::check;
 use crate::filings::names::NAME_LIMIT_CHARS;
+use crate::filings::{check, individual_number};
 use crate::ids::{SubmissionId, UploadId};
 use crate::web::principals::Member;
 
@@ -33,8 +33,8 @@ pub const PART_LIMIT_BYTES: u64 = 8 * 1024 * 1024;
 pub const OPEN_LIMIT: i64 = 20;
 /// How many bytes an establishment's open uploads may have together.
 pub const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
-/// How long an upload is kept.
-pub const LIFETIME: Duration = Duration::hours(24);
+/// How long an upload is kept: over a weekend and the holidays after it.
+pub const LIFETIME: Duration = Duration::days(7);
 
 /// A file's name at the sender's: shown back to him, never used as a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,9 @@ pub enum CreateError {
     /// No name, or one with control characters, or one that no file system makes.
     #[error("the file's name cannot be used")]
     Name,
+    /// An individual number stands in the name.
+    #[error("an individual number stands in the file's name")]
+    IndividualNumber,
     /// Nothing in it.
     #[error("the file is empty")]
     Empty,
@@ -109,6 +112,9 @@ impl FileName {
             || name.chars().any(char::is_control)
         {
             return Err(CreateError::Name);
+        }
+        if individual_number::occurs_in_name(&name) {
+            return Err(CreateError::IndividualNumber);
         }
         Ok(Self(name))
     }
@@ -231,6 +237,7 @@ impl CreateError {
     pub fn page_text(self) -> String {
         match self {
             Self::Name => "ファイル名を読み取れません。ファイルの名前を変えてから、もう一度選んでください。".into(),
+            Self::IndividualNumber => "ファイル名に個人番号（マイナンバー）と思われる12桁の数字があります。数字を除いた名前に変えてから、もう一度選んでください。このファイルは受け取っていません。".into(),
             Self::Empty => "ファイルの中身が空です。正しいファイルを選んでください。".into(),
             Self::TooLarge => format!(
                 "ファイルが大きすぎます（{}MBまで）。分けてお送りください。",
@@ -315,6 +322,8 @@ mod tests {
             "20240524_0123_資格取得届.zip"
         );
         assert_eq!(name("か\u{3099}.pdf").unwrap(), "が.pdf");
+        let numbered = name("個人番号 1234-5678-9018.pdf");
+        assert_eq!(numbered, Err(CreateError::IndividualNumber));
         for wrong in ["", " ", "a/", "a\nb.pdf", &"長".repeat(256)] {
             assert_eq!(name(wrong), Err(CreateError::Name), "{wrong:?}");
         }

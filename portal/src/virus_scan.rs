@@ -75,8 +75,20 @@ pub enum ScanError {
 /// # Errors
 /// [`ScanError`]; then nothing is known of the file.
 pub fn scan(clamd: &Clamd, bytes: &[u8]) -> Result<Verdict, ScanError> {
-    let answer = clamav_client::scan_buffer(bytes, clamd, Some(CHUNK_BYTES))?;
-    understand(&answer)
+    let ask = || clamav_client::scan_buffer(bytes, clamd, Some(CHUNK_BYTES));
+    let answer = ask().or_else(|error| {
+        // A scanner that hangs up on a file and answers otherwise cannot judge the file; it
+        // may also just have been started anew.
+        clamav_client::ping(clamd).map_err(|_| error)?;
+        ask()
+    });
+    match answer {
+        Ok(answer) => understand(&answer),
+        Err(error) if clamav_client::ping(clamd).is_ok() => {
+            Err(ScanError::NoVerdict(error.to_string()))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// `stream: OK`, or `stream: NAME FOUND`; anything else is no verdict.
@@ -110,7 +122,10 @@ impl Rule for IsClean {
             Ok(Verdict::Infected(name)) => Err(Fault::Virus(name)),
             Err(error) => {
                 tracing::error!(%error, "a filing could not be scanned and was refused");
-                Err(Fault::Unscanned)
+                Err(match error {
+                    ScanError::NoVerdict(_) => Fault::Unscannable,
+                    ScanError::Unreachable(_) => Fault::Unscanned,
+                })
             }
         }
     }
@@ -165,4 +180,4 @@ impl Write for Connection {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -32,8 +32,8 @@ use crate::sign_in::{office, pages};
 use crate::{
     agent_updates, announcements, approvals, batches, calendar, delegations, devices,
     establishments, filings, first_steps, help, history, inquiries, notices, paper, people,
-    receipts, records, registrations, reminders, reports, retention, review, settings, staff,
-    step_up, tasks, uploads,
+    quarantine, receipts, records, registrations, reminders, reports, retention, review, settings,
+    staff, step_up, tasks, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -110,6 +110,7 @@ fn office_routes(routes: Routes) -> Routes {
         .with(staff::password_pages::office_routes)
         .with(filings::kinds::pages::office_routes)
         .with(receipts::pages::office_routes)
+        .with(quarantine::pages::office_routes)
         .with(home::office_routes)
         .with(review::pages::office_routes)
         .with(paper::office::office_routes)

@@ -341,8 +341,9 @@ impl Play {
         ];
         input.send_keys(&files.join("\n")).await?;
         clerk.wait_text("3個のファイルを提出できます").await?;
+        clerk.wait_text("資格取得届.pdf」として提出します").await?;
         clerk.press("#upload-submit").await?;
-        clerk.wait_text("の名前で提出する").await?;
+        clerk.wait_text("まだ何も受け付けられていません").await?;
         self.look_at_clerk("member-submit-refused").await?;
         clerk
             .find("li.upload-card:first-child input[type=password]")
@@ -350,7 +351,7 @@ impl Play {
             .send_keys(ZIP_PASSWORD)
             .await?;
         self.look_at_clerk("member-submit").await?;
-        clerk.click("の名前で提出する").await?;
+        clerk.press("#upload-submit").await?;
         clerk.wait_text("届書を受け付けました").await?;
         let receipt = clerk.text().await?;
         for name in [ZIP, PDF, MISNAMED] {

@@ -11,6 +11,7 @@ use crate::batches::{self, ReleaseError};
 use crate::custody::destruction::{self, DestructionError};
 use crate::db::{StoreError, Tx};
 use crate::establishments;
+use crate::quarantine::{self, QuarantineError};
 use crate::web::principals::Staff;
 
 /// What was approved cannot be done now.
@@ -19,6 +20,9 @@ pub enum EffectError {
     /// A key is not to be destroyed.
     #[error(transparent)]
     Destruction(#[from] DestructionError),
+    /// A held file is not to be released.
+    #[error(transparent)]
+    Quarantine(#[from] QuarantineError),
     /// A batch is not to be released.
     #[error(transparent)]
     Release(#[from] ReleaseError),
@@ -32,6 +36,7 @@ impl EffectError {
     pub fn page_text(&self) -> Option<String> {
         match self {
             Self::Destruction(error) => error.page_text(),
+            Self::Quarantine(error) => error.page_text(),
             Self::Release(error) => error.page_text(),
             Self::Subject => None,
         }
@@ -41,6 +46,13 @@ impl EffectError {
 /// Names the subject, for the page.
 pub(super) async fn describe(app: &App, approval: &Approval) -> Result<String, StoreError> {
     match approval.kind {
+        Kind::QuarantineRelease => {
+            let Ok(id) = approval.subject.parse() else {
+                return Ok(String::new());
+            };
+            let found = quarantine::store::describe(&app.db, id).await?;
+            Ok(found.unwrap_or_default())
+        }
         Kind::KeyDestruction => {
             let Ok(id) = approval.subject.parse() else {
                 return Ok(String::new());
@@ -62,6 +74,7 @@ pub(super) async fn describe(app: &App, approval: &Approval) -> Result<String, S
 /// What is tidied up after an approval is committed. Failing is no loss.
 pub(super) async fn clean_up(app: &App, approval: &Approval) {
     match approval.kind {
+        Kind::QuarantineRelease => {}
         Kind::KeyDestruction => {
             let Ok(id) = approval.subject.parse() else {
                 return;
@@ -91,6 +104,10 @@ pub(super) async fn carry_out(
     now: OffsetDateTime,
 ) -> Result<(), EffectError> {
     match approval.kind {
+        Kind::QuarantineRelease => {
+            let id = approval.subject.parse().map_err(|_| EffectError::Subject)?;
+            quarantine::release(tx, app, id, staff, now).await?;
+        }
         Kind::KeyDestruction => {
             let id = approval.subject.parse().map_err(|_| EffectError::Subject)?;
             destruction::destroy_key(tx, app, id, approval, staff, now).await?;

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use time::Date;
 use unicode_normalization::UnicodeNormalization;
 
+use super::individual_number::{self, without_number};
 use super::kinds::Kinds;
 use super::names::{self, FilingName, NameError};
 use super::pdf::{self, PdfError};
@@ -76,6 +77,9 @@ pub struct CheckedFile {
     pub sha256: [u8; 32],
     /// How many pages it has.
     pub pages: usize,
+    /// The fingerprint of what its pages show, if that can be told: it stays the same when the
+    /// file is saved anew.
+    pub content: Option<[u8; 32]>,
 }
 
 impl fmt::Debug for CheckedFile {
@@ -137,7 +141,9 @@ impl Problem {
             | Fault::Archive(_)
             | Fault::Pdf(_)
             | Fault::Virus(_)
+            | Fault::Unscannable
             | Fault::Unscanned
+            | Fault::IndividualNumberInName
             | Fault::IndividualNumber { .. } => None,
         }
     }
@@ -161,9 +167,15 @@ pub enum Fault {
     /// The scanner knows something against it: its name for that.
     #[error("virus: {0}")]
     Virus(String),
+    /// The scanner is there, and cannot judge this file.
+    #[error("the virus scanner gives no verdict on the file")]
+    Unscannable,
     /// The scanner gave no verdict.
     #[error("not scanned for viruses")]
     Unscanned,
+    /// An individual number stands in the file's name.
+    #[error("an individual number in the file's name")]
+    IndividualNumberInName,
     /// An individual number stands in it.
     #[error("an individual number on page {page}")]
     IndividualNumber {
@@ -184,10 +196,16 @@ impl Fault {
             Self::Name(error) => error.page_text(),
             Self::Pdf(error) => error.page_text(),
             Self::Virus(name) => format!(
-                "ウイルス検査で問題が見つかりました（検出名：{name}）。このファイルは受け付けられません。ファイルを開かずに、社内のシステム担当の方へご連絡ください。"
+                "ウイルス検査で問題が見つかりました（検出名：{name}）。このファイルは受け付けずに隔離しました。ファイルを開かずに、社内のシステム担当の方へご連絡ください。"
             ),
+            Self::Unscannable => {
+                "このファイルはウイルス検査ができないため、受け付けずに隔離しました。PDFを作り直してお送りいただくか、基金事務局へご連絡ください。".into()
+            }
             Self::Unscanned => {
                 "ただいまウイルス検査ができないため、受け付けられません。送信したファイルはそのまま残っています。しばらくしてから、もう一度提出してください。".into()
+            }
+            Self::IndividualNumberInName => {
+                "ファイル名に個人番号（マイナンバー）と思われる12桁の数字があります。基金は個人番号を受け取ることができません。ファイル名を変えて、zipファイルを作り直してお送りください。このファイルは保存していません。".into()
             }
             Self::IndividualNumber { page } => format!(
                 "{page}ページ目に個人番号（マイナンバー）と思われる12桁の数字があります。基金は個人番号を受け取ることができません。個人番号を除いて、PDFを作り直してお送りください。このファイルは保存していません。"
@@ -211,6 +229,8 @@ pub trait Rule: Send + Sync {
 pub struct Facts {
     /// How many pages it has.
     pub pages: usize,
+    /// The fingerprint of what its pages show.
+    pub content: Option<[u8; 32]>,
 }
 
 /// The file is a PDF, whole, open, and only a document.
@@ -229,8 +249,10 @@ impl Rule for IsDocument {
 pub struct HasNoIndividualNumber(pub Searcher);
 
 impl Rule for HasNoIndividualNumber {
-    fn check(&self, bytes: &[u8], _: &mut Facts) -> Result<(), Fault> {
-        match self.0.find(bytes) {
+    fn check(&self, bytes: &[u8], facts: &mut Facts) -> Result<(), Fault> {
+        let examined = self.0.examine(bytes);
+        facts.content = examined.content;
+        match examined.number_page {
             Some(page) => Err(Fault::IndividualNumber { page }),
             None => Ok(()),
         }
@@ -251,7 +273,7 @@ pub fn check_upload(upload: &Upload<'_>, rules: &[&dyn Rule]) -> Result<Accepted
     let (found, warnings) = if is_archive(&name, upload.bytes) {
         let opened = archive::open(upload.bytes, upload.password).map_err(|problems| {
             let problem = |problem: archive::ArchiveProblem| Problem {
-                entry: problem.entry,
+                entry: problem.entry.as_deref().map(without_number),
                 fault: problem.error.into(),
             };
             refuse(problems.into_iter().map(problem).collect())
@@ -290,9 +312,10 @@ pub fn check_upload(upload: &Upload<'_>, rules: &[&dyn Rule]) -> Result<Accepted
                 original_name: file.name,
                 bytes: file.bytes,
                 pages: facts.pages,
+                content: facts.content,
             }),
             Err(faults) => problems.extend(faults.into_iter().map(|fault| Problem {
-                entry: file.entry.clone(),
+                entry: file.entry.as_deref().map(without_number),
                 fault,
             })),
         }
@@ -318,6 +341,10 @@ fn check_file(
     upload: &Upload<'_>,
     rules: &[&dyn Rule],
 ) -> Result<(FilingName, Facts), Vec<Fault>> {
+    // Nothing else is said of it, for other sentences quote the name.
+    if individual_number::occurs_in_name(&file.name) {
+        return Err(vec![Fault::IndividualNumberInName]);
+    }
     let own_name = names::parse(
         &file.name,
         upload.establishment,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use access::JST;
 use serde_json::json;
-use time::OffsetDateTime;
+use time::{Date, Duration, OffsetDateTime};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -21,16 +21,19 @@ use super::check::{
     self, CheckedFile, ChosenName, Fault, HasNoIndividualNumber, IsDocument, Problem, Rule, Warning,
 };
 use super::kinds::{self, Kinds};
+use super::names::{self, Kind};
 use super::store::{self, FileWarning, NewFiling, NewSubmission, ReceivedFile, SameContent};
-use super::{FilingName, StepError};
+use super::{FilingName, StepError, individual_number, pdf};
 use crate::app::App;
 use crate::audit::{self, Act};
 use crate::custody::{self, CustodyError, Sealed, sha256_hex};
 use crate::db::{Db, StoreError, Tx, next_number};
 use crate::delegations;
 use crate::ids::{FilingId, SubmissionId, UploadId};
+use crate::quarantine;
 use crate::receipts::month::Counts;
 use crate::receipts::{self, StatedFile, Statement};
+use crate::text_layer::worker::Searcher;
 use crate::uploads::{self, ContentError, Upload};
 use crate::virus_scan::IsClean;
 use crate::web::principals::Member;
@@ -38,6 +41,8 @@ use archive::{ArchiveError, Password};
 
 /// How many files can be handed in at one time.
 pub const FILES_LIMIT: usize = 20;
+/// Longest reason for filing the same again, in characters.
+pub const REASON_LIMIT_CHARS: usize = 200;
 /// How many files are opened and checked at once; each may take some 300 MiB.
 const CHECKS_AT_ONCE: usize = 2;
 
@@ -50,6 +55,8 @@ pub struct HandIn {
     pub files: Vec<HandInFile>,
     /// The sender knows that the same content was filed before and means it.
     pub duplicates_confirmed: bool,
+    /// Why, in the sender's words; without them it is asked again.
+    pub duplicate_reason: String,
     /// The returned filing that this one replaces.
     pub replaces: Option<FilingId>,
 }
@@ -89,8 +96,15 @@ pub struct FileProblems {
 
 impl FileProblems {
     fn may_not_stay(&self) -> bool {
-        let never =
-            |fault: &Fault| matches!(fault, Fault::IndividualNumber { .. } | Fault::Virus(_));
+        let never = |fault: &Fault| {
+            matches!(
+                fault,
+                Fault::IndividualNumber { .. }
+                    | Fault::IndividualNumberInName
+                    | Fault::Virus(_)
+                    | Fault::Unscannable
+            )
+        };
         self.problems.iter().any(|problem| never(&problem.fault))
     }
 }
@@ -124,6 +138,9 @@ pub enum HandInError {
     /// Something of it has not arrived yet.
     #[error("upload {0} is not complete")]
     Incomplete(UploadId),
+    /// The reason for filing the same again cannot be kept.
+    #[error("the reason is no line of at most {REASON_LIMIT_CHARS} characters without a number")]
+    Reason,
     /// Handed in before, but not together with the others.
     #[error("upload {0} was handed in before")]
     HandedIn(UploadId),
@@ -171,6 +188,9 @@ pub async fn hand_in(
     request: &HandIn,
     now: OffsetDateTime,
 ) -> Result<Outcome, HandInFailure> {
+    if !is_reason(&request.duplicate_reason) {
+        return Ok(Outcome::Impossible(HandInError::Reason));
+    }
     let found = match find_uploads(app, member, request, now).await? {
         Ok(Found::Open(found)) => found,
         Ok(Found::HandedIn(submission)) => return Ok(Outcome::Accepted(submission)),
@@ -204,23 +224,36 @@ pub async fn hand_in(
         }
         return Ok(Outcome::Refused(refused));
     }
-    if !request.duplicates_confirmed {
-        let duplicates = find_duplicates(app, member, &found, &passed).await?;
-        if !duplicates.is_empty() {
-            take_back(app, passed).await;
-            // Perhaps it is this very request that a rival for the same uploads has fulfilled.
-            return Ok(match find_uploads(app, member, request, now).await? {
-                Ok(Found::HandedIn(submission)) => Outcome::Accepted(submission),
-                Ok(Found::Open(_)) | Err(_) => Outcome::Duplicates(duplicates),
-            });
-        }
+    let duplicates = find_duplicates(app, member, &found, &passed).await?;
+    let is_meant = request.duplicates_confirmed && !request.duplicate_reason.is_empty();
+    if !duplicates.is_empty() && !is_meant {
+        take_back(app, passed).await;
+        // Perhaps it is this very request that a rival for the same uploads has fulfilled.
+        return Ok(match find_uploads(app, member, request, now).await? {
+            Ok(Found::HandedIn(submission)) => Outcome::Accepted(submission),
+            Ok(Found::Open(_)) | Err(_) => Outcome::Duplicates(duplicates),
+        });
     }
+    let note = match duplicates.as_slice() {
+        [] => String::new(),
+        _ => format!(
+            "同じ内容の届書があることを確認して提出（理由：{}）",
+            request.duplicate_reason
+        ),
+    };
     let filings: usize = passed.iter().map(|file| file.filings.len()).sum();
     if request.replaces.is_some() && filings != 1 {
         take_back(app, passed).await;
         return Ok(Outcome::Impossible(HandInError::NotOneReplacement));
     }
-    write_down(app, member, request, passed, now).await
+    write_down(app, member, request, passed, note, now).await
+}
+
+/// Whether a text can stand in a timeline: a line without an individual number.
+fn is_reason(text: &str) -> bool {
+    text.chars().count() <= REASON_LIMIT_CHARS
+        && !text.chars().any(char::is_control)
+        && !individual_number::occurs(text)
 }
 
 enum Found {
@@ -279,6 +312,7 @@ async fn check_and_seal(
         .await
         .map_err(|_| HandInFailure::Interrupted)?;
     let bytes = Arc::new(uploads::content(app, member, upload).await?);
+    let is_released = quarantine::store::is_released(&app.db, member, &sha256_hex(&bytes)).await?;
     let job = Job {
         file_name: upload.file_name.clone(),
         bytes: Arc::clone(&bytes),
@@ -292,6 +326,7 @@ async fn check_and_seal(
                 .config
                 .virus_scan
                 .as_ref()
+                .filter(|_| !is_released)
                 .map(|scan| scan.clamd.clone()),
         },
     };
@@ -300,7 +335,12 @@ async fn check_and_seal(
         .map_err(|_| HandInFailure::Interrupted)?;
     let (accepted, sha256) = match checked {
         Ok(checked) => checked,
-        Err(refused) => return Ok(Err(refused.problems)),
+        Err(refused) => {
+            if let Some(finding) = quarantine::Finding::among(&refused.problems) {
+                quarantine::hold(app, member, upload, bytes.to_vec(), &finding, now).await?;
+            }
+            return Ok(Err(refused.problems));
+        }
     };
     let file = ReceivedFile {
         file_name: upload.file_name.clone(),
@@ -331,7 +371,7 @@ struct Job {
     password: Option<Password>,
     names: Vec<ChosenName>,
     establishment: protocol::EstablishmentNumber,
-    today: time::Date,
+    today: Date,
     kinds: Kinds,
     is_clean: IsClean,
 }
@@ -356,6 +396,7 @@ impl Job {
 
 async fn seal(app: &App, member: &Member, file: CheckedFile) -> Result<NewFiling, CustodyError> {
     let file_name = file.name.file_name();
+    let content = file.content.map(|content| custody::hex(&content));
     let sealed = custody::seal(
         app,
         member.establishment(),
@@ -367,6 +408,7 @@ async fn seal(app: &App, member: &Member, file: CheckedFile) -> Result<NewFiling
         id: FilingId::new(),
         name: file.name,
         original_name: file.original_name,
+        content_sha256: content,
         sealed: sealed.await?,
     })
 }
@@ -387,11 +429,13 @@ async fn find_duplicates(
                 name: filing.name,
                 earlier,
             };
-            if seen.contains(&sha256) {
+            let content = filing.content_sha256.as_deref().unwrap_or(sha256);
+            if seen.contains(&sha256) || seen.contains(&content) {
                 duplicates.push(duplicate(None));
             }
-            seen.push(sha256);
-            let earlier = store::same_content(&app.db, member, sha256).await?;
+            seen.extend([sha256, content]);
+            let content = filing.content_sha256.as_deref().unwrap_or_default();
+            let earlier = store::same_content(&app.db, member, sha256, content).await?;
             if let Some(earlier) = earlier.into_iter().next() {
                 duplicates.push(duplicate(Some(earlier)));
             }
@@ -435,6 +479,7 @@ async fn write_down(
     member: &Member,
     request: &HandIn,
     passed: Vec<Passed>,
+    note: String,
     now: OffsetDateTime,
 ) -> Result<Outcome, HandInFailure> {
     let id = SubmissionId::new();
@@ -483,9 +528,10 @@ async fn write_down(
         receipt_number: format!("{day}-{number:04}"),
         files,
         filings,
+        note,
         replaces: request.replaces,
     };
-    let counts = receipts::store::counts_now(&mut tx, app.config.rehearsal, now).await?;
+    let counts = receipts::store::counts_now(&mut tx, now).await?;
     let device = store::device_name(&mut tx, member).await?;
     let statement = statement(app, member, &new, device, counts, now);
     if let Err(error) = store::receive(&mut tx, member, new, now).await? {
@@ -531,11 +577,81 @@ fn statement(
         establishment_name: member.establishment_name().to_owned(),
         received: now,
         counts: counts.month,
-        sender: member.name().to_owned(),
+        sender: member.signature(),
         device,
         filings: filings.collect(),
         files: files.collect(),
     }
+}
+
+/// What a file should be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Suggested {
+    /// Its own name is right already.
+    pub is_right: bool,
+    /// The date of the filing: of its name, of its text, or today's.
+    pub date: Date,
+    /// Which filing it most probably is.
+    pub kind: Option<Kind>,
+    /// The name that these make.
+    pub name: Option<FilingName>,
+}
+
+/// How far back a date in a document is taken for the filing's: others are dates of birth.
+const DATE_BACK_LIMIT: Duration = Duration::days(400);
+
+/// Works out what a finished upload should be called: by its name as far as that goes, else by
+/// how its first page begins.
+///
+/// # Errors
+/// If the upload cannot be read back.
+pub async fn suggest_name(
+    app: &App,
+    member: &Member,
+    upload: &Upload,
+    now: OffsetDateTime,
+) -> Result<Suggested, HandInFailure> {
+    let today = now.to_offset(JST).date();
+    let own = member.establishment_number();
+    let kinds = kinds::store::all(app.db.pool()).await?;
+    let of = |name: FilingName, is_right| Suggested {
+        is_right,
+        date: name.date(),
+        kind: Some(name.kind()),
+        name: Some(name),
+    };
+    match names::parse(&upload.file_name, own, Some(today), &kinds) {
+        Ok(name) => return Ok(of(name, true)),
+        Err(error) => {
+            if let Some(name) = error.suggestion() {
+                return Ok(of(name, false));
+            }
+        }
+    }
+    let _turn = CHECKS
+        .acquire()
+        .await
+        .map_err(|_| HandInFailure::Interrupted)?;
+    let bytes = uploads::content(app, member, upload).await?;
+    let head = tokio::task::spawn_blocking(move || {
+        let is_small = bytes.len() <= pdf::SIZE_LIMIT_BYTES && pdf::looks_like_pdf(&bytes);
+        let examined = is_small.then(|| Searcher::default().examine(&bytes));
+        examined.unwrap_or_default().head
+    })
+    .await
+    .map_err(|_| HandInFailure::Interrupted)?;
+    let offered = |kind: &&kinds::FilingKind| kind.is_offered_on(today);
+    let in_name = kinds.in_text(&upload.file_name).filter(offered);
+    let kind = in_name.or_else(|| kinds.in_text(&head).filter(offered));
+    let date = names::date_in_text(&head, today)
+        .filter(|date| (today - DATE_BACK_LIMIT..=today).contains(date))
+        .unwrap_or(today);
+    Ok(Suggested {
+        is_right: false,
+        date,
+        kind: kind.map(|kind| kind.kind),
+        name: kind.map(|kind| FilingName::build(date, own, kind.kind)),
+    })
 }
 
 /// The audit row of a refusal: what rules were broken, without names.
@@ -581,9 +697,10 @@ impl HandInError {
             Self::Nothing => "提出するファイルを選んでください。".into(),
             Self::TooMany => format!("一度に提出できるファイルは{FILES_LIMIT}個までです。分けて提出してください。"),
             Self::Twice => "同じファイルが2回選ばれています。画面を再読み込みしてください。".into(),
-            Self::Gone(_) => "送信したファイルは、保管期限（24時間）が過ぎたか、受け付けられない内容のため、削除しました。もう一度ファイルを選んでください。".into(),
+            Self::Gone(_) => "送信したファイルは、保管期限（7日間）が過ぎたか、受け付けられない内容のため、削除しました。もう一度ファイルを選んでください。".into(),
             Self::Incomplete(_) => "まだ送信が終わっていないファイルがあります。終わるまでお待ちください。".into(),
             Self::HandedIn(_) => "すでに提出されたファイルが含まれています。提出履歴をご確認ください。".into(),
+            Self::Reason => format!("理由は{REASON_LIMIT_CHARS}文字以内の1行で入力してください。個人番号（マイナンバー）は入力できません。"),
             Self::NotOneReplacement => "再提出では、訂正した届書を1件だけ選んでください。ほかの届書は「届書を提出する」から提出してください。".into(),
             Self::DelegationOver => "代理が取り消されたか、期限が過ぎたため、提出できませんでした。".into(),
             Self::NotDelegated => "代理を任されていない種類の届書が含まれています。事業所の管理者へご確認ください。".into(),
@@ -620,6 +737,8 @@ impl Remedy {
             | Fault::Pdf(_)
             | Fault::Size(_)
             | Fault::Virus(_)
+            | Fault::Unscannable
+            | Fault::IndividualNumberInName
             | Fault::IndividualNumber { .. } => Self::File,
             Fault::Unscanned => Self::Later,
         }

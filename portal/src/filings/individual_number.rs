@@ -32,6 +32,22 @@ pub fn occurs(text: &str) -> bool {
     false
 }
 
+/// Says whether an individual number stands in a file's name, where words are also joined by
+/// `_` and `.`.
+pub fn occurs_in_name(name: &str) -> bool {
+    occurs(name) || occurs(&name.replace(['_', '.'], "-"))
+}
+
+/// A file's name that may be shown, logged and kept: of one with an individual number no digit
+/// is left.
+pub fn without_number(name: &str) -> String {
+    if !occurs_in_name(name) {
+        return name.to_owned();
+    }
+    let hide = |c: char| if c.is_numeric() { '＊' } else { c };
+    name.nfkc().map(hide).collect()
+}
+
 /// Digits and the places where they are separated.
 #[derive(Default)]
 struct Group {
@@ -116,6 +132,22 @@ mod tests {
             "提出日 2026-11-20\n123456789018",
         ] {
             assert!(occurs(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_in_a_files_name_is_found_and_hidden() {
+        for name in [
+            "20260313_0123_資格取得届_123456789018.pdf",
+            "1234_5678_9018.pdf",
+            "資格取得届１２３４５６７８９０１８.pdf",
+        ] {
+            assert!(occurs_in_name(name), "{name}");
+            let shown = without_number(name);
+            assert!(!shown.chars().any(char::is_numeric), "{shown}");
+        }
+        for name in ["20260313_0123_資格取得届.pdf", "202603130123資格取得届.pdf"] {
+            assert_eq!(without_number(name), name);
         }
     }
 

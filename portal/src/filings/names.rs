@@ -385,6 +385,15 @@ fn not_taken_in(kind: &FilingKind, today: Option<Date>) -> Option<NameFault> {
     }
 }
 
+/// The first date with 年, 月 and 日 in a document's text, if it is on a calendar.
+pub fn date_in_text(text: &str, today: Date) -> Option<Date> {
+    let text: String = text.nfkc().filter(|c| !c.is_whitespace()).collect();
+    text.char_indices()
+        .filter(|(_, c)| c.is_ascii_digit() || matches!(c, '令' | '平'))
+        .filter(|(at, _)| !text[..*at].ends_with(|c: char| c.is_ascii_digit()))
+        .find_map(|(at, _)| repair::japanese_date(&text[at..], today))
+}
+
 /// The name without `.pdf`, if it ends so.
 fn stem(name: &str) -> Option<&str> {
     let at = name.len().checked_sub(4)?;
@@ -594,6 +603,19 @@ mod tests {
             [NameFault::DateAhead(date!(2062 - 05 - 24))]
         );
         assert!(read("20261127_0123_資格取得届.pdf").is_ok());
+    }
+
+    #[test]
+    fn a_date_in_a_text_is_one_that_is_written_out() {
+        let today = date!(2026 - 11 - 20);
+        let found = |text| date_in_text(text, today);
+        assert_eq!(
+            found("提出日 令和 ８年１１月 ２日 生年月日"),
+            Some(date!(2026 - 11 - 02))
+        );
+        assert_eq!(found("届出2026年11月3日"), Some(date!(2026 - 11 - 03)));
+        assert_eq!(found("03-1234-5678 2026.11.3"), None);
+        assert_eq!(found("令和8年2月30日"), None);
     }
 
     #[test]

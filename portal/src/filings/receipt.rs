@@ -257,7 +257,7 @@ mod tests {
                     sha256: [index as u8; 32],
                 })
                 .collect(),
-            counts_month: Month::parse("2026-10").unwrap(),
+            counts_month: "2026-10".parse().unwrap(),
             counts: "2026年10月分の掛金".into(),
             code: "ABCD-EFGH-JKLM".into(),
             public_key: "AAAA".into(),

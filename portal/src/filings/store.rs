@@ -82,6 +82,8 @@ pub struct NewSubmission {
     pub files: Vec<ReceivedFile>,
     /// The filings in them.
     pub filings: Vec<NewFiling>,
+    /// What their timelines say besides; may be empty.
+    pub note: String,
     /// The returned filing that the only one of them replaces.
     pub replaces: Option<FilingId>,
 }
@@ -115,6 +117,8 @@ pub struct NewFiling {
     pub name: super::FilingName,
     /// The name it had at the sender's.
     pub original_name: String,
+    /// SHA-256 of what its pages show, if that could be told.
+    pub content_sha256: Option<String>,
     /// The sealed PDF.
     pub sealed: Sealed,
 }
@@ -160,6 +164,8 @@ pub struct SubmittedFiling {
 /// A filing that has the same content as one that is being handed in.
 #[derive(Debug, Clone)]
 pub struct SameContent {
+    /// The filing.
+    pub id: FilingId,
     /// The content's SHA-256.
     pub sha256: String,
     /// The filing's name.
@@ -403,8 +409,9 @@ pub async fn receive(
         let document = custody::store::record(tx, filing.sealed, now).await?;
         sqlx::query(
             "INSERT INTO filings (id, submission_id, establishment_id, document_id, name, original_name,
-                                  kind, filed_on, state, received_ms, changed_ms, replaces_id, due_on)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'received', $9, $9, $10, $11)",
+                                  kind, filed_on, state, received_ms, changed_ms, replaces_id, due_on,
+                                  content_sha256)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'received', $9, $9, $10, $11, $12)",
         )
         .bind(id.to_string())
         .bind(new.id.to_string())
@@ -417,10 +424,14 @@ pub async fn receive(
         .bind(unix_ms(now))
         .bind(new.replaces.map(|id| id.to_string()))
         .bind(due_on.as_str())
+        .bind(filing.content_sha256)
         .execute(&mut **tx)
         .await
         .map_err(StoreError::doing("write filing"))?;
-        let note = format!("受付番号 {}", new.receipt_number);
+        let mut note = format!("受付番号 {}", new.receipt_number);
+        if !new.note.is_empty() {
+            note = format!("{note}　{}", new.note);
+        }
         write_event(
             tx,
             id,
@@ -549,29 +560,34 @@ pub async fn find_submission(
     }))
 }
 
-/// Returns the establishment's filings that have this content, newest first; withdrawn ones
+/// Returns the establishment's filings that have these bytes, or show the same on their pages,
+/// newest first; withdrawn ones
 /// do not count.
 pub async fn same_content(
     db: &Db,
     member: &Member,
     sha256: &str,
+    content: &str,
 ) -> Result<Vec<SameContent>, StoreError> {
     let rows = sqlx::query(
-        "SELECT d.sha256, f.name, f.state, f.received_ms, s.receipt_number
+        "SELECT f.id, d.sha256, f.name, f.state, f.received_ms, s.receipt_number
            FROM documents d
            JOIN filings f ON f.document_id = d.id
            JOIN submissions s ON s.id = f.submission_id
-          WHERE d.establishment_id = $1 AND d.sha256 = $2 AND f.state <> 'withdrawn'
+          WHERE d.establishment_id = $1 AND f.state <> 'withdrawn'
+            AND (d.sha256 = $2 OR ($3 <> '' AND f.content_sha256 = $3))
           ORDER BY f.received_ms DESC LIMIT 3",
     )
     .bind(member.establishment().to_string())
     .bind(sha256.to_owned())
+    .bind(content.to_owned())
     .fetch_all(db.pool())
     .await
     .map_err(StoreError::doing("look for the same content"))?;
     rows.iter()
         .map(|row| {
             Ok(SameContent {
+                id: row.parsed("id")?,
                 sha256: row.text("sha256")?,
                 name: row.text("name")?,
                 receipt_number: row.text("receipt_number")?,

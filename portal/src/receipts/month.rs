@@ -2,28 +2,15 @@
 //!
 //! What is received until the fund's cut-off of a month is worked into the contributions of
 //! the month before, which are notified in the middle of that month; what comes later counts
-//! in the next. The cut-off is a day of the month (the 5th, unless the fund says otherwise);
+//! in the next. The cut-off is the closing day of [`crate::deadlines`] (the 5th, unless the fund says otherwise);
 //! where that is no working day, the working day before it. What arrives outside the service's
 //! hours counts as received on the next working day. All in Japan's time.
 
-use std::fmt;
-
 use access::{Calendar, JST, Opening};
-use time::{Date, OffsetDateTime, Time};
+use time::{Date, OffsetDateTime};
 
-/// The cut-off of a fund that says nothing else.
-pub const CUT_OFF_DAY: u8 = 5;
-/// How far back a working day is looked for.
-const LOOKBACK_DAYS: usize = 31;
-
-/// A month of a year.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Month {
-    /// The year.
-    pub year: i32,
-    /// The month.
-    pub month: time::Month,
-}
+use crate::deadlines::Cycle;
+pub use crate::deadlines::CycleMonth as Month;
 
 /// When a submission counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +22,7 @@ pub struct Counts {
 }
 
 /// When something counts that was received at `received`.
-pub fn counts(received: OffsetDateTime, calendar: &Calendar, cut_off_day: u8) -> Counts {
+pub fn counts(received: OffsetDateTime, calendar: &Calendar, cycle: &Cycle) -> Counts {
     let local = received.to_offset(JST).date();
     let accepted_on = match calendar.opening(received) {
         Opening::Open { .. } => local,
@@ -43,77 +30,9 @@ pub fn counts(received: OffsetDateTime, calendar: &Calendar, cut_off_day: u8) ->
             .opens_next
             .map_or(local, |opens| opens.to_offset(JST).date()),
     };
-    let this = Month::of(accepted_on);
-    let month = if accepted_on <= this.cut_off(calendar, cut_off_day) {
-        this.before()
-    } else {
-        this
-    };
-    Counts { accepted_on, month }
-}
-
-impl Month {
-    /// The month of a day.
-    pub fn of(day: Date) -> Self {
-        Self {
-            year: day.year(),
-            month: day.month(),
-        }
-    }
-
-    /// The month before.
-    fn before(self) -> Self {
-        Self {
-            year: match self.month {
-                time::Month::January => self.year - 1,
-                _ => self.year,
-            },
-            month: self.month.previous(),
-        }
-    }
-
-    /// The last day on which something received counts in the month before.
-    fn cut_off(self, calendar: &Calendar, day: u8) -> Date {
-        let day = day.clamp(1, self.month.length(self.year));
-        let wanted = Date::from_calendar_date(self.year, self.month, day)
-            .expect("the day was cut to the month's length");
-        let before = std::iter::successors(Some(wanted), |day| day.previous_day());
-        before
-            .take(LOOKBACK_DAYS)
-            .find(|day| is_working(calendar, *day))
-            .unwrap_or(wanted)
-    }
-
-    /// Reads what `Display` wrote.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (year, month) = text.split_once('-')?;
-        let month = time::Month::try_from(month.parse::<u8>().ok()?).ok()?;
-        Some(Self {
-            year: year.parse().ok()?,
-            month,
-        })
-    }
-
-    /// `2026年10月分`
-    pub fn page_text(self) -> String {
-        format!("{}年{}月分", self.year, u8::from(self.month))
-    }
-}
-
-impl fmt::Display for Month {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04}-{:02}", self.year, u8::from(self.month))
-    }
-}
-
-/// Whether the service opens on `day` at all.
-pub fn is_working(calendar: &Calendar, day: Date) -> bool {
-    let midnight = day.with_time(Time::MIDNIGHT).assume_offset(JST);
-    match calendar.opening(midnight) {
-        Opening::Open { .. } => true,
-        Opening::Closed(closed) => closed
-            .opens_next
-            .is_some_and(|opens| opens.to_offset(JST).date() == day),
+    Counts {
+        accepted_on,
+        month: cycle.counts_in(accepted_on, calendar),
     }
 }
 
@@ -124,7 +43,7 @@ mod tests {
     use time::macros::{date, datetime};
 
     fn counted(received: OffsetDateTime, calendar: &Calendar) -> (String, String) {
-        let counts = counts(received, calendar, CUT_OFF_DAY);
+        let counts = counts(received, calendar, &Cycle::default());
         (counts.accepted_on.to_string(), counts.month.to_string())
     }
 
@@ -190,15 +109,5 @@ mod tests {
         assert_eq!(month, "2026-10");
         let (accepted_on, month) = counted(datetime!(2026-11-05 10:00 +9), &calendar);
         assert_eq!((&*accepted_on, &*month), ("2026-11-06", "2026-11"));
-    }
-
-    #[test]
-    fn the_last_day_of_a_month_can_be_the_cut_off() {
-        let month = Month::of(date!(2027 - 02 - 01));
-        let calendar = Calendar::new(OpeningHours::default());
-        // 28 February 2027 is a Sunday.
-        assert_eq!(month.cut_off(&calendar, 31), date!(2027 - 02 - 26));
-        assert_eq!(Month::parse("2027-02"), Some(month));
-        assert_eq!(Month::parse("2027-13"), None);
     }
 }

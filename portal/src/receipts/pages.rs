@@ -202,7 +202,10 @@ fn readable_time(text: &str) -> String {
 }
 
 fn readable_month(text: &str) -> String {
-    Month::parse(text).map_or_else(|| text.to_owned(), Month::page_text)
+    text.parse::<Month>().map_or_else(
+        |_| text.to_owned(),
+        |month| format!("{}分", month.page_text()),
+    )
 }
 
 /// `sha256 size name`

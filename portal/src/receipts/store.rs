@@ -5,20 +5,18 @@ use base64::engine::general_purpose::STANDARD;
 use sqlx::{Any, Executor};
 use time::OffsetDateTime;
 
-use super::month::{self, CUT_OFF_DAY, Counts, Month};
+use super::month::{self, Counts, Month};
 use super::{PublicKey, SigningKey, Statement, code_of};
-use crate::calendar;
 use crate::clock::unix_ms;
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError, Tx};
+use crate::deadlines;
 use crate::ids::SubmissionId;
 use crate::keys::{MasterKey, Purpose};
 use crate::web::principals::{Member, Staff};
 
 /// The key in use.
 const KEY_ID: &str = "receipts-1";
-/// The row of `settings` with the fund's cut-off day.
-const CUT_OFF_SETTING: &str = "filing_cut_off_day";
 
 /// A receipt as it was issued.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,42 +116,10 @@ pub async fn public_key(
     Ok(key.public())
 }
 
-/// The day of the month until which filings count in the month before.
-pub async fn cut_off_day<'e>(db: impl Executor<'e, Database = Any>) -> Result<u8, StoreError> {
-    let row = sqlx::query("SELECT value FROM settings WHERE name = $1")
-        .bind(CUT_OFF_SETTING)
-        .fetch_optional(db)
-        .await
-        .map_err(StoreError::doing("read the cut-off day"))?;
-    match row {
-        None => Ok(CUT_OFF_DAY),
-        Some(row) => row.parsed("value"),
-    }
-}
-
-/// Changes the day of the month until which filings count in the month before.
-pub async fn set_cut_off_day(tx: &mut Tx, day: u8) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO settings (name, value) VALUES ($1, $2)
-         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-    )
-    .bind(CUT_OFF_SETTING)
-    .bind(day.to_string())
-    .execute(&mut **tx)
-    .await
-    .map(drop)
-    .map_err(StoreError::doing("write the cut-off day"))
-}
-
 /// When something counts that is received now, by the fund's calendar.
-pub async fn counts_now(
-    tx: &mut Tx,
-    rehearsal: bool,
-    now: OffsetDateTime,
-) -> Result<Counts, StoreError> {
-    let day = cut_off_day(&mut **tx).await?;
-    let calendar = calendar::store::entries(tx).await?.calendar(rehearsal);
-    Ok(month::counts(now, &calendar, day))
+pub async fn counts_now(tx: &mut Tx, now: OffsetDateTime) -> Result<Counts, StoreError> {
+    let (cycle, calendar) = deadlines::store::rules(&mut *tx).await?;
+    Ok(month::counts(now, &calendar, &cycle))
 }
 
 /// Signs a statement and writes it down. The submission's row is there already.
@@ -204,9 +170,7 @@ pub async fn of_submission(db: &Db, id: SubmissionId) -> Result<Option<Receipt>,
             .map_err(|_| StoreError::Unreadable { what: "signature" })?,
         code: row.text("code")?,
         accepted_on: row.text("accepted_on")?,
-        counts: Month::parse(&row.text("counts_month")?).ok_or(StoreError::Unreadable {
-            what: "counts_month",
-        })?,
+        counts: row.parsed("counts_month")?,
     }))
 }
 

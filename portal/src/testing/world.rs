@@ -91,10 +91,15 @@ impl World {
     }
 
     async fn on(db: TestDb) -> Self {
+        Self::configured(db, "").await
+    }
+
+    /// A world with more in its configuration.
+    pub async fn configured(db: TestDb, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = Config {
             documents_dir: folder.path().to_owned(),
-            ..super::config("")
+            ..super::config(more)
         };
         let app = App::start(
             db.db.clone(),
@@ -488,20 +493,13 @@ pub fn corpus(path: &str) -> Vec<u8> {
     std::fs::read(format!("{folder}/{path}")).expect(path)
 }
 
-/// A good PDF with a comment that no other has.
+/// A good PDF with a text that no other has.
 fn pdf_unlike_any_other() -> Vec<u8> {
-    let pdf = corpus("good/20240229_0123_資格喪失届.pdf");
-    let at = pdf
-        .iter()
-        .position(|byte| *byte == b'\n')
-        .expect("a first line");
-    let mut other = pdf;
-    // The second line of a PDF is a comment of four bytes or more that mean nothing.
-    let mark = uuid::Uuid::new_v4();
-    for (byte, mark) in other[at + 2..at + 6].iter_mut().zip(mark.as_bytes()) {
-        *byte = mark | 0x80;
-    }
-    other
+    use crate::documents::{Role, Sheet, Style};
+    let text = format!("この届書の目印　{}", uuid::Uuid::new_v4());
+    let mut sheet = Sheet::new("届書", "届書", NOW);
+    sheet.paragraph(Role::Paragraph, &text, Style::new(10.5));
+    sheet.finish().expect("a document")
 }
 
 /// Reads an answer whole.

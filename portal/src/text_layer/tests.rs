@@ -122,8 +122,32 @@ fn the_process_answers_with_a_page_and_never_with_a_number() {
         &mut answer,
     )
     .unwrap();
-    assert_eq!(answer, b"0\n");
+    let answer = String::from_utf8(answer).unwrap();
+    let lines: Vec<&str> = answer.lines().collect();
+    assert_eq!((lines[0], lines[1].len()), ("0", 64), "{answer}");
+    assert!(lines[2].contains("資格喪失届"), "{answer}");
     assert!(serve(b"no PDF".as_slice(), Vec::new()).is_err());
+}
+
+#[test]
+fn a_file_that_was_saved_anew_has_the_same_fingerprint() {
+    let folder = tempfile::tempdir().unwrap();
+    let (before, after) = (folder.path().join("a.pdf"), folder.path().join("b.pdf"));
+    let name = "good/20240229_0123_資格喪失届.pdf";
+    std::fs::write(&before, filing(name)).unwrap();
+    let qpdf = std::process::Command::new("qpdf")
+        .args(["--object-streams=generate", "--recompress-flate"])
+        .args([&before, &after])
+        .status();
+    assert!(qpdf.expect("qpdf is installed").success());
+    let saved_anew = std::fs::read(&after).unwrap();
+    assert_ne!(saved_anew, filing(name));
+    let fingerprint = |pdf: &[u8]| Searcher::default().examine(pdf).content;
+    assert!(fingerprint(&saved_anew).is_some());
+    assert_eq!(fingerprint(&saved_anew), fingerprint(&filing(name)));
+    let other = filing("good/20240524_0123_資格取得届.zip");
+    assert_ne!(fingerprint(&other), fingerprint(&saved_anew));
+    assert_eq!(fingerprint(&page("")), None);
 }
 
 #[test]

@@ -2,14 +2,16 @@
 //!
 //! The portal starts its own program again as `portal find-individual-number`, gives it the
 //! PDF on its standard input, and reads the number of the first page on which an individual
-//! number stands, or 0. The number itself never leaves that process, nor does any other text.
+//! number stands, or 0; the fingerprint of what the pages show; and how the first page begins,
+//! by which a form is told from another. An individual number never leaves that process: of a
+//! file with one nothing else is said, and long numbers are left out of the beginning.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use super::{Unreadable, read};
+use super::{Unreadable, read_with_fingerprint};
 use crate::filings::individual_number;
 use crate::filings::pdf::SIZE_LIMIT_BYTES;
 use crate::page_images::worker::limited;
@@ -17,8 +19,23 @@ use crate::page_images::worker::limited;
 /// The word after the program's name.
 pub const COMMAND: &str = "find-individual-number";
 
-/// How long an answer may be: a page's number and a line end.
-const ANSWER_LIMIT_BYTES: u64 = 16;
+/// How long an answer may be.
+const ANSWER_LIMIT_BYTES: u64 = 16 * 1024;
+/// How much of the first page is told, in characters.
+const HEAD_LIMIT_CHARS: usize = 1_000;
+/// Longest run of digits that is told: a date has eight.
+const DIGITS_LIMIT: usize = 8;
+
+/// What is known of a PDF's pages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Examined {
+    /// The first page on which an individual number stands, from 1.
+    pub number_page: Option<usize>,
+    /// The fingerprint of what the pages show, if it can be told.
+    pub content: Option<[u8; 32]>,
+    /// How the first page begins, on one line, without long numbers.
+    pub head: String,
+}
 
 /// Searches PDFs for individual numbers.
 #[derive(Debug, Clone)]
@@ -57,14 +74,19 @@ impl Searcher {
     /// has none: it passes. The guard is against mistakes, which are made with files that
     /// programs write well.
     pub fn find(&self, pdf: &[u8]) -> Option<usize> {
+        self.examine(pdf).number_page
+    }
+
+    /// Like [`Searcher::find`], with what else is known of the pages. Blocks.
+    pub fn examine(&self, pdf: &[u8]) -> Examined {
         let found = match &self.0 {
             How::Program(program) => ask(program, pdf),
             #[cfg(test)]
-            How::Here => find(pdf.to_vec()).map_err(io::Error::other),
+            How::Here => examine(pdf.to_vec()).map_err(io::Error::other),
         };
         found.unwrap_or_else(|error| {
             tracing::warn!(%error, "a filing's text could not be searched");
-            None
+            Examined::default()
         })
     }
 }
@@ -77,20 +99,85 @@ impl Searcher {
 pub fn serve(input: impl Read, mut output: impl Write) -> io::Result<()> {
     let mut pdf = Vec::new();
     input.take(SIZE_LIMIT_BYTES as u64).read_to_end(&mut pdf)?;
-    let page = find(pdf).map_err(io::Error::other)?;
-    writeln!(output, "{}", page.unwrap_or(0))?;
+    let examined = examine(pdf).map_err(io::Error::other)?;
+    writeln!(output, "{}", examined.number_page.unwrap_or(0))?;
+    if examined.number_page.is_none() {
+        let hex = |bytes: [u8; 32]| bytes.map(|byte| format!("{byte:02x}")).concat();
+        writeln!(output, "{}", examined.content.map_or("-".to_owned(), hex))?;
+        writeln!(output, "{}", examined.head)?;
+    }
     output.flush()
 }
 
-fn find(pdf: Vec<u8>) -> Result<Option<usize>, Unreadable> {
-    let pages = read(pdf)?;
+fn examine(pdf: Vec<u8>) -> Result<Examined, Unreadable> {
+    let (pages, content) = read_with_fingerprint(pdf)?;
     let found = pages
         .iter()
         .position(|text| individual_number::occurs(text));
-    Ok(found.map(|index| index + 1))
+    if let Some(index) = found {
+        return Ok(Examined {
+            number_page: Some(index + 1),
+            ..Examined::default()
+        });
+    }
+    Ok(Examined {
+        number_page: None,
+        content,
+        head: pages.first().map(|text| head(text)).unwrap_or_default(),
+    })
 }
 
-fn ask(program: &Path, pdf: &[u8]) -> io::Result<Option<usize>> {
+/// How a page begins, on one line. A run of digits that is longer than a date is left out.
+fn head(text: &str) -> String {
+    use unicode_normalization::UnicodeNormalization as _;
+    let line: String = text
+        .nfkc()
+        .filter(|c| !c.is_whitespace() && !c.is_control())
+        .take(HEAD_LIMIT_CHARS)
+        .collect();
+    let mut head = String::new();
+    let mut digits = String::new();
+    for c in line.chars().chain(['\n']) {
+        if c.is_ascii_digit() {
+            digits.push(c);
+            continue;
+        }
+        if digits.len() <= DIGITS_LIMIT {
+            head.push_str(&digits);
+        }
+        digits.clear();
+        head.push(c);
+    }
+    head.trim_end().to_owned()
+}
+
+/// Reads what [`serve`] wrote.
+fn understand(answer: &str) -> io::Result<Examined> {
+    let mut lines = answer.lines();
+    let page: usize = lines
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .parse()
+        .map_err(io::Error::other)?;
+    let content = lines.next().and_then(|line| {
+        let mut bytes = [0; 32];
+        if line.len() != 2 * bytes.len() || !line.is_ascii() {
+            return None;
+        }
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&line[2 * at..2 * at + 2], 16).ok()?;
+        }
+        Some(bytes)
+    });
+    Ok(Examined {
+        number_page: (page > 0).then_some(page),
+        content,
+        head: lines.next().unwrap_or_default().to_owned(),
+    })
+}
+
+fn ask(program: &Path, pdf: &[u8]) -> io::Result<Examined> {
     let mut process = limited(program.as_os_str())
         .arg(COMMAND)
         .stdin(Stdio::piped())
@@ -114,6 +201,5 @@ fn ask(program: &Path, pdf: &[u8]) -> io::Result<Option<usize>> {
             "the process that searches ended with {status}"
         )));
     }
-    let page: usize = answered?.trim().parse().map_err(io::Error::other)?;
-    Ok((page > 0).then_some(page))
+    understand(&answered?)
 }

@@ -20,13 +20,13 @@ const LOOKS: usize = 1200;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A running clamd that knows one signature.
-struct Scanner {
+pub(crate) struct Scanner {
     process: Child,
     folder: tempfile::TempDir,
 }
 
 impl Scanner {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::fs::create_dir(at("signatures")).unwrap();
@@ -53,6 +53,11 @@ impl Scanner {
             std::thread::sleep(LOOK_AGAIN);
         }
         panic!("clamd does not answer");
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
     }
 
     fn clamd(&self) -> Clamd {
@@ -99,7 +104,7 @@ fn clamd_finds_what_hides_behind_a_good_pdf_and_passes_the_others() {
     }
     // Longer than this clamd looks at: it says nothing of it, so it does not pass.
     let long = vec![b' '; 3 * 1024 * 1024];
-    assert_eq!(check(scanner.clamd(), &long), Err(Fault::Unscanned));
+    assert_eq!(check(scanner.clamd(), &long), Err(Fault::Unscannable));
 }
 
 #[test]

@@ -41,6 +41,7 @@ async fn request(alice: &Browser) -> HandIn {
             names: Vec::new(),
         }],
         duplicates_confirmed: true,
+        duplicate_reason: "訂正のため".into(),
         replaces: None,
     }
 }
@@ -118,6 +119,7 @@ async fn a_filing_with_an_individual_number_is_refused_and_leaves_nothing() {
                 names: Vec::new(),
             }],
             duplicates_confirmed: false,
+            duplicate_reason: String::new(),
             replaces: None,
         };
         let outcome = hand_in(&world.app, &member, &request, NOW).await.unwrap();

@@ -255,6 +255,15 @@ fn take_date(text: &str, today: Option<Date>) -> Option<(FoundDate, &str)> {
     None
 }
 
+/// A date with 年, 月 and 日 at the front of a text.
+pub(super) fn japanese_date(text: &str, today: Date) -> Option<Date> {
+    let (found, _) = take_date(text, Some(today))?;
+    let is_written_out = ['年', '月', '日']
+        .iter()
+        .all(|sign| found.written.contains(*sign));
+    found.date.filter(|_| is_written_out)
+}
+
 /// A year of two digits is one of this century, or one of Reiwa: whichever is nearer today.
 fn short_year(year: i32, month: u32, day: u32, today: Option<Date>) -> Option<Date> {
     let western = date(2000 + year, month, day)?;

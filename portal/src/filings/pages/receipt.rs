@@ -135,7 +135,7 @@ async fn issued(app: &App, submission: &Submission) -> Result<Receipt, PageError
 
 /// In which month it counts, and why if it came outside the hours.
 fn counts_text(receipt: &Receipt) -> String {
-    format!("{}の掛金から反映する予定", receipt.counts.page_text())
+    format!("{}分の掛金から反映する予定", receipt.counts.page_text())
 }
 
 async fn find(app: &App, member: &Member, id: &str) -> Result<Submission, PageError> {

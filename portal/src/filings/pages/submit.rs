@@ -21,9 +21,11 @@ use crate::filings::hand_in::{
     Outcome, Remedy,
 };
 use crate::filings::kinds::{self, FilingKind, Kinds};
+use crate::filings::words::size;
 use crate::filings::{Filing, FilingName, StepError, state_label, store};
 use crate::ids::{FilingId, UploadId};
-use crate::uploads::{self, FILE_LIMIT_BYTES};
+use crate::quarantine;
+use crate::uploads::{self, FILE_LIMIT_BYTES, Upload};
 use crate::web::dates;
 use crate::web::forms::VerifiedScript;
 use crate::web::layout::{Layout, MemberPage};
@@ -46,6 +48,19 @@ struct NewPage {
     file_limit_mb: u64,
     /// Uploads of an earlier session, as JSON for the script.
     waiting: String,
+    /// The same in words.
+    half_done: Vec<HalfDone>,
+    removed: bool,
+    /// Files that were held back and may be handed in now.
+    released: Vec<String>,
+}
+
+/// An upload that has not been handed in.
+struct HalfDone {
+    name: String,
+    progress: String,
+    expires: String,
+    remove_path: String,
 }
 
 struct Replaced {
@@ -59,6 +74,7 @@ struct Replaced {
 #[derive(Deserialize)]
 pub(super) struct NewQuery {
     replaces: Option<String>,
+    removed: Option<String>,
 }
 
 /// `GET /filings/new`
@@ -72,8 +88,9 @@ pub(super) async fn new_page(
         Some(id) => Some(replaced(&app, &member, &id).await?),
         None => None,
     };
-    let waiting: Vec<Value> = uploads::store::open_uploads(&app.db, &member, now)
-        .await?
+    let open = uploads::store::open_uploads(&app.db, &member, now).await?;
+    let half_done = open.iter().map(HalfDone::of).collect();
+    let waiting: Vec<Value> = open
         .into_iter()
         .map(|upload| {
             json!({
@@ -97,7 +114,22 @@ pub(super) async fn new_page(
         file_limit_bytes: FILE_LIMIT_BYTES,
         file_limit_mb: FILE_LIMIT_BYTES / (1024 * 1024),
         waiting: Value::Array(waiting).to_string(),
+        half_done,
+        removed: query.removed.is_some(),
+        released: quarantine::store::released_names(&app.db, &member).await?,
     })
+}
+
+impl HalfDone {
+    fn of(upload: &Upload) -> Self {
+        let percent = 100 * upload.offset_bytes / upload.length_bytes.max(1);
+        Self {
+            name: upload.file_name.clone(),
+            progress: format!("{}のうち{percent}%を受信済み", size(upload.length_bytes)),
+            expires: dates::moment(upload.expires),
+            remove_path: format!("/uploads/{}/remove", upload.id),
+        }
+    }
 }
 
 async fn replaced(app: &App, member: &Member, id: &str) -> Result<Replaced, PageError> {
@@ -128,6 +160,8 @@ pub(super) struct Body {
     files: Vec<BodyFile>,
     #[serde(default)]
     duplicates_confirmed: bool,
+    #[serde(default)]
+    duplicate_reason: String,
     #[serde(default)]
     replaces: Option<FilingId>,
 }
@@ -189,7 +223,7 @@ pub(super) async fn submit(
         Outcome::Duplicates(duplicates) => answer(
             StatusCode::CONFLICT,
             json!({
-                "sentence": "同じ内容の届書がすでに提出されています。それでも提出するときは、もう一度「このまま提出する」を押してください。",
+                "sentence": "同じ内容の届書がすでに提出されています。それでも提出するときは、理由を入力して「このまま提出する」を押してください。",
                 "duplicates": duplicates.iter().map(duplicate_json).collect::<Vec<_>>(),
             }),
         ),
@@ -230,6 +264,7 @@ impl Body {
         Some(HandIn {
             files,
             duplicates_confirmed: self.duplicates_confirmed,
+            duplicate_reason: self.duplicate_reason.trim().to_owned(),
             replaces: self.replaces,
         })
     }
@@ -273,7 +308,11 @@ fn duplicate_json(duplicate: &Duplicate) -> Value {
             duplicate.name.file_name()
         ),
     };
-    json!({ "upload": duplicate.upload.to_string(), "sentence": sentence })
+    let link = duplicate
+        .earlier
+        .as_ref()
+        .map(|earlier| format!("/filings/{}", earlier.id));
+    json!({ "upload": duplicate.upload.to_string(), "sentence": sentence, "link": link })
 }
 
 fn impossible_status(error: &HandInError) -> StatusCode {
@@ -282,6 +321,7 @@ fn impossible_status(error: &HandInError) -> StatusCode {
         HandInError::Nothing
         | HandInError::TooMany
         | HandInError::Twice
+        | HandInError::Reason
         | HandInError::NotDelegated
         | HandInError::NotOneReplacement => StatusCode::UNPROCESSABLE_ENTITY,
         HandInError::Incomplete(_)

@@ -62,6 +62,7 @@ async fn every_file_of_the_corpus_gets_its_verdict_and_a_refused_one_leaves_noth
         let body = json!({
             "files": [{ "upload": upload, "password": password }],
             "duplicates_confirmed": true,
+            "duplicate_reason": "訂正のため",
         });
         let (status, answer) = hand_in(&world.alice, body).await;
         if verdict == "accept" {
@@ -215,13 +216,33 @@ async fn the_same_content_is_asked_about_before_it_is_filed_again() {
         let (status, answer) = hand_in(&world.alice, body).await;
         assert_eq!(status, StatusCode::CONFLICT);
         assert!(sentences(&answer).contains("20260313-0001"), "{answer}");
+        let link = answer["duplicates"][0]["link"].as_str().unwrap();
+        assert_eq!(world.alice.get(link).await.0, StatusCode::OK);
         // The content of another establishment is nobody's business.
         let other = world.bob.upload("20240229_0124_資格喪失届.pdf", file).await;
         let (status, answer) = hand_in(&world.bob, json!({ "files": [{ "upload": other }] })).await;
         assert_eq!(status, StatusCode::CREATED, "{answer}");
-        let body = json!({ "files": [{ "upload": again }], "duplicates_confirmed": true });
-        let (status, _) = hand_in(&world.alice, body).await;
+        // Without a reason, and with one that no timeline may hold, nothing is filed.
+        let with = |reason: &str| {
+            json!({
+                "files": [{ "upload": again }],
+                "duplicates_confirmed": true,
+                "duplicate_reason": reason,
+            })
+        };
+        let (status, _) = hand_in(&world.alice, with(" ")).await;
+        assert_eq!(status, StatusCode::CONFLICT);
+        let (status, _) = hand_in(&world.alice, with("番号は1234 5678 9018です")).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        let (status, answer) = hand_in(&world.alice, with("押印欄を直したため")).await;
         assert_eq!(status, StatusCode::CREATED);
+        let (_, receipt) = world.alice.get(answer["receipt"].as_str().unwrap()).await;
+        let at = receipt.find("/filings/0").unwrap();
+        let (_, page) = world
+            .alice
+            .get(&receipt[at..at + "/filings/".len() + 36])
+            .await;
+        assert!(page.contains("理由：押印欄を直したため"), "{page}");
     }
 }
 
@@ -595,4 +616,72 @@ async fn the_history_is_searched_by_name_state_and_day() {
         let (_, page) = world.sato.get("/filings?establishment=124").await;
         assert_eq!(page.matches("data-label=\"届書\"").count(), 0);
     }
+}
+
+/// The portal writes the name: by the file's own as far as it goes, else by what is in it.
+#[tokio::test]
+async fn a_file_of_any_name_gets_its_name_from_the_portal() {
+    for world in worlds().await {
+        let file = corpus("good/20240229_0123_資格喪失届.pdf");
+        for (name, date, kind, is_right) in [
+            ("20240229_0123_資格喪失届.pdf", "2024-02-29", "loss", true),
+            ("R6.2.29 喪失届.pdf", "2024-02-29", "loss", false),
+            ("スキャン_0001.pdf", "2026-03-13", "loss", false),
+        ] {
+            let upload = world.alice.upload(name, file.clone()).await;
+            let path = format!("/uploads/{upload}/name");
+            let (status, body) = world.alice.get(&path).await;
+            assert_eq!(status, StatusCode::OK, "{body}");
+            let answer: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(answer["kind"], kind, "{name}: {answer}");
+            assert_eq!(answer["date"], date, "{name}: {answer}");
+            assert_eq!(answer["is_right"], is_right, "{name}: {answer}");
+            assert_eq!(world.bob.get(&path).await.0, StatusCode::NOT_FOUND);
+        }
+        let upload = world.alice.upload("スキャン_0001.pdf", file).await;
+        let body = json!({ "files": [{
+            "upload": upload,
+            "names": [{ "entry": null, "date": "2026-03-13", "kind": "loss" }],
+        }]});
+        let (status, answer) = hand_in(&world.alice, body).await;
+        assert_eq!(status, StatusCode::CREATED, "{answer}");
+        let (_, page) = world.alice.get(answer["receipt"].as_str().unwrap()).await;
+        assert!(page.contains("20260313_0123_資格喪失届.pdf"));
+        assert!(page.contains("スキャン_0001.pdf"));
+    }
+}
+
+/// The number stands in no row and no answer, wherever in a name it was written.
+#[tokio::test]
+async fn an_individual_number_in_a_name_is_refused_and_kept_nowhere() {
+    for world in worlds().await {
+        for name in [
+            "1234 5678 9018.pdf",
+            "20260313_0123_資格取得届_１２３４５６７８９０１８.pdf",
+        ] {
+            let response = world.alice.begin(name, 10).await;
+            assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{name}");
+        }
+        let pdf = corpus("good/20240229_0123_資格喪失届.pdf");
+        let zip = zip_of("1234-5678-9018_資格取得届.pdf", &pdf);
+        let upload = world.alice.upload("届書.zip", zip).await;
+        let body = json!({ "files": [{ "upload": upload, "password": "Rene52hsqx3ca4q2" }] });
+        let (status, answer) = hand_in(&world.alice, body).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        let text = answer.to_string();
+        assert!(
+            text.contains("個人番号") && !text.contains("5678"),
+            "{text}"
+        );
+    }
+}
+
+fn zip_of(name: &str, bytes: &[u8]) -> Vec<u8> {
+    use std::io::{self, Write as _};
+    let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default()
+        .with_aes_encryption(zip::AesMode::Aes256, "Rene52hsqx3ca4q2");
+    zip.start_file(name, options).unwrap();
+    zip.write_all(bytes).unwrap();
+    zip.finish().unwrap().into_inner()
 }

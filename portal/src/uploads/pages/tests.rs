@@ -231,3 +231,106 @@ async fn a_request_without_the_anti_forgery_token_changes_nothing() {
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert_eq!(alice.offset(&path).await, Some(0));
 }
+
+async fn asked(
+    alice: &Browser,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Response {
+    let mut request = alice.request(method, path).header(CSRF_HEADER, &alice.csrf);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    alice
+        .send(request.body(Body::from(body.to_owned())).unwrap())
+        .await
+}
+
+#[tokio::test]
+async fn the_server_says_what_it_knows_of_the_protocol_and_takes_no_other_version() {
+    let world = World::new().await;
+    let alice = &world.alice;
+    let known = asked(alice, Method::OPTIONS, "/uploads", &[], "").await;
+    assert_eq!(known.status(), StatusCode::NO_CONTENT);
+    assert_eq!(known.headers()["tus-version"], "1.0.0");
+    assert_eq!(known.headers()["tus-extension"], EXTENSIONS);
+    assert_eq!(
+        known.headers()["tus-max-size"],
+        FILE_LIMIT_BYTES.to_string().as_str()
+    );
+    let path = alice.begun("a.zip", 10).await;
+    let old = [("tus-resumable", "0.2.2")];
+    for (method, path) in [
+        (Method::POST, "/uploads"),
+        (Method::HEAD, path.as_str()),
+        (Method::PATCH, path.as_str()),
+    ] {
+        let refused = asked(alice, method, path, &old, "").await;
+        assert_eq!(refused.status(), StatusCode::PRECONDITION_FAILED);
+        assert_eq!(refused.headers()["tus-version"], "1.0.0");
+    }
+    let deferred = [
+        ("upload-defer-length", "1"),
+        ("upload-metadata", "filename YQ=="),
+    ];
+    let refused = asked(alice, Method::POST, "/uploads", &deferred, "").await;
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_part_that_does_not_fit_its_checksum_is_not_kept() {
+    for world in worlds().await {
+        let alice = &world.alice;
+        let path = alice.begun("a.zip", 10).await;
+        let part = async |checksum: &str, body: &str| {
+            let headers = [
+                ("content-type", PART_TYPE),
+                ("upload-offset", "0"),
+                ("upload-checksum", checksum),
+            ];
+            asked(alice, Method::PATCH, &path, &headers, body)
+                .await
+                .status()
+        };
+        let sha1 = format!(
+            "sha1 {}",
+            STANDARD.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, b"12345"))
+        );
+        let sha256 = format!(
+            "sha256 {}",
+            STANDARD.encode(digest::digest(&digest::SHA256, b"12345"))
+        );
+        assert_eq!(part(&sha256, "12346").await.as_u16(), 460);
+        assert_eq!(part(&sha1, "12346").await.as_u16(), 460);
+        assert_eq!(part("md5 AAAA", "12345").await, StatusCode::BAD_REQUEST);
+        assert_eq!(alice.offset(&path).await, Some(0));
+        assert_eq!(objects(&world).await, 0);
+        assert_eq!(part(&sha256, "12345").await, StatusCode::NO_CONTENT);
+        assert_eq!(alice.offset(&path).await, Some(5));
+    }
+}
+
+#[tokio::test]
+async fn half_done_uploads_are_listed_the_next_day_and_can_be_taken_back() {
+    for world in worlds().await {
+        let path = world.alice.begun("途中.zip", 100).await;
+        world.alice.part(&path, 0, "12345678901234567890").await;
+        let (_, page) = world.alice.get("/filings/new").await;
+        assert!(
+            page.contains("途中.zip（100バイトのうち20%を受信済み"),
+            "{page}"
+        );
+        let remove = format!("{path}/remove");
+        let (status, ..) = world.bob.post(&remove, &[]).await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
+        let (status, to, _) = world.alice.post(&remove, &[]).await;
+        assert_eq!(
+            (status, &*to),
+            (StatusCode::SEE_OTHER, "/filings/new?removed=1")
+        );
+        assert_eq!(world.alice.offset(&path).await, None);
+        assert_eq!(objects(&world).await, 0);
+    }
+}
