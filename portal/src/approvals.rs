@@ -25,6 +25,7 @@ use crate::step_up::Fresh;
 use crate::web::principals::Staff;
 
 pub use effects::EffectError;
+pub(crate) use effects::member_subject;
 pub use pages::office_routes;
 pub(crate) use pages::refused;
 
@@ -40,16 +41,27 @@ pub enum Kind {
     KeyDestruction,
     /// Issuing everything in a batch of notices.
     BatchRelease,
+    /// Taking the authenticator off an admin's account: a lost telephone.
+    SecondFactorReset,
+    /// Making an admin where the last one is gone.
+    AdminAppointment,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 2] = [Self::KeyDestruction, Self::BatchRelease];
+    pub const ALL: [Self; 4] = [
+        Self::KeyDestruction,
+        Self::BatchRelease,
+        Self::SecondFactorReset,
+        Self::AdminAppointment,
+    ];
 
     /// The word in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::KeyDestruction => "key_destruction",
+            Self::SecondFactorReset => "second_factor_reset",
+            Self::AdminAppointment => "admin_appointment",
             Self::BatchRelease => "batch_release",
         }
     }
@@ -63,6 +75,8 @@ impl Kind {
     pub fn page_text(self) -> &'static str {
         match self {
             Self::KeyDestruction => "事業所の鍵の破棄",
+            Self::SecondFactorReset => "管理者の認証アプリの解除",
+            Self::AdminAppointment => "事業所の管理者の登録",
             Self::BatchRelease => "通知書の一括発行",
         }
     }
@@ -70,6 +84,12 @@ impl Kind {
     /// What follows, for who decides.
     pub fn consequence(self) -> &'static str {
         match self {
+            Self::SecondFactorReset => {
+                "この管理者はログアウトされ、次の接続からメールのワンタイムパスワードでログインします。事業所の管理者全員にメールでお知らせします。"
+            }
+            Self::AdminAppointment => {
+                "この利用者が事業所の管理者になります。事業所の管理者全員にメールでお知らせします。"
+            }
             Self::KeyDestruction => {
                 "この事業所の届書・通知書はすべて読めなくなり、元に戻せません。廃棄記録が残ります。"
             }
@@ -82,6 +102,11 @@ impl Kind {
     /// Who may propose it.
     pub fn may_be_proposed_by(self, role: StaffRole) -> bool {
         match (self, role) {
+            (
+                Self::SecondFactorReset | Self::AdminAppointment,
+                StaffRole::Reviewer | StaffRole::Supervisor,
+            ) => true,
+            (Self::SecondFactorReset | Self::AdminAppointment, StaffRole::SystemAdmin) => false,
             (Self::KeyDestruction, StaffRole::Supervisor) => true,
             (Self::KeyDestruction, StaffRole::Reviewer | StaffRole::SystemAdmin) => false,
             (Self::BatchRelease, StaffRole::Reviewer | StaffRole::Supervisor) => true,
@@ -92,6 +117,11 @@ impl Kind {
     /// Who may decide it, if somebody else proposed it.
     pub fn may_be_decided_by(self, role: StaffRole) -> bool {
         match (self, role) {
+            (
+                Self::SecondFactorReset | Self::AdminAppointment,
+                StaffRole::Reviewer | StaffRole::Supervisor,
+            ) => true,
+            (Self::SecondFactorReset | Self::AdminAppointment, StaffRole::SystemAdmin) => false,
             (Self::KeyDestruction, StaffRole::Supervisor | StaffRole::SystemAdmin) => true,
             (Self::KeyDestruction, StaffRole::Reviewer) => false,
             (Self::BatchRelease, StaffRole::Supervisor) => true,
