@@ -25,6 +25,7 @@ use crate::step_up::Fresh;
 use crate::web::principals::Staff;
 
 pub use effects::EffectError;
+pub(crate) use effects::member_subject;
 pub use pages::office_routes;
 pub(crate) use pages::refused;
 
@@ -42,14 +43,20 @@ pub enum Kind {
     QuarantineRelease,
     /// Issuing everything in a batch of notices.
     BatchRelease,
+    /// Taking the authenticator off an admin's account: a lost telephone.
+    SecondFactorReset,
+    /// Making an admin where the last one is gone.
+    AdminAppointment,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [
+    pub const ALL: [Self; 5] = [
         Self::KeyDestruction,
         Self::QuarantineRelease,
         Self::BatchRelease,
+        Self::SecondFactorReset,
+        Self::AdminAppointment,
     ];
 
     /// The word in the database.
@@ -57,6 +64,8 @@ impl Kind {
         match self {
             Self::KeyDestruction => "key_destruction",
             Self::QuarantineRelease => "quarantine_release",
+            Self::SecondFactorReset => "second_factor_reset",
+            Self::AdminAppointment => "admin_appointment",
             Self::BatchRelease => "batch_release",
         }
     }
@@ -71,6 +80,8 @@ impl Kind {
         match self {
             Self::KeyDestruction => "事業所の鍵の破棄",
             Self::QuarantineRelease => "隔離したファイルの解放",
+            Self::SecondFactorReset => "管理者の認証アプリの解除",
+            Self::AdminAppointment => "事業所の管理者の登録",
             Self::BatchRelease => "通知書の一括発行",
         }
     }
@@ -80,6 +91,12 @@ impl Kind {
         match self {
             Self::QuarantineRelease => {
                 "提出した方は、同じファイルをもう一度提出できるようになり、ウイルス検査の結果にかかわらず受け付けられます。"
+            }
+            Self::SecondFactorReset => {
+                "この管理者はログアウトされ、次の接続からメールのワンタイムパスワードでログインします。事業所の管理者全員にメールでお知らせします。"
+            }
+            Self::AdminAppointment => {
+                "この利用者が事業所の管理者になります。事業所の管理者全員にメールでお知らせします。"
             }
             Self::KeyDestruction => {
                 "この事業所の届書・通知書はすべて読めなくなり、元に戻せません。廃棄記録が残ります。"
@@ -93,6 +110,11 @@ impl Kind {
     /// Who may propose it.
     pub fn may_be_proposed_by(self, role: StaffRole) -> bool {
         match (self, role) {
+            (
+                Self::SecondFactorReset | Self::AdminAppointment,
+                StaffRole::Reviewer | StaffRole::Supervisor,
+            ) => true,
+            (Self::SecondFactorReset | Self::AdminAppointment, StaffRole::SystemAdmin) => false,
             (Self::KeyDestruction | Self::QuarantineRelease, StaffRole::Supervisor) => true,
             (
                 Self::KeyDestruction | Self::QuarantineRelease,
@@ -106,6 +128,11 @@ impl Kind {
     /// Who may decide it, if somebody else proposed it.
     pub fn may_be_decided_by(self, role: StaffRole) -> bool {
         match (self, role) {
+            (
+                Self::SecondFactorReset | Self::AdminAppointment,
+                StaffRole::Reviewer | StaffRole::Supervisor,
+            ) => true,
+            (Self::SecondFactorReset | Self::AdminAppointment, StaffRole::SystemAdmin) => false,
             (
                 Self::KeyDestruction | Self::QuarantineRelease,
                 StaffRole::Supervisor | StaffRole::SystemAdmin,

@@ -102,6 +102,8 @@ pub enum Act {
     MembershipEnded(UserId, EstablishmentId),
     /// A member became an admin, or an added user.
     RoleChanged(UserId, EstablishmentId, &'static str),
+    /// What an added user may do was changed.
+    PermissionsChanged(UserId, EstablishmentId),
     /// A user's name was changed.
     UserRenamed(UserId),
     /// A code was sent to a user's new mail address.
@@ -607,6 +609,11 @@ impl Act {
                 "role_changed",
                 "membership",
                 format!("{user}/{establishment}/{role}"),
+            ),
+            Self::PermissionsChanged(user, establishment) => (
+                "permissions_changed",
+                "membership",
+                format!("{user}/{establishment}"),
             ),
             Self::UserRenamed(id) => ("user_renamed", "user", id.to_string()),
             Self::AddressChangeAsked(id) => ("address_change_asked", "user", id.to_string()),

@@ -24,6 +24,7 @@ use crate::db::{StoreError, Tx};
 use crate::devices::{self, DecideError};
 use crate::establishments::{Name, Role};
 use crate::ids::{EstablishmentId, UserId};
+use crate::permissions::Permissions;
 use crate::settings;
 use crate::web::sessions;
 use news::News;
@@ -190,6 +191,50 @@ async fn keep_an_admin(
     } else {
         Err(PeopleError::LastAdmin)
     }
+}
+
+/// Sets what an added user may do. An admin has every permission.
+pub async fn set_permissions(
+    tx: &mut Tx,
+    app: &App,
+    actor: &Actor,
+    (establishment, user): (EstablishmentId, UserId),
+    permissions: Permissions,
+    now: OffsetDateTime,
+) -> Result<(), PeopleError> {
+    let member = locked(tx, establishment, user).await?;
+    if member.role == Role::Admin {
+        return Err(PeopleError::SameRole);
+    }
+    if member.permissions == permissions {
+        return Ok(());
+    }
+    store::set_permissions(tx, establishment, user, permissions).await?;
+    let details = serde_json::json!({ "permissions": permissions.to_string() });
+    let act = Act::PermissionsChanged(user, establishment);
+    audit::record_with(tx, &app.keys, actor, act, "", &details, now).await?;
+    news::tell(tx, app, establishment, News::PermissionsChanged, now).await?;
+    Ok(())
+}
+
+/// Makes an admin of an added user by the fund's word: the admin is gone already.
+pub async fn appoint(
+    tx: &mut Tx,
+    app: &App,
+    actor: &Actor,
+    establishment: EstablishmentId,
+    user: UserId,
+    now: OffsetDateTime,
+) -> Result<(), PeopleError> {
+    let member = locked(tx, establishment, user).await?;
+    if member.role == Role::Admin {
+        return Err(PeopleError::SameRole);
+    }
+    store::set_role(tx, establishment, user, Role::Admin).await?;
+    let act = Act::RoleChanged(user, establishment, Role::Admin.as_str());
+    audit::record(tx, &app.keys, actor, act, now).await?;
+    news::tell(tx, app, establishment, News::AdminByFund, now).await?;
+    Ok(())
 }
 
 /// Changes a member's name.

@@ -11,6 +11,8 @@ use crate::batches::{self, ReleaseError};
 use crate::custody::destruction::{self, DestructionError};
 use crate::db::{StoreError, Tx};
 use crate::establishments;
+use crate::ids::{EstablishmentId, UserId};
+use crate::people::{self, PeopleError};
 use crate::quarantine::{self, QuarantineError};
 use crate::web::principals::Staff;
 
@@ -26,6 +28,9 @@ pub enum EffectError {
     /// A batch is not to be released.
     #[error(transparent)]
     Release(#[from] ReleaseError),
+    /// A member is not to be changed so.
+    #[error(transparent)]
+    People(#[from] PeopleError),
     /// The subject is no id of its kind.
     #[error("unreadable subject of a proposal")]
     Subject,
@@ -37,10 +42,24 @@ impl EffectError {
         match self {
             Self::Destruction(error) => error.page_text(),
             Self::Quarantine(error) => error.page_text(),
+            Self::People(PeopleError::NoMember) => {
+                Some("この利用者は、もうこの事業所に登録されていません。".to_owned())
+            }
+            Self::People(error) => error.page_text().map(str::to_owned),
             Self::Release(error) => error.page_text(),
             Self::Subject => None,
         }
     }
+}
+
+/// The subject of a proposal about a member: `establishment/user`.
+pub(crate) fn member_subject(establishment: EstablishmentId, user: UserId) -> String {
+    format!("{establishment}/{user}")
+}
+
+fn member_of(subject: &str) -> Option<(EstablishmentId, UserId)> {
+    let (establishment, user) = subject.split_once('/')?;
+    Some((establishment.parse().ok()?, user.parse().ok()?))
 }
 
 /// Names the subject, for the page.
@@ -52,6 +71,22 @@ pub(super) async fn describe(app: &App, approval: &Approval) -> Result<String, S
             };
             let found = quarantine::store::describe(&app.db, id).await?;
             Ok(found.unwrap_or_default())
+        }
+        Kind::SecondFactorReset | Kind::AdminAppointment => {
+            let Some((establishment, user)) = member_of(&approval.subject) else {
+                return Ok(String::new());
+            };
+            let found = establishments::store::find(&app.db, establishment).await?;
+            let mut tx = app.db.begin_snapshot().await?;
+            let person = people::store::find(&mut tx, establishment, user).await?;
+            drop(tx);
+            Ok(match (found, person) {
+                (Some(found), Some(person)) => format!(
+                    "{} {} {}（{}）",
+                    found.number, found.name, person.name, person.login
+                ),
+                (_, _) => String::new(),
+            })
         }
         Kind::KeyDestruction => {
             let Ok(id) = approval.subject.parse() else {
@@ -75,6 +110,7 @@ pub(super) async fn describe(app: &App, approval: &Approval) -> Result<String, S
 pub(super) async fn clean_up(app: &App, approval: &Approval) {
     match approval.kind {
         Kind::QuarantineRelease => {}
+        Kind::SecondFactorReset | Kind::AdminAppointment => app.signals.mail_queued(),
         Kind::KeyDestruction => {
             let Ok(id) = approval.subject.parse() else {
                 return;
@@ -107,6 +143,14 @@ pub(super) async fn carry_out(
         Kind::QuarantineRelease => {
             let id = approval.subject.parse().map_err(|_| EffectError::Subject)?;
             quarantine::release(tx, app, id, staff, now).await?;
+        }
+        Kind::SecondFactorReset => {
+            let (place, user) = member_of(&approval.subject).ok_or(EffectError::Subject)?;
+            people::reset_second_factor(tx, app, &staff.actor(), place, user, now).await?;
+        }
+        Kind::AdminAppointment => {
+            let (place, user) = member_of(&approval.subject).ok_or(EffectError::Subject)?;
+            people::appoint(tx, app, &staff.actor(), place, user, now).await?;
         }
         Kind::KeyDestruction => {
             let id = approval.subject.parse().map_err(|_| EffectError::Subject)?;

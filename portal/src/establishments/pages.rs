@@ -15,12 +15,14 @@ use super::{
     NewEstablishment, NewUser, Role,
 };
 use crate::app::App;
+use crate::approvals::{self, Kind, Reason};
 use crate::audit::{self, Act};
 use crate::db::Db;
 use crate::devices::store as devices;
 use crate::gateways;
 use crate::ids::{EstablishmentId, UserId};
 use crate::passwords;
+use crate::people;
 use crate::settings;
 use crate::web::forms::{FieldErrors, Verified};
 use crate::web::layout::{Layout, OfficePage};
@@ -52,6 +54,11 @@ pub fn office_routes(routes: Routes) -> Routes {
             Method::POST,
             "/establishments/{id}/users/{user}/authenticator",
             remove_authenticator,
+        )
+        .allow::<Reviewer, _, _>(
+            Method::POST,
+            "/establishments/{id}/users/{user}/appoint",
+            appoint,
         )
         .with(super::leaving::office_routes)
 }
@@ -477,25 +484,70 @@ async fn reset_password(
     letter(&app, &reviewer, id, user, None, Some(&password)).await
 }
 
-/// `POST /establishments/{id}/users/{user}/authenticator`: a lost telephone.
+#[derive(Deserialize)]
+struct ReasonForm {
+    #[serde(default)]
+    reason: String,
+}
+
+/// `POST /establishments/{id}/users/{user}/authenticator`: a lost telephone. For an added
+/// user at once; for an admin a second person decides.
 async fn remove_authenticator(
     reviewer: Reviewer,
     State(app): State<App>,
     Path((id, user)): Path<(String, String)>,
-    Verified(Nothing {}): Verified<Nothing>,
+    Verified(form): Verified<ReasonForm>,
 ) -> Result<Redirect, PageError> {
     let now = app.clock.now();
     let (id, user) = (id_of(&id)?, id_of(&user)?);
-    find_user(&app, id, user).await?;
-    let mut tx = app.db.begin().await?;
-    if settings::store::remove_authenticator(&mut tx, user).await? {
-        let act = Act::AuthenticatorRemoved(user);
-        audit::record(&mut tx, &app.keys, &reviewer.actor(), act, now).await?;
+    let (_, known) = find_user(&app, id, user).await?;
+    if known.role == Role::Admin {
+        return propose(&app, &reviewer, Kind::SecondFactorReset, (id, user), &form).await;
     }
+    let mut tx = app.db.begin().await?;
+    people::reset_second_factor(&mut tx, &app, &reviewer.actor(), id, user, now)
+        .await
+        .map_err(people::pages::page_error)?;
     Db::commit(tx).await?;
+    app.signals.mail_queued();
     Ok(Redirect::to(&format!(
         "/establishments/{id}?done=authenticator"
     )))
+}
+
+/// `POST /establishments/{id}/users/{user}/appoint`: the admin is gone already. A second
+/// person decides.
+async fn appoint(
+    reviewer: Reviewer,
+    State(app): State<App>,
+    Path((id, user)): Path<(String, String)>,
+    Verified(form): Verified<ReasonForm>,
+) -> Result<Redirect, PageError> {
+    let (id, user) = (id_of(&id)?, id_of(&user)?);
+    let (_, known) = find_user(&app, id, user).await?;
+    if known.role == Role::Admin {
+        return Err(PageError::NotFound);
+    }
+    propose(&app, &reviewer, Kind::AdminAppointment, (id, user), &form).await
+}
+
+async fn propose(
+    app: &App,
+    reviewer: &Reviewer,
+    kind: Kind,
+    (id, user): (EstablishmentId, UserId),
+    form: &ReasonForm,
+) -> Result<Redirect, PageError> {
+    let now = app.clock.now();
+    let reason =
+        Reason::new(&form.reason).ok_or_else(|| PageError::Refused(Reason::page_text()))?;
+    let subject = approvals::member_subject(id, user);
+    let mut tx = app.db.begin().await?;
+    approvals::propose(&mut tx, app, kind, &subject, &reason, reviewer.staff(), now)
+        .await
+        .map_err(approvals::refused)?;
+    Db::commit(tx).await?;
+    Ok(Redirect::to("/approvals?done=proposed"))
 }
 
 #[cfg(test)]

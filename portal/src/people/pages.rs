@@ -26,6 +26,7 @@ use crate::establishments::{
 use crate::gateways;
 use crate::ids::UserId;
 use crate::passwords;
+use crate::permissions::{Permission, Permissions};
 use crate::sign_in::confirm_password;
 use crate::web::forms::{FieldErrors, Typed, Verified};
 use crate::web::layout::{Layout, MemberPage};
@@ -45,6 +46,7 @@ pub fn member_routes(routes: Routes) -> Routes {
         .allow::<EstablishmentAdmin, _, _>(Method::POST, "/users/new", add)
         .allow::<EstablishmentAdmin, _, _>(Method::GET, "/users/{id}", show)
         .allow::<EstablishmentAdmin, _, _>(Method::POST, "/users/{id}/name", rename)
+        .allow::<EstablishmentAdmin, _, _>(Method::POST, "/users/{id}/permissions", permit)
         .allow::<EstablishmentAdmin, _, _>(Method::GET, "/users/{id}/{act}", ask)
         .allow::<EstablishmentAdmin, _, _>(Method::POST, "/users/{id}/{act}", act)
         .allow::<EstablishmentAdmin, _, _>(Method::GET, "/pcs/{id}/revoke", ask_revoke)
@@ -135,6 +137,7 @@ struct Done {
 impl Done {
     fn sentence(&self) -> &'static str {
         match self.done.as_deref() {
+            Some("permissions") => "権限を変更しました。",
             Some("mail") => "メールアドレスを変更しました。",
             Some("name") => "氏名を変更しました。",
             Some("removed") => {
@@ -328,9 +331,17 @@ struct ShowPage {
     person: Colleague,
     row: PersonRow,
     pcs: Vec<PcRow>,
+    permissions: Vec<PermissionRow>,
     name: String,
     may_change: bool,
     errors: FieldErrors,
+}
+
+/// One permission on a person's page.
+struct PermissionRow {
+    word: &'static str,
+    text: &'static str,
+    given: bool,
 }
 
 async fn show_page(
@@ -352,6 +363,13 @@ async fn show_page(
             .filter(|pc| pc.revoked.is_none() && pc.user == user)
             .map(|pc| PcRow::of(pc, member.device()))
             .collect(),
+        permissions: Permission::ALL
+            .map(|permission| PermissionRow {
+                word: permission.as_str(),
+                text: permission.page_text(),
+                given: person.permissions.allow(permission),
+            })
+            .into(),
         name: name.unwrap_or_else(|| person.name.clone()),
         may_change: myself || (person.role == Role::Added && !person.works_elsewhere),
         person,
@@ -406,6 +424,39 @@ async fn rename(
     .map_err(page_error)?;
     Db::commit(tx).await?;
     Ok(Redirect::to("/users?done=name").into_response())
+}
+
+/// The boxes that were ticked: a browser sends nothing for the others.
+#[derive(Deserialize)]
+struct PermissionsForm {
+    file: Option<String>,
+    fetch: Option<String>,
+    history: Option<String>,
+}
+
+/// `POST /users/{id}/permissions`
+async fn permit(
+    admin: EstablishmentAdmin,
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Verified(form): Verified<PermissionsForm>,
+) -> Result<Redirect, PageError> {
+    let now = app.clock.now();
+    let (member, user) = (admin.member(), id_of(&id)?);
+    let ticked = |permission: &Permission| match permission {
+        Permission::File => form.file.is_some(),
+        Permission::Fetch => form.fetch.is_some(),
+        Permission::History => form.history.is_some(),
+    };
+    let given: Permissions = Permission::ALL.into_iter().filter(ticked).collect();
+    let (actor, of) = (member.actor(), (member.establishment(), user));
+    let mut tx = app.db.begin().await?;
+    super::set_permissions(&mut tx, &app, &actor, of, given, now)
+        .await
+        .map_err(page_error)?;
+    Db::commit(tx).await?;
+    app.signals.mail_queued();
+    Ok(Redirect::to("/users?done=permissions"))
 }
 
 /// What an admin does with somebody, each on a page that asks for the password.

@@ -9,6 +9,7 @@ use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError, Tx};
 use crate::establishments::{Name, Role};
 use crate::ids::{EstablishmentId, UserId};
+use crate::permissions::Permissions;
 
 /// Members that a list holds at most.
 const LIST_LIMIT: i64 = 1_000;
@@ -26,6 +27,8 @@ pub struct Colleague {
     pub email: String,
     /// What he is here.
     pub role: Role,
+    /// What the admin gave him; an admin may do everything.
+    pub permissions: Permissions,
     /// Whether an authenticator app is in use.
     pub uses_authenticator: bool,
     /// Whether the password from the letter was never changed.
@@ -49,7 +52,7 @@ pub struct Admin {
 
 /// The statement of lists and finds, ended by a condition.
 const COLLEAGUE: &str = "SELECT u.id, u.user_id, u.name, u.email, u.second_factor,
-            u.password_is_initial_since_ms, m.role,
+            u.password_is_initial_since_ms, m.role, m.permissions,
             (SELECT COUNT(*) FROM memberships o
               WHERE o.user_id = u.id AND o.establishment_id <> m.establishment_id
                 AND o.ended_ms IS NULL) AS elsewhere,
@@ -104,7 +107,11 @@ pub async fn list(db: &Db, establishment: EstablishmentId) -> Result<Vec<Colleag
 
 fn read(row: &AnyRow) -> Result<Colleague, StoreError> {
     let role = row.text("role")?;
+    let given = Permissions::from_words(&row.text("permissions")?);
     Ok(Colleague {
+        permissions: given.ok_or(StoreError::Unreadable {
+            what: "permissions",
+        })?,
         id: row.parsed("id")?,
         login: row.text("user_id")?,
         name: row.text("name")?,
@@ -158,6 +165,25 @@ pub(super) async fn set_role(
     .await
     .map(drop)
     .map_err(StoreError::doing("change a role"))
+}
+
+pub(super) async fn set_permissions(
+    tx: &mut Tx,
+    establishment: EstablishmentId,
+    user: UserId,
+    permissions: Permissions,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE memberships SET permissions = $1
+          WHERE establishment_id = $2 AND user_id = $3 AND ended_ms IS NULL",
+    )
+    .bind(permissions.to_string())
+    .bind(establishment.to_string())
+    .bind(user.to_string())
+    .execute(&mut **tx)
+    .await
+    .map(drop)
+    .map_err(StoreError::doing("change permissions"))
 }
 
 pub(super) async fn rename(tx: &mut Tx, user: UserId, name: &Name) -> Result<(), StoreError> {

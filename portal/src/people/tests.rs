@@ -7,6 +7,7 @@ use super::*;
 use crate::app::App;
 use crate::establishments::{self, LoginName, MailAddress, NewUser};
 use crate::testing::people::{self, Browser, PASSWORD, Place, USER_ID, password_hash};
+use crate::testing::world::worlds;
 use crate::testing::{NOW, app, databases, sqlite};
 
 const WRONG: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
@@ -340,4 +341,86 @@ async fn a_role_changes_for_the_open_page_too() {
     let path = format!("/users/{}/remove", place.user);
     admin.submit(&path, &[("password", PASSWORD)]).await;
     assert_eq!(admin.get("/").await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn an_added_user_may_what_the_admin_ticked_at_once() {
+    for db in databases().await {
+        let app = app(&db).await;
+        let place = people::place(&app, "0123", USER_ID).await;
+        let user = colleague(&app, &place, "tamura", Role::Added).await;
+        let (_, mut browser) = at_work(&app, &place, user).await;
+        let mut admin = people::signed_in_member(&app, &place).await;
+        assert_eq!(browser.get("/filings/new").await.status, StatusCode::OK);
+        let page = format!("/users/{user}");
+        let path = format!("{page}/permissions");
+        let answer = admin.submit_to(&page, &path, &[("fetch", "yes")]).await;
+        assert_eq!(answer.location, "/users?done=permissions");
+        assert_eq!(
+            browser.get("/filings/new").await.status,
+            StatusCode::NOT_FOUND
+        );
+        assert_eq!(browser.get("/notices").await.status, StatusCode::OK);
+        assert_eq!(mails(&app).await, 1);
+        // The same again changes nothing, and nobody is told.
+        admin.submit_to(&page, &path, &[("fetch", "yes")]).await;
+        assert_eq!(mails(&app).await, 1);
+        // An admin has every permission: there is nothing to tick.
+        let own = format!("/users/{}", place.user);
+        assert!(!admin.get(&own).await.text.contains("/permissions"));
+        let answer = admin
+            .submit_to(&own, &format!("{own}/permissions"), &[])
+            .await;
+        assert_eq!(answer.status, StatusCode::CONFLICT);
+        audit::verify(&db, &app.keys).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn staff_reset_an_admins_second_factor_and_appoint_an_admin_by_two() {
+    for world in worlds().await {
+        let db = &world.app.db;
+        let (alice, colleague) = (&world.alice, world.colleague().await);
+        let (admin, added) = (
+            alice.as_member().await.user(),
+            colleague.as_member().await.user(),
+        );
+        sqlx::query("UPDATE users SET second_factor = 'totp', totp_sealed = 'x' WHERE id = $1")
+            .bind(admin.to_string())
+            .execute(db.pool())
+            .await
+            .unwrap();
+        let users = format!("/establishments/{}/users", world.alpha);
+        for (path, still) in [
+            (format!("{users}/{admin}/authenticator"), StatusCode::OK),
+            (format!("{users}/{added}/appoint"), StatusCode::NOT_FOUND),
+        ] {
+            let (status, ..) = world.sato.post(&path, &[("reason", "")]).await;
+            assert_eq!(status, StatusCode::CONFLICT);
+            let reason = [("reason", "電話でご本人を確認した")];
+            let (_, location, text) = world.sato.post(&path, &reason).await;
+            assert_eq!(location, "/approvals?done=proposed", "{text}");
+            // Nothing has happened yet, and it does not happen by his own hand.
+            let browser = if still == StatusCode::OK {
+                alice
+            } else {
+                &colleague
+            };
+            assert_eq!(browser.get("/users").await.0, still);
+            let (_, page) = world.suzuki.get("/approvals").await;
+            let at = page.find("/approvals/0").unwrap();
+            let approve = page[at..].split('"').next().unwrap().to_owned();
+            let (status, ..) = world.sato.post(&approve, &[]).await;
+            assert_eq!(status, StatusCode::CONFLICT);
+            let (status, _, text) = world.suzuki.post(&approve, &[]).await;
+            assert_eq!(status, StatusCode::SEE_OTHER, "{text}");
+        }
+        assert_eq!(alice.get("/").await.0, StatusCode::UNAUTHORIZED);
+        assert!(crate::sign_in::store::uses_mail(db, admin).await.unwrap());
+        assert_eq!(colleague.get("/users").await.0, StatusCode::OK);
+        let mut tx = db.begin().await.unwrap();
+        assert_eq!(store::admins(&mut tx, world.alpha).await.unwrap().len(), 2);
+        drop(tx);
+        audit::verify(db, &world.app.keys).await.unwrap();
+    }
 }

@@ -677,7 +677,7 @@ async fn an_individual_number_in_a_name_is_refused_and_kept_nowhere() {
 }
 
 fn zip_of(name: &str, bytes: &[u8]) -> Vec<u8> {
-    use std::io::{Write as _};
+    use std::io::Write as _;
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
     let options = zip::write::SimpleFileOptions::default()
         .with_aes_encryption(zip::AesMode::Aes256, "Rene52hsqx3ca4q2");
