@@ -127,7 +127,8 @@ fn now() -> Instant {
     Instant::now()
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::cell::RefCell;
     use std::fs;
