@@ -109,11 +109,11 @@ impl Person<'_> {
             self.fill("所在地", "東京都千代田区神田神保町1-1").await?;
             self.fill("電話番号", "03-1234-5678").await?;
             self.click("この内容で次へ進む").await?;
+            self.reads("基金からご連絡するときに使います").await?;
+            self.fill("フリガナ", "ミホン タロウ").await?;
+            self.fill("電話番号", "03-1234-5678").await?;
+            self.click("この内容で次へ進む").await?;
         }
-        self.reads("基金からご連絡するときに使います").await?;
-        self.fill("フリガナ", "ミホン タロウ").await?;
-        self.fill("電話番号", "03-1234-5678").await?;
-        self.click("この内容で次へ進む").await?;
         self.click("いまはメールのまま始める").await
     }
 
