@@ -306,6 +306,15 @@ async fn a_delegate_files_and_sees_the_procedures_that_were_delegated_and_no_oth
         assert!(answer.to_string().contains("任されていない"), "{answer}");
         let his = works.file("20240524_0123_算定基礎届.pdf").await;
         assert_eq!(works.get(&his).await.0, StatusCode::OK);
+        let (status, history) = works.get("/history").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(history.contains("20240524_0123_算定基礎届"), "{history}");
+        assert!(!history.contains("20240524_0123_資格取得届"), "{history}");
+        // What the establishment asks the fund, and who becomes its admin, is its own.
+        for path in ["/contact", "/handover"] {
+            assert_eq!(works.get(path).await.0, StatusCode::NOT_FOUND, "{path}");
+            assert_ne!(world.alice.get(path).await.0, StatusCode::NOT_FOUND);
+        }
     }
 }
 

@@ -42,6 +42,8 @@ pub enum Alternative {
     Anywhere(String),
     /// Part of the name of one of the establishment's people; no index helps.
     ByMember(String),
+    /// Of no filing, or of one of these groups of procedures, between commas; no index helps.
+    OfProcedures(String),
 }
 
 /// Alternatives of which one must hold.
@@ -95,7 +97,9 @@ impl Alternative {
             Self::Establishment(_) => Some(2),
             Self::Kind(_) => Some(3),
             Self::Entry(_) => Some(4),
-            Self::InTitle(_) | Self::Anywhere(_) | Self::ByMember(_) => None,
+            Self::InTitle(_) | Self::Anywhere(_) | Self::ByMember(_) | Self::OfProcedures(_) => {
+                None
+            }
         }
     }
 
@@ -117,6 +121,14 @@ impl Alternative {
                 return format!(
                     "({row}.title LIKE {pattern} ESCAPE '!' OR {row}.number LIKE {pattern} ESCAPE '!' \
                       OR ({row}.side = 'member' AND {row}.person LIKE {pattern} ESCAPE '!'))"
+                );
+            }
+            Self::OfProcedures(procedures) => {
+                let procedures = sql.text(procedures);
+                return format!(
+                    "({row}.filing_id IS NULL OR EXISTS (SELECT 1 FROM filings f \
+                       JOIN filing_kinds k ON k.code = f.kind WHERE f.id = {row}.filing_id \
+                        AND {procedures} LIKE '%,' || k.procedure_group || ',%'))"
                 );
             }
             Self::ByMember(pattern) => {

@@ -210,7 +210,11 @@ fn own(member: &Member, search: &Search) -> Vec<Clause> {
         .iter()
         .map(|word| Alternative::ByMember(pattern(word)));
     let own = std::iter::once(vec![Alternative::Establishment(member.establishment())]);
-    own.chain(plain_clauses(search))
+    // A delegate sees the procedures that he was given.
+    let procedures = member.reach().procedures;
+    let within = (!procedures.is_empty()).then(|| vec![Alternative::OfProcedures(procedures)]);
+    own.chain(within)
+        .chain(plain_clauses(search))
         .chain(text.chain(person).map(|one| vec![one]))
         .collect()
 }

@@ -18,7 +18,7 @@ use crate::mail::{outbox, texts};
 use crate::web::forms::{FieldErrors, Verified};
 use crate::web::layout::{Layout, MemberPage, OfficePage, Side};
 use crate::web::page_error::PageError;
-use crate::web::principals::{Member, Reviewer};
+use crate::web::principals::{Insider, Member, Reviewer};
 use crate::web::router::Routes;
 use crate::web::{dates, page, page_with};
 
@@ -28,10 +28,10 @@ const MAIL_LIFETIME: Duration = Duration::days(3);
 /// Pages of the member listener.
 pub fn member_routes(routes: Routes) -> Routes {
     routes
-        .allow::<Member, _, _>(Method::GET, "/contact", own)
-        .allow::<Member, _, _>(Method::POST, "/contact", ask)
-        .allow::<Member, _, _>(Method::GET, "/contact/{id}", thread)
-        .allow::<Member, _, _>(Method::POST, "/contact/{id}", go_on)
+        .allow::<Insider, _, _>(Method::GET, "/contact", own)
+        .allow::<Insider, _, _>(Method::POST, "/contact", ask)
+        .allow::<Insider, _, _>(Method::GET, "/contact/{id}", thread)
+        .allow::<Insider, _, _>(Method::POST, "/contact/{id}", go_on)
 }
 
 /// Pages of the office listener.

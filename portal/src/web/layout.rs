@@ -269,7 +269,8 @@ impl MemberPage {
     /// Whether the member may open it.
     fn is_for(self, member: &Member) -> bool {
         match self {
-            Self::Home | Self::Contact | Self::Settings => true,
+            Self::Home | Self::Settings => true,
+            Self::Contact => member.acting().is_none(),
             Self::People | Self::Delegations => member.role() == Role::Admin,
             Self::Desk => {
                 member.clients() > 0 || member.home_kind() == EstablishmentKind::Sharoushi

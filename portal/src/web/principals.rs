@@ -12,6 +12,7 @@
 //! | [`Beginner`] | signed in with an own password, in the midst of the first steps or past them |
 //! | [`Member`] | signed in at an establishment, through its PC's tunnel session |
 //! | [`EstablishmentAdmin`] | a member who is the establishment's admin (管理者) |
+//! | [`Insider`] | a member who is at his own establishment, and acts for no other |
 //! | [`AnyMember`] | `Newcomer` or `Member`, to sign out |
 //! | [`OfficeVisitor`] | whoever reaches the office listener |
 //! | [`Filer`], [`Fetcher`], [`Historian`], [`Follower`] | a member with that permission |
@@ -119,6 +120,11 @@ pub struct Reach {
 /// A member who is the admin (管理者) of the establishment.
 #[derive(Debug, Clone)]
 pub struct EstablishmentAdmin(Member);
+
+/// A member who is at his own establishment: what its people talk about with the fund, and who
+/// becomes its admin, is nothing for those who act for it.
+#[derive(Debug, Clone)]
+pub struct Insider();
 
 /// A user who is signed in with the initial password and must change it first.
 #[derive(Debug, Clone)]
@@ -534,6 +540,20 @@ impl FromRequestParts<App> for EstablishmentAdmin {
         match member.role() {
             Role::Admin => Ok(Self(member)),
             Role::Added => Err(PageError::NotFound),
+        }
+    }
+}
+
+impl Principal for Insider {
+    const NAME: &'static str = "member at home";
+}
+impl FromRequestParts<App> for Insider {
+    type Rejection = PageError;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
+        let member = Member::from_request_parts(parts, app).await?;
+        match member.acting() {
+            None => Ok(Self()),
+            Some(_) => Err(PageError::NotFound),
         }
     }
 }

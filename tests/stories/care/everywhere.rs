@@ -31,7 +31,7 @@ const EACH_KIND: usize = 2;
 /// Addresses that are followed in search of pages.
 const ADDRESSES_LIMIT: usize = 400;
 /// Pages that links do not lead to from a first page, and where they are looked at.
-const LOOKED_AT_ELSEWHERE: [(&str, &str); 9] = [
+const LOOKED_AT_ELSEWHERE: [(&str, &str); 10] = [
     ("/terms", "the clicking story, at the first sign-in"),
     ("/establishment", "the clicking story, at the first sign-in"),
     ("/profile", "the clicking story, at the first sign-in"),
@@ -269,9 +269,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    async fn page(&self, route: &Route, path: &str) -> Result<()> {
-        self.browser.go(&format!("{}{path}", self.base)).await?;
-        let title = self.browser.client.title().await?;
+    /// Notes a title that another page has already.
+    fn is_unique(&self, route: &Route, path: &str, title: String) {
         let mut titles = self.titles.lock().expect("no panic while held");
         match titles.get(&title) {
             Some(other) if other != route => {
@@ -281,7 +280,12 @@ impl<'a> Walk<'a> {
                 titles.insert(title, route.clone());
             }
         }
-        drop(titles);
+    }
+
+    async fn page(&self, route: &Route, path: &str) -> Result<()> {
+        self.browser.go(&format!("{}{path}", self.base)).await?;
+        let title = self.browser.client.title().await?;
+        self.is_unique(route, path, title);
         self.inspect(path).await?;
         let shown = SHOWN_IN_MANUALS
             .iter()

@@ -86,7 +86,7 @@ async fn a_scan_of_any_name_becomes_a_filing_with_a_receipt_that_proves_itself()
     let verify = |path: &std::path::Path| {
         let path = path.display().to_string();
         let arguments = ["receipt", "verify", &path, "--key", key.trim()];
-        output(&mut stage.program("portal").args(arguments).env_clear())
+        output(stage.program("portal").args(arguments).env_clear())
     };
     let said = verify(&file)?;
     ensure!(

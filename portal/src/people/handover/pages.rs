@@ -15,17 +15,17 @@ use crate::sign_in::confirm_password;
 use crate::web::forms::{FieldErrors, Typed, Verified};
 use crate::web::layout::{Layout, MemberPage};
 use crate::web::page_error::PageError;
-use crate::web::principals::{EstablishmentAdmin, Member};
+use crate::web::principals::{EstablishmentAdmin, Insider, Member};
 use crate::web::router::Routes;
 use crate::web::{dates, page, page_with};
 
 /// Pages of the member listener.
 pub fn member_routes(routes: Routes) -> Routes {
     routes
-        .allow::<Member, _, _>(Method::GET, "/handover", show)
+        .allow::<Insider, _, _>(Method::GET, "/handover", show)
         .allow::<EstablishmentAdmin, _, _>(Method::POST, "/handover", propose)
-        .allow::<Member, _, _>(Method::POST, "/handover/accept", accept)
-        .allow::<Member, _, _>(Method::POST, "/handover/close", close)
+        .allow::<Insider, _, _>(Method::POST, "/handover/accept", accept)
+        .allow::<Insider, _, _>(Method::POST, "/handover/close", close)
 }
 
 #[derive(Template)]

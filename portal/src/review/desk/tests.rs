@@ -127,27 +127,30 @@ async fn each_filter_shows_its_own_and_the_counts_say_how_many() {
         };
         assert_eq!(found(view(View::Open)).await, all);
         assert_eq!(found(view(View::All)).await, all);
-        assert_eq!(found(view(View::Mine)).await, [mine.clone()]);
-        assert_eq!(found(view(View::Unassigned)).await, [free.clone()]);
-        assert_eq!(found(view(View::Late)).await, [theirs.clone()]);
+        assert_eq!(found(view(View::Mine)).await, std::slice::from_ref(&mine));
+        assert_eq!(
+            found(view(View::Unassigned)).await,
+            std::slice::from_ref(&free)
+        );
+        assert_eq!(found(view(View::Late)).await, std::slice::from_ref(&theirs));
         assert!(found(view(View::Decided)).await.is_empty());
         let of = |number: &str| number.parse().ok();
         let beta = Search {
             establishment: of("0124"),
             ..Search::default()
         };
-        assert_eq!(found(beta).await, [free.clone()]);
+        assert_eq!(found(beta).await, std::slice::from_ref(&free));
         let kind = Search {
             kind: Some(kinds.find("loss").unwrap().kind),
             ..Search::default()
         };
-        assert_eq!(found(kind).await, [mine.clone()]);
+        assert_eq!(found(kind).await, std::slice::from_ref(&mine));
         for text in ["資格取得", "20260313-0002", "２０２６０３１３－０００２"] {
             let search = Search {
                 text: text.to_owned(),
                 ..Search::default()
             };
-            assert_eq!(found(search).await, [theirs.clone()], "{text}");
+            assert_eq!(found(search).await, std::slice::from_ref(&theirs), "{text}");
         }
         for text in ["%", "_", "'", "!"] {
             let search = Search {
