@@ -370,7 +370,7 @@ impl Play {
     async fn decide(&self) -> Result<()> {
         let Self { office, .. } = self;
         office.click("審査").await?;
-        office.wait_text("受け付けた順").await?;
+        office.wait_text("処理期限の近い順").await?;
         self.look_at_office("office-queue").await?;
         office.press("td a.filing-name").await?;
         office.wait_text("審査を始める").await?;
