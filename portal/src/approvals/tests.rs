@@ -1,3 +1,5 @@
+//! What one member of staff proposes, another decides, once, and never the same one.
+
 use http::StatusCode;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Delegates act within what they were given, for as long as it stands, and see nothing else.
+
 use http::{Method, StatusCode};
 use time::macros::date;
 

@@ -1,3 +1,5 @@
+//! A second factor shown just now: asked for, counted, and gone after five minutes.
+
 use http::StatusCode;
 use time::Duration;
 

@@ -1,3 +1,5 @@
+//! An establishment that has left, and what becomes of its key.
+
 use http::StatusCode;
 
 use super::*;

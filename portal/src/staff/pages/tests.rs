@@ -1,3 +1,5 @@
+//! The system administrator keeps the accounts of staff, of whom the last ones stay.
+
 use http::StatusCode;
 
 use super::*;
