@@ -31,7 +31,7 @@ const EACH_KIND: usize = 2;
 /// Addresses that are followed in search of pages.
 const ADDRESSES_LIMIT: usize = 400;
 /// Pages that links do not lead to from a first page, and where they are looked at.
-const LOOKED_AT_ELSEWHERE: [(&str, &str); 10] = [
+const LOOKED_AT_ELSEWHERE: [(&str, &str); 11] = [
     ("/terms", "the clicking story, at the first sign-in"),
     ("/establishment", "the clicking story, at the first sign-in"),
     ("/profile", "the clicking story, at the first sign-in"),
@@ -47,6 +47,7 @@ const LOOKED_AT_ELSEWHERE: [(&str, &str); 10] = [
         "the clicking story, at the first sign-in",
     ),
     ("/sign-in/code", "the page's script reads it"),
+    ("/uploads/{id}/name", "the page's script reads it"),
     ("/agent/files/{name}", "the agent reads it"),
 ];
 

@@ -12,6 +12,7 @@ use crate::calendar::holiday_warning;
 use crate::filings::kinds::{self, Kind};
 use crate::filings::words::{Chip, chip};
 use crate::review::desk::{self, Begin, Channel, Counts, DeskLine, Place, Search, View};
+use crate::staff::StaffRole;
 use crate::web::dates;
 use crate::web::layout::{Layout, OfficePage};
 use crate::web::page;
@@ -23,6 +24,7 @@ use crate::web::principals::Reviewer;
 struct ListPage {
     layout: Layout,
     holiday_warning: Option<String>,
+    may_see_held: bool,
     views: Vec<Tab>,
     view: &'static str,
     by_deadline: bool,
@@ -122,6 +124,7 @@ pub(super) async fn list(
     page(&ListPage {
         layout: Layout::office(&app, reviewer.staff(), OfficePage::Review),
         holiday_warning: holiday_warning(today),
+        may_see_held: reviewer.staff().role() == StaffRole::Supervisor,
         views: View::ALL
             .into_iter()
             .map(|view| Tab {
