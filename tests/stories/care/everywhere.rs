@@ -294,6 +294,8 @@ impl<'a> Walk<'a> {
         let wanted = std::env::var("RENKEI_TEST_PICTURES").is_ok_and(|what| what == "docs");
         if let (Some((_, _, name)), true) = (shown, wanted) {
             self.browser.prefer(&[]).await?;
+            let blur = "document.activeElement.blur()";
+            self.browser.client.execute(blur, vec![]).await?;
             let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/images");
             self.browser.picture(folder.as_ref(), name, WIDE.0).await?;
         }
