@@ -321,7 +321,7 @@ pub async fn approve(
     staff: &Fresh<Staff>,
     now: OffsetDateTime,
 ) -> Result<Approval, ApprovalError> {
-    let approval = decide(tx, app, id, Decision::Approved, staff, now).await?;
+    let approval = decide(tx, id, Decision::Approved, staff, now).await?;
     effects::carry_out(tx, app, &approval, staff, now).await?;
     let details = serde_json::json!({
         "kind": approval.kind.as_str(),
@@ -342,7 +342,7 @@ pub async fn refuse(
     staff: &Staff,
     now: OffsetDateTime,
 ) -> Result<Approval, ApprovalError> {
-    let approval = decide(tx, app, id, Decision::Refused, staff, now).await?;
+    let approval = decide(tx, id, Decision::Refused, staff, now).await?;
     let act = Act::ApprovalRefused(id, approval.kind.as_str());
     audit::record(tx, &app.keys, &staff.actor(), act, now).await?;
     Ok(approval)
@@ -350,7 +350,6 @@ pub async fn refuse(
 
 async fn decide(
     tx: &mut Tx,
-    _: &App,
     id: ApprovalId,
     decision: Decision,
     staff: &Staff,

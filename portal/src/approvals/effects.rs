@@ -109,8 +109,7 @@ pub(super) async fn describe(app: &App, approval: &Approval) -> Result<String, S
 /// What is tidied up after an approval is committed. Failing is no loss.
 pub(super) async fn clean_up(app: &App, approval: &Approval) {
     match approval.kind {
-        Kind::QuarantineRelease => {}
-        Kind::SecondFactorReset | Kind::AdminAppointment => app.signals.mail_queued(),
+        Kind::QuarantineRelease | Kind::SecondFactorReset | Kind::AdminAppointment => {}
         Kind::KeyDestruction => {
             let Ok(id) = approval.subject.parse() else {
                 return;
