@@ -91,7 +91,8 @@ impl Authorities {
         let authority = || {
             let mut params = CertificateParams::new(Vec::new()).unwrap();
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+            params.serial_number = Some(1.into());
+            CertifiedIssuer::self_signed(params, key_pair()).unwrap()
         };
         Self {
             devices: authority(),
@@ -118,14 +119,21 @@ impl Authorities {
     }
 }
 
+/// Ed25519, whose signatures are all of one length: an ECDSA one is a byte longer now and then,
+/// and everything after it comes at another time.
+fn key_pair() -> KeyPair {
+    KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap()
+}
+
 fn leaf(
     issuer: &CertifiedIssuer<'static, KeyPair>,
     name: &str,
     usage: ExtendedKeyUsagePurpose,
 ) -> Identity {
-    let key = KeyPair::generate().unwrap();
+    let key = key_pair();
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     params.extended_key_usages = vec![usage];
+    params.serial_number = Some(2.into());
     let certificate = params.signed_by(&key, issuer).unwrap();
     Identity {
         chain: vec![certificate.der().clone()],
