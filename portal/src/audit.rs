@@ -23,6 +23,10 @@ use crate::keys::{MasterKey, Purpose};
 use crate::metrics::metrics;
 use protocol::EnrolmentId;
 
+pub mod pages;
+mod search;
+mod words;
+
 /// Rows that [`verify`] reads at a time.
 const VERIFY_BATCH: i64 = 1_000;
 
@@ -302,6 +306,10 @@ pub enum Act {
     HistoryExported(&'static str),
     /// A copy of everything was made.
     BackedUp,
+    /// Staff took the audit log as a file, as csv or xlsx.
+    AuditExported(&'static str),
+    /// Staff had the audit log checked; the details say what was found.
+    AuditChecked,
 }
 
 /// The first row that does not fit.
@@ -745,6 +753,8 @@ impl Act {
             Self::TaskRaised(id) => ("task_raised", "task", id.to_string()),
             Self::TaskDone(id) => ("task_done", "task", id.to_string()),
             Self::HistoryExported(form) => ("history_exported", "history", (*form).to_owned()),
+            Self::AuditExported(form) => ("audit_exported", "log", (*form).to_owned()),
+            Self::AuditChecked => ("audit_checked", "", String::new()),
             Self::BackedUp => ("backed_up", "", String::new()),
         }
     }

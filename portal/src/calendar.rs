@@ -4,6 +4,9 @@
 //! comes from the database. An edit never lengthens a session: in the same transaction it
 //! shortens those that would otherwise outlive the new window, and the feed tells the
 //! gateways. Sessions are opened under the same lock, so that none slips past an edit.
+//!
+//! On the pages, nothing is saved that was not looked at first ([`changes`]), and only
+//! supervisors and system administrators save.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +22,8 @@ use crate::deadlines;
 use crate::keys::MasterKey;
 use crate::web::dates;
 
+mod changes;
+mod days;
 pub mod pages;
 mod rules;
 pub mod store;
@@ -157,28 +162,32 @@ impl Entries {
     }
 }
 
-/// Makes one edit and shortens what would outlive the new window. After the commit, tell
+/// Makes edits together and shortens what would outlive the new window. After the commit, tell
 /// `signals.sessions_changed()`.
 pub async fn edit(
     tx: &mut Tx,
     keys: &MasterKey,
     actor: &Actor,
-    edit: &Edit,
+    edits: &[Edit],
     rehearsal: bool,
     now: OffsetDateTime,
 ) -> Result<Effect, EditError> {
     store::lock_for_edit(tx).await?;
     let mut entries = store::entries(tx).await?;
-    entries.apply(edit)?;
-    match edit {
-        Edit::Enter(entry) => store::enter(tx, entry, actor, now).await?,
-        Edit::Remove(day) => store::remove(tx, *day).await?,
-        Edit::Week(week) => store::set_week(tx, *week).await?,
+    for edit in edits {
+        entries.apply(edit)?;
+        match edit {
+            Edit::Enter(entry) => store::enter(tx, entry, actor, now).await?,
+            Edit::Remove(day) => store::remove(tx, *day).await?,
+            Edit::Week(week) => store::set_week(tx, *week).await?,
+        }
     }
     deadlines::store::follow_the_rules(tx).await?;
     let effect = shorten(tx, &entries.calendar(rehearsal), now).await?;
-    let details = edit.details();
-    audit::record_with(tx, keys, actor, Act::CalendarEdited, "", &details, now).await?;
+    for edit in edits {
+        let details = edit.details();
+        audit::record_with(tx, keys, actor, Act::CalendarEdited, "", &details, now).await?;
+    }
     for session in &effect.shortened {
         audit::record(tx, keys, actor, Act::SessionShortened(*session), now).await?;
     }

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use access::Calendar;
-use time::{Date, Month};
+use access::{Calendar, JST, Opening};
+use time::{Date, Month, OffsetDateTime};
 
 /// How far back [`working_day_before`] looks: longer than any row of closed days.
 const LOOKBACK_DAYS: u16 = 60;
@@ -144,6 +144,12 @@ impl CycleMonth {
         format!("{}年{}月", self.year, self.month)
     }
 
+    /// The last day of this month.
+    pub fn last_day(self) -> Date {
+        let next = self.next().day(1).and_then(Date::previous_day);
+        next.unwrap_or(Date::MAX)
+    }
+
     /// A day of this month; `None` outside the calendar's years.
     fn day(self, day: u8) -> Option<Date> {
         let month = Month::try_from(self.month).ok()?;
@@ -214,6 +220,18 @@ impl Cycle {
     pub fn next_closing(&self, day: Date, calendar: &Calendar) -> (CycleMonth, Date) {
         let month = self.counts_in(day, calendar);
         (month, self.closing_of(month, calendar))
+    }
+}
+
+/// The day on which something counts as received: what comes outside the service's hours
+/// counts on the next day of service.
+pub fn accepted_on(received: OffsetDateTime, calendar: &Calendar) -> Date {
+    let local = received.to_offset(JST).date();
+    match calendar.opening(received) {
+        Opening::Open { .. } => local,
+        Opening::Closed(closed) => closed
+            .opens_next
+            .map_or(local, |opens| opens.to_offset(JST).date()),
     }
 }
 

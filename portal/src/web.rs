@@ -30,7 +30,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
-    agent_updates, announcements, approvals, batches, calendar, delegations, devices,
+    agent_updates, announcements, approvals, audit, batches, calendar, delegations, devices,
     establishments, filings, first_steps, help, history, inquiries, notices, paper, people,
     quarantine, receipts, records, registrations, reminders, reports, retention, review, settings,
     staff, step_up, tasks, uploads,
@@ -105,6 +105,7 @@ fn office_routes(routes: Routes) -> Routes {
         .with(registrations::pages::office_routes)
         .with(devices::pages::office_routes)
         .with(calendar::pages::office_routes)
+        .with(audit::pages::office_routes)
         .with(approvals::office_routes)
         .with(delegations::office_routes)
         .with(staff::password_pages::office_routes)

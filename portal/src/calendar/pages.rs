@@ -1,27 +1,26 @@
-//! The office's page for the calendar: what was entered, the next two weeks, edits.
+//! The office's page for the calendar: what was entered, and the next two weeks. Who may
+//! enters days here ([`super::days`]); everybody of the staff looks.
 
 use access::{Calendar, JST, Opening, OpeningHours, WeekHours};
 use askama::Template;
 use axum::extract::{FromRequestParts, Query, State};
-use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use axum::response::Html;
+use http::Method;
 use http::request::Parts;
-use http::{Method, StatusCode};
 use serde::Deserialize;
-use time::macros::format_description;
 use time::{Date, OffsetDateTime, Time};
 
-use super::{
-    CalendarDay, DayKind, Edit, EditError, clock_from_text, clock_text, holiday_warning, store,
-};
+use super::days::EntryForm;
+use super::{CalendarDay, DayKind, clock_text, holiday_warning, store};
 use crate::app::App;
-use crate::db::{Db, StoreError};
+use crate::db::StoreError;
 use crate::staff::StaffRole;
-use crate::web::forms::{FieldErrors, Verified};
+use crate::web::forms::FieldErrors;
 use crate::web::layout::{Layout, OfficePage};
 use crate::web::page_error::PageError;
-use crate::web::principals::{Reviewer, Staff};
+use crate::web::principals::Staff;
 use crate::web::router::{Principal, Routes};
-use crate::web::{dates, page, page_with};
+use crate::web::{dates, page};
 
 /// Days that the preview shows.
 const PREVIEW_DAYS: usize = 14;
@@ -30,13 +29,11 @@ const PREVIEW_DAYS: usize = 14;
 pub fn office_routes(routes: Routes) -> Routes {
     routes
         .with(super::rules::office_routes)
+        .with(super::days::office_routes)
         .allow::<Staff, _, _>(Method::GET, "/calendar", show)
-        .allow::<Reviewer, _, _>(Method::POST, "/calendar", enter)
-        .allow::<Reviewer, _, _>(Method::POST, "/calendar/remove", remove)
 }
 
-/// Staff who change the hours of the week and the monthly cycle: supervisors and system
-/// administrators.
+/// Staff who change the calendar and the monthly cycle: supervisors and system administrators.
 #[derive(Debug, Clone)]
 pub(super) struct CalendarKeeper(Staff);
 
@@ -72,7 +69,7 @@ impl FromRequestParts<App> for CalendarKeeper {
 
 #[derive(Template)]
 #[template(path = "calendar.html")]
-struct CalendarPage {
+pub(super) struct CalendarPage {
     layout: Layout,
     holiday_warning: Option<String>,
     week: Vec<WeekRow>,
@@ -81,7 +78,6 @@ struct CalendarPage {
     form: EntryForm,
     errors: FieldErrors,
     may_change: bool,
-    may_change_rules: bool,
     done: &'static str,
     sessions: u32,
 }
@@ -99,33 +95,6 @@ struct PreviewRow {
     today: bool,
     open: bool,
     text: String,
-}
-
-/// What stands in the form. `kind` is `closing` or `extra`.
-#[derive(Deserialize)]
-struct EntryForm {
-    #[serde(default)]
-    kind: String,
-    #[serde(default)]
-    day: String,
-    #[serde(default)]
-    opens: String,
-    #[serde(default)]
-    closes: String,
-    #[serde(default)]
-    reason: String,
-}
-
-impl Default for EntryForm {
-    fn default() -> Self {
-        Self {
-            kind: "closing".to_owned(),
-            day: String::new(),
-            opens: "08:00".to_owned(),
-            closes: "20:00".to_owned(),
-            reason: String::new(),
-        }
-    }
 }
 
 #[derive(Deserialize)]
@@ -151,7 +120,8 @@ async fn show(
     page(&shown)
 }
 
-async fn calendar_page(
+/// The page, with a form as it was typed and what is wrong with it.
+pub(super) async fn calendar_page(
     app: &App,
     staff: &Staff,
     form: EntryForm,
@@ -178,8 +148,7 @@ async fn calendar_page(
         preview: preview(&calendar, today),
         form,
         errors,
-        may_change: staff.may_decide(),
-        may_change_rules: CalendarKeeper::may(staff),
+        may_change: CalendarKeeper::may(staff),
         done: "",
         sessions: 0,
     })
@@ -285,96 +254,3 @@ pub(super) fn on_day(calendar: &Calendar, day: Date) -> (bool, String) {
 fn window_text(opens: OffsetDateTime, closes: OffsetDateTime) -> String {
     format!("{}〜{}", dates::clock(opens), dates::clock(closes))
 }
-
-fn read_day(text: &str) -> Option<Date> {
-    Date::parse(text.trim(), format_description!("[year]-[month]-[day]")).ok()
-}
-
-fn read_entry(form: &EntryForm, today: Date, errors: &mut FieldErrors) -> Option<CalendarDay> {
-    let day = read_day(&form.day).filter(|day| *day >= today);
-    if day.is_none() {
-        errors.add("day", "本日以降の日付を入力してください。");
-    }
-    let kind = match form.kind.as_str() {
-        "closing" => Some(DayKind::Closing),
-        "extra" => {
-            let hours = clock_from_text(form.opens.trim())
-                .zip(clock_from_text(form.closes.trim()))
-                .and_then(|(opens, closes)| OpeningHours::new(opens, closes).ok());
-            if hours.is_none() {
-                errors.add(
-                    "opens",
-                    "開始と終了の時刻を「08:00」のように、開始が終了より前になるよう入力してください。",
-                );
-            }
-            hours.map(DayKind::Extra)
-        }
-        _ => {
-            errors.add("kind", "休業日か臨時の利用日かを選んでください。");
-            None
-        }
-    };
-    Some(CalendarDay {
-        day: day?,
-        kind: kind?,
-        reason: form.reason.trim().to_owned(),
-    })
-}
-
-/// `POST /calendar`
-async fn enter(
-    reviewer: Reviewer,
-    State(app): State<App>,
-    Verified(form): Verified<EntryForm>,
-) -> Result<Response, PageError> {
-    let today = app.clock.now().to_offset(JST).date();
-    let mut errors = FieldErrors::default();
-    if let Some(entry) = read_entry(&form, today, &mut errors) {
-        match make(&app, &reviewer, &Edit::Enter(entry)).await {
-            Ok(sessions) => {
-                let next = format!("/calendar?done=entered&sessions={sessions}");
-                return Ok(Redirect::to(&next).into_response());
-            }
-            Err(EditError::Store(error)) => return Err(error.into()),
-            Err(error) => errors.add("reason", error.page_text().unwrap_or_default()),
-        }
-    }
-    let page = calendar_page(&app, reviewer.staff(), form, errors).await?;
-    Ok(page_with(StatusCode::UNPROCESSABLE_ENTITY, &page)?.into_response())
-}
-
-#[derive(Deserialize)]
-struct RemoveForm {
-    day: String,
-}
-
-/// `POST /calendar/remove`
-async fn remove(
-    reviewer: Reviewer,
-    State(app): State<App>,
-    Verified(form): Verified<RemoveForm>,
-) -> Result<Redirect, PageError> {
-    let day = read_day(&form.day).ok_or(PageError::NotFound)?;
-    match make(&app, &reviewer, &Edit::Remove(day)).await {
-        Ok(sessions) => {
-            let next = format!("/calendar?done=removed&sessions={sessions}");
-            Ok(Redirect::to(&next))
-        }
-        Err(EditError::Store(error)) => Err(error.into()),
-        Err(error) => Err(PageError::Refused(error.page_text().unwrap_or_default())),
-    }
-}
-
-/// Makes an edit; returns how many open sessions end earlier by it.
-async fn make(app: &App, reviewer: &Reviewer, edit: &Edit) -> Result<usize, EditError> {
-    let (now, rehearsal) = (app.clock.now(), app.config.rehearsal);
-    let mut tx = app.db.begin().await?;
-    let actor = reviewer.actor();
-    let effect = super::edit(&mut tx, &app.keys, &actor, edit, rehearsal, now).await?;
-    Db::commit(tx).await?;
-    app.signals.sessions_changed();
-    Ok(effect.shortened.len() + effect.ended.len())
-}
-
-#[cfg(test)]
-mod tests;

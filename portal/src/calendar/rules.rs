@@ -1,11 +1,10 @@
 //! 利用時間と締切日の変更: the hours of the weekdays and the days of the monthly cycle, looked at
 //! before they are saved.
 //!
-//! Supervisors and system administrators change them. The preview shows the next six weeks,
-//! the sessions that would end earlier and the deadlines that would move; what is saved is
-//! what was looked at, and only if nobody changed the rules meanwhile.
+//! Supervisors and system administrators change them. What is saved is what was looked at
+//! ([`super::changes`]), and only if nobody changed the rules meanwhile.
 
-use access::{Calendar, JST, Opening, OpeningHours, WeekHours, national_holidays};
+use access::{JST, OpeningHours, WeekHours, national_holidays};
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
@@ -13,13 +12,14 @@ use http::{Method, StatusCode};
 use serde_json::json;
 use time::{Date, OffsetDateTime, Time};
 
-use super::pages::{CalendarKeeper, on_day};
-use super::{Edit, EditError, Entries, clock_from_text, clock_text, holiday_warning, store};
+use super::changes::{Changes, PreviewPage, Rules, closings};
+use super::pages::CalendarKeeper;
+use super::{Edit, EditError, clock_from_text, clock_text, holiday_warning, store};
 use crate::app::App;
 use crate::audit::{self, Act};
-use crate::db::{Db, StoreError, Tx};
+use crate::db::{Db, Tx};
 use crate::deadlines::store::{self as cycles, day_from_text};
-use crate::deadlines::{Cycle, CycleMonth, Days, OVERRIDES_LIMIT};
+use crate::deadlines::{CycleMonth, Days, OVERRIDES_LIMIT};
 use crate::web::forms::{FieldErrors, Verified};
 use crate::web::layout::{Layout, OfficePage};
 use crate::web::page_error::PageError;
@@ -27,10 +27,6 @@ use crate::web::router::Routes;
 use crate::web::{dates, page, page_with};
 
 const PATH: &str = "/calendar/rules";
-/// Days that the preview shows: six weeks.
-const PREVIEW_DAYS: usize = 42;
-/// Closing days that the pages show.
-const CLOSINGS: usize = 4;
 /// How many years of holidays the page lists, this one included.
 const HOLIDAY_YEARS: i32 = 2;
 
@@ -40,43 +36,6 @@ pub fn office_routes(routes: Routes) -> Routes {
         .allow::<CalendarKeeper, _, _>(Method::GET, PATH, show)
         .allow::<CalendarKeeper, _, _>(Method::POST, "/calendar/rules/preview", preview)
         .allow::<CalendarKeeper, _, _>(Method::POST, PATH, apply)
-}
-
-/// All that this page changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Rules {
-    entries: Entries,
-    cycle: Cycle,
-}
-
-impl Rules {
-    async fn read(connection: &mut sqlx::AnyConnection) -> Result<Self, StoreError> {
-        Ok(Self {
-            entries: store::entries(&mut *connection).await?,
-            cycle: cycles::cycle(connection).await?,
-        })
-    }
-
-    /// Names this state of the rules, so that an edit of another one is noticed.
-    fn mark(&self) -> String {
-        let overrides: Vec<_> = self
-            .cycle
-            .overrides
-            .iter()
-            .map(|(month, day)| format!("{month}={day}"))
-            .collect();
-        let days = self.cycle.days;
-        crate::custody::sha256_hex(
-            format!(
-                "{} {} {} {}",
-                store::week_to_json(self.entries.week),
-                days.closing(),
-                days.decision(),
-                overrides.join(" ")
-            )
-            .as_bytes(),
-        )
-    }
 }
 
 #[derive(Template)]
@@ -273,23 +232,13 @@ async fn show(
     State(app): State<App>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Html<String>, PageError> {
-    let rules = read(&app).await?;
+    let rules = Rules::now(&app).await?;
     let typed = Typed::of(&rules);
     let mut shown = rules_page(&app, &keeper, &rules, typed, FieldErrors::default());
     let sessions = query.iter().find(|(name, _)| name == "saved");
     shown.saved = sessions.is_some();
     shown.sessions = sessions.map_or(0, |(_, count)| count.parse().unwrap_or(0));
     page(&shown)
-}
-
-async fn read(app: &App) -> Result<Rules, PageError> {
-    let mut connection = app
-        .db
-        .pool()
-        .acquire()
-        .await
-        .map_err(StoreError::doing("connect to read the rules"))?;
-    Ok(Rules::read(&mut connection).await?)
 }
 
 fn rules_page(
@@ -347,47 +296,6 @@ fn rules_page(
     }
 }
 
-/// The next months with their closing and decision days.
-fn closings<'a>(
-    cycle: &'a Cycle,
-    calendar: &'a Calendar,
-    today: Date,
-) -> impl Iterator<Item = (CycleMonth, Date, Date)> + 'a {
-    let first = cycle.counts_in(today, calendar);
-    std::iter::successors(Some(first), |month| Some(month.next()))
-        .take(CLOSINGS)
-        .map(|month| {
-            let closing = cycle.closing_of(month, calendar);
-            (month, closing, cycle.decision_of(month, calendar))
-        })
-}
-
-#[derive(Template)]
-#[template(path = "calendar_preview.html")]
-struct PreviewPage {
-    layout: Layout,
-    days: Vec<DayChange>,
-    changed_days: usize,
-    sessions: u64,
-    closings: Vec<ClosingChange>,
-    moved_filings: usize,
-    fields: Vec<(String, String)>,
-}
-
-struct DayChange {
-    date: String,
-    before: String,
-    after: String,
-    changed: bool,
-}
-
-struct ClosingChange {
-    month: String,
-    before: String,
-    after: String,
-    changed: bool,
-}
-
 /// `POST /calendar/rules/preview`
 async fn preview(
     keeper: CalendarKeeper,
@@ -396,7 +304,7 @@ async fn preview(
 ) -> Result<Response, PageError> {
     let now = app.clock.now();
     let today = now.to_offset(JST).date();
-    let before = read(&app).await?;
+    let before = Rules::now(&app).await?;
     let typed = Typed::from_fields(&fields);
     let after = match typed.check(&before, today) {
         Ok(after) => after,
@@ -405,58 +313,12 @@ async fn preview(
             return Ok(page_with(StatusCode::UNPROCESSABLE_ENTITY, &page)?.into_response());
         }
     };
-    let (old, new) = (
-        before.entries.calendar(false),
-        after.entries.calendar(false),
-    );
-    let days: Vec<_> = std::iter::successors(Some(today), |day| day.next_day())
-        .take(PREVIEW_DAYS)
-        .map(|day| {
-            let text = |calendar: &Calendar| match on_day(calendar, day) {
-                (true, hours) => hours,
-                (false, why) => format!("休み　{why}"),
-            };
-            let (before, after) = (text(&old), text(&new));
-            DayChange {
-                date: dates::date(day),
-                changed: before != after,
-                before,
-                after,
-            }
-        })
-        .collect();
-    let mut connection = app
-        .db
-        .pool()
-        .acquire()
-        .await
-        .map_err(StoreError::doing("connect to look at an edit"))?;
-    let moved = cycles::moved(&mut connection, &after.cycle, &new).await?;
-    let sessions = match after.entries.calendar(app.config.rehearsal).opening(now) {
-        Opening::Open { closes_at: None } => 0,
-        Opening::Open {
-            closes_at: Some(closes),
-        } => store::sessions_beyond(&mut connection, closes).await?,
-        Opening::Closed(_) => store::sessions_beyond(&mut connection, now).await?,
-    };
-    drop(connection);
     let shown = PreviewPage {
         layout: Layout::office(&app, keeper.staff(), OfficePage::Calendar),
-        changed_days: days.iter().filter(|day| day.changed).count(),
-        days,
-        sessions,
-        closings: closings(&after.cycle, &new, today)
-            .map(|(month, closing, _)| {
-                let before = before.cycle.closing_of(month, &old);
-                ClosingChange {
-                    month: month.page_text(),
-                    before: dates::date(before),
-                    after: dates::date(closing),
-                    changed: before != closing,
-                }
-            })
-            .collect(),
-        moved_filings: moved.len(),
+        back: (PATH, "利用時間と締切日"),
+        action: PATH,
+        intent: Vec::new(),
+        changes: Changes::look(&app, &before, &after, &[], now).await?,
         fields: typed.to_fields(),
     };
     Ok(page(&shown)?.into_response())
@@ -476,9 +338,7 @@ async fn apply(
     store::lock_for_edit(&mut tx).await?;
     let before = Rules::read(&mut tx).await?;
     if before.mark() != typed.mark {
-        return Err(PageError::Refused(
-            "ほかの人が先に利用時間か締切日を変更しました。いまの設定を表示し、もう一度変更してください。".into(),
-        ));
+        return Err(Rules::moved());
     }
     let after = match typed.check(&before, today) {
         Ok(after) => after,
@@ -520,8 +380,8 @@ async fn save(
     }
     let mut sessions = 0;
     if before.entries.week != after.entries.week {
-        let edit = Edit::Week(after.entries.week);
-        let effect = super::edit(tx, &app.keys, &actor, &edit, app.config.rehearsal, now)
+        let edits = [Edit::Week(after.entries.week)];
+        let effect = super::edit(tx, &app.keys, &actor, &edits, app.config.rehearsal, now)
             .await
             .map_err(|error| match error {
                 EditError::Store(error) => PageError::from(error),

@@ -29,7 +29,15 @@ fn extra(day: Date, opens: Time, closes: Time) -> Edit {
 async fn make(db: &Db, made: &Edit) -> Result<Effect, EditError> {
     let mut tx = db.begin().await.unwrap();
     let keys = MasterKey::generate();
-    let effect = edit(&mut tx, &keys, &Actor::System, made, false, NOW).await?;
+    let effect = edit(
+        &mut tx,
+        &keys,
+        &Actor::System,
+        std::slice::from_ref(made),
+        false,
+        NOW,
+    )
+    .await?;
     Db::commit(tx).await.unwrap();
     Ok(effect)
 }

@@ -1,12 +1,12 @@
 //! The fund's cycle in the database, and the days by which open filings are decided.
 
-use access::{Calendar, JST};
+use access::Calendar;
 use serde_json::json;
 use sqlx::AnyConnection;
 use time::macros::format_description;
 use time::{Date, OffsetDateTime};
 
-use super::{Cycle, CycleMonth, Days};
+use super::{Cycle, CycleMonth, Days, accepted_on};
 use crate::audit::Actor;
 use crate::calendar;
 use crate::clock::{from_unix_ms, unix_ms};
@@ -130,27 +130,34 @@ pub async fn rules(connection: &mut AnyConnection) -> Result<(Cycle, Calendar), 
 /// The day until which the office decides what is received now, as the row has it.
 pub async fn decide_by(tx: &mut Tx, now: OffsetDateTime) -> Result<String, StoreError> {
     let (cycle, calendar) = rules(&mut *tx).await?;
-    let today = now.to_offset(JST).date();
-    Ok(day_text(cycle.decide_by(today, &calendar)))
+    let accepted = accepted_on(now, &calendar);
+    Ok(day_text(cycle.decide_by(accepted, &calendar)))
 }
 
-/// The open filings whose day of decision is another one by these rules.
+/// The open filings whose day of decision is another one by these rules. What has a receipt
+/// stays in the month that the receipt says, whatever becomes of that month's closing day.
 pub async fn moved(
     connection: &mut AnyConnection,
     cycle: &Cycle,
     calendar: &Calendar,
 ) -> Result<Vec<Moved>, StoreError> {
     let rows = sqlx::query(
-        "SELECT id, received_ms, due_on FROM filings
-          WHERE state IN ('received', 'in_review') ORDER BY due_on, id",
+        "SELECT f.id, f.received_ms, f.due_on, r.counts_month FROM filings f
+           LEFT JOIN receipts r ON r.submission_id = f.submission_id
+          WHERE f.state IN ('received', 'in_review') ORDER BY f.due_on, f.id",
     )
     .fetch_all(connection)
     .await
     .map_err(StoreError::doing("read days of decision"))?;
     let mut moved = Vec::new();
     for row in &rows {
-        let received = from_unix_ms(row.number("received_ms")?);
-        let to = cycle.decide_by(received.to_offset(JST).date(), calendar);
+        let to = match row.parsed_if("counts_month")? {
+            Some(month) => cycle.decision_of(month, calendar),
+            None => {
+                let received = from_unix_ms(row.number("received_ms")?);
+                cycle.decide_by(accepted_on(received, calendar), calendar)
+            }
+        };
         let from =
             day_from_text(&row.text("due_on")?).ok_or(StoreError::Unreadable { what: "due_on" })?;
         if from != to {

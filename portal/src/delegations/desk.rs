@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::audit::{self, Act};
 use crate::db::Db;
 use crate::ids::DelegationId;
+use crate::people::handover;
 use crate::step_up::safe_next;
 use crate::web::forms::Verified;
 use crate::web::layout::{Layout, MemberPage};
@@ -36,6 +37,8 @@ pub fn member_routes(routes: Routes) -> Routes {
 struct DeskPage {
     layout: Layout,
     is_office: bool,
+    /// Whether an admin of the own establishment offers this member to take over.
+    handover: bool,
     office: String,
     number: String,
     clients: Vec<ClientRow>,
@@ -67,21 +70,24 @@ struct InboxRow {
 async fn show(member: Member, State(app): State<App>) -> Result<Response, PageError> {
     let now = app.clock.now();
     let is_office = member.home_kind() == EstablishmentKind::Sharoushi;
-    let home = member.home_establishment();
-    let clients = store::desk(&app.db, home, now).await?;
+    let clients = store::desk(&app.db, &member, now).await?;
     if !is_office && clients.is_empty() {
         return Err(PageError::NotFound);
     }
+    let mut tx = app.db.begin_snapshot().await?;
+    let handover = handover::store::find_open(&mut tx, member.home_establishment(), now).await?;
+    drop(tx);
     let current = member.acting().map(|acting| acting.delegation);
     let page = DeskPage {
         is_office,
+        handover: handover.is_some_and(|open| open.successor == member.user()),
         office: member.home_name().to_owned(),
         number: member.home_number().to_string(),
         clients: clients
             .into_iter()
             .map(|client| client_row(client, current))
             .collect(),
-        inbox: store::inbox(&app.db, home, now)
+        inbox: store::inbox(&app.db, &member, now)
             .await?
             .into_iter()
             .map(inbox_row)

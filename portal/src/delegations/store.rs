@@ -12,7 +12,7 @@ use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError, Tx};
 use crate::establishments::store::number_from_row;
 use crate::ids::{DelegationId, EstablishmentId, UserId};
-use crate::permissions::Permissions;
+use crate::permissions::{Permission, Permissions};
 use crate::web::principals::Member;
 
 /// Lines of the inbox at most.
@@ -382,15 +382,16 @@ pub struct Client {
     pub open: u64,
 }
 
-/// The clients that the establishment acts for now, with how things stand there.
+/// The clients that the member's establishment acts for now, with how things stand there as far
+/// as the member may see it.
 pub async fn desk(
     db: &Db,
-    delegate: EstablishmentId,
+    member: &Member,
     now: OffsetDateTime,
 ) -> Result<Vec<Client>, StoreError> {
     let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
         "SELECT g.id, g.permissions, g.procedures, g.ends_ms, c.number, c.name,
-                CASE WHEN g.permissions LIKE '%fetch%' THEN
+                CASE WHEN g.permissions LIKE $5 THEN
                   (SELECT COUNT(*) FROM notices n WHERE n.establishment_id = c.id
                       AND n.recalled_ms IS NULL AND n.first_fetched_ms IS NULL) ELSE 0 END AS unread,
                 {returned} AS returned_count, {open} AS open_count
@@ -401,8 +402,12 @@ pub async fn desk(
         returned = filings_where(&format!("f.state = 'returned' AND {NOT_REPLACED}")),
         open = filings_where("f.state IN ('received', 'in_review')"),
     )))
-    .bind(delegate.to_string())
+    .bind(member.home_establishment().to_string())
     .bind(unix_ms(now))
+    .bind(wanted(member, Permission::History))
+    .bind(wanted(member, Permission::File))
+    .bind(wanted(member, Permission::Fetch))
+    .bind(member.user().to_string())
     .fetch_all(db.pool())
     .await
     .map_err(StoreError::doing("list clients"))?;
@@ -424,13 +429,27 @@ pub async fn desk(
 const NOT_REPLACED: &str = "NOT EXISTS (SELECT 1 FROM filings r WHERE r.replaces_id = f.id
         AND r.state <> 'withdrawn')";
 
-/// Filings of a client `c` that a delegation `g` covers.
+/// Filings of a client `c` that a delegation `g` covers and the member may see.
 fn filings_where(condition: &str) -> String {
     format!(
-        "CASE WHEN g.permissions LIKE '%history%' THEN
-           (SELECT COUNT(*) FROM filings f WHERE f.establishment_id = c.id AND {condition}
-               AND {COVERED}) ELSE 0 END"
+        "(SELECT COUNT(*) FROM filings f WHERE f.establishment_id = c.id AND {condition}
+             AND {SEEN} AND {COVERED})"
     )
+}
+
+/// Whether the member sees a filing `f` by a delegation `g`: everybody's with the permission for
+/// the history ($3), with that for filing ($4) what he ($6) handed in himself.
+const SEEN: &str = "(g.permissions LIKE $3 OR (g.permissions LIKE $4
+        AND EXISTS (SELECT 1 FROM submissions own
+                     WHERE own.id = f.submission_id AND own.user_id = $6)))";
+
+/// What a delegation's permissions must be like, so that the member has this one by it: he has
+/// no more at a client's than at home.
+fn wanted(member: &Member, permission: Permission) -> String {
+    match member.at_home(permission) {
+        true => format!("%{}%", permission.as_str()),
+        false => "-".to_owned(),
+    }
 }
 
 const COVERED: &str = "(g.procedures = '' OR EXISTS (SELECT 1 FROM filing_kinds k
@@ -456,7 +475,7 @@ pub struct Waiting {
 /// The inbox of all clients: notices that nobody fetched, filings that came back.
 pub async fn inbox(
     db: &Db,
-    delegate: EstablishmentId,
+    member: &Member,
     now: OffsetDateTime,
 ) -> Result<Vec<Waiting>, StoreError> {
     let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
@@ -465,20 +484,23 @@ pub async fn inbox(
            FROM delegations g JOIN establishments c ON c.id = g.client_id
            JOIN notices n ON n.establishment_id = c.id
           WHERE g.delegate_id = $1 AND {live} AND c.suspended_ms IS NULL
-            AND g.permissions LIKE '%fetch%'
+            AND g.permissions LIKE $5
             AND n.recalled_ms IS NULL AND n.first_fetched_ms IS NULL
          UNION ALL
          SELECT g.id, c.name, f.name, f.changed_ms, f.id, 'filing'
            FROM delegations g JOIN establishments c ON c.id = g.client_id
            JOIN filings f ON f.establishment_id = c.id
           WHERE g.delegate_id = $1 AND {live} AND c.suspended_ms IS NULL
-            AND g.permissions LIKE '%history%' AND f.state = 'returned' AND {NOT_REPLACED}
-            AND {COVERED}
-          ORDER BY since_ms LIMIT $3",
+            AND {SEEN} AND f.state = 'returned' AND {NOT_REPLACED} AND {COVERED}
+          ORDER BY since_ms LIMIT $7",
         live = live(2)
     )))
-    .bind(delegate.to_string())
+    .bind(member.home_establishment().to_string())
     .bind(unix_ms(now))
+    .bind(wanted(member, Permission::History))
+    .bind(wanted(member, Permission::File))
+    .bind(wanted(member, Permission::Fetch))
+    .bind(member.user().to_string())
     .bind(INBOX_LIMIT)
     .fetch_all(db.pool())
     .await

@@ -334,7 +334,7 @@ async fn a_delegation_ends_at_the_end_of_its_last_day() {
             assert_eq!(found, stands, "{now}");
         }
         assert!(
-            store::desk(&world.app.db, member.home_establishment(), ends)
+            store::desk(&world.app.db, &member, ends)
                 .await
                 .unwrap()
                 .is_empty()

@@ -24,6 +24,7 @@ use crate::ids::{EstablishmentId, UserId};
 use crate::passwords;
 use crate::people;
 use crate::settings;
+use crate::tasks;
 use crate::web::forms::{FieldErrors, Verified};
 use crate::web::layout::{Layout, OfficePage};
 use crate::web::page_error::PageError;
@@ -289,6 +290,8 @@ struct ShowPage {
 struct UserRow {
     user: UserOfEstablishment,
     uses_authenticator: bool,
+    /// Why mails to the address do not arrive; empty if they do, as far as we know.
+    refused: &'static str,
 }
 
 struct CodeRow {
@@ -355,7 +358,9 @@ async fn show(
     let mut rows = Vec::with_capacity(users.len());
     for user in users {
         let uses_mail = crate::sign_in::store::uses_mail(&app.db, user.id).await?;
+        let refusal = tasks::store::refusal(&app.db, &app.keys, &user.email).await?;
         rows.push(UserRow {
+            refused: refusal.map_or("", |status| tasks::status_text(&status)),
             user,
             uses_authenticator: !uses_mail,
         });

@@ -265,14 +265,15 @@ pub(super) async fn replace_zip_password(
         .map_err(StoreError::doing("change zip password"))
 }
 
-/// Finds an establishment by its number.
+/// Finds an establishment by its number. A sharoushi's office has a number too, and is none:
+/// nothing is filed or noticed in its name.
 pub async fn find_by_number(
     db: &Db,
     number: EstablishmentNumber,
 ) -> Result<Option<Establishment>, StoreError> {
     let row = sqlx::query(
         "SELECT id, number, name, device_limit, created_ms, suspended_ms, ended_ms
-           FROM establishments WHERE number = $1",
+           FROM establishments WHERE number = $1 AND kind = 'employer'",
     )
     .bind(i64::from(number.as_u16()))
     .fetch_optional(db.pool())

@@ -244,12 +244,19 @@ pub async fn kinds(db: &Db, _: &Reviewer) -> Result<Vec<String>, StoreError> {
     distinct(db, KINDS).await
 }
 
-/// The kinds that stand in the establishment's history.
+/// The kinds that stand in what the member sees of the establishment's history.
 pub async fn own_kinds(db: &Db, member: &Member) -> Result<Vec<String>, StoreError> {
     sqlx::query(
-        "SELECT DISTINCT kind AS name FROM history WHERE establishment_id = $1 ORDER BY 1 LIMIT 500",
+        "SELECT DISTINCT h.kind AS name FROM history h
+          WHERE h.establishment_id = $1
+            AND ($2 = '' OR h.filing_id IS NULL
+                 OR EXISTS (SELECT 1 FROM filings f JOIN filing_kinds k ON k.code = f.kind
+                             WHERE f.id = h.filing_id
+                               AND $2 LIKE '%,' || k.procedure_group || ',%'))
+          ORDER BY 1 LIMIT 500",
     )
     .bind(member.establishment().to_string())
+    .bind(member.reach().procedures)
     .fetch_all(db.pool())
     .await
     .map_err(StoreError::doing("list kinds of the own history"))?

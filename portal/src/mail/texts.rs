@@ -112,24 +112,41 @@ pub fn withdrawal_answered(config: &Config, to: &str) -> Mail {
     )
 }
 
-/// The month's filings close soon.
+/// A day by which filings are handed in is near.
 pub fn reminder(config: &Config, to: &str, due: &Due) -> Mail {
     let when = match due.step {
-        Step::FiveDays => "締切の5営業日前を過ぎました。",
-        Step::OneDay => "締切が近づいています。",
+        Step::FiveDays => "あと5営業日以内です。",
+        Step::OneDay => "期限が近づいています。",
     };
+    let (last, day) = (&due.last, dates::date(due.last.day));
+    let mut text = String::new();
+    if let Some(month) = last.closes {
+        text += &format!(
+            "{}分の届書の締切は、{day}です。{when}\n\n",
+            month.page_text()
+        );
+    }
+    if !last.kinds.is_empty() {
+        let names: String = last
+            .kinds
+            .iter()
+            .map(|kind| format!("\u{3000}・{kind}\n"))
+            .collect();
+        text += &format!(
+            "次の届書のうち、{}に届出の事由が生じたものの提出期限は、遅くとも{day}です。{when}\n\n{names}\n",
+            last.events.page_text()
+        );
+    }
     mail(
         config,
         MailPurpose::Reminder,
         to,
         "届書の締切のお知らせ",
         &format!(
-            "{}分の届書の締切は、{}です。{when}\n\n\
+            "{text}\
              まだ提出していない届書があるときは、接続用プログラムで接続し、「届書を提出する」の画面から提出してください。\n\
              すでに提出済みのとき、または届け出ることがないときは、このメールへのご対応は必要ありません。\n\n\
-             このお知らせは、「設定」の画面で止めることができます。",
-            due.month.page_text(),
-            dates::date(due.closing)
+             このお知らせは、「設定」の画面で止めることができます。"
         ),
     )
 }
@@ -212,6 +229,7 @@ pub fn inquiry_answered(config: &Config, to: &str) -> Mail {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reminders::LastDay;
     use crate::testing::people::config;
     use time::macros::datetime;
 
@@ -303,8 +321,12 @@ mod tests {
                 &config,
                 to,
                 &Due {
-                    month: "2026-04".parse().unwrap(),
-                    closing: time::macros::date!(2026 - 05 - 01),
+                    last: LastDay {
+                        day: time::macros::date!(2026 - 05 - 01),
+                        closes: Some("2026-04".parse().unwrap()),
+                        kinds: Vec::new(),
+                        events: "2026-04".parse().unwrap(),
+                    },
                     step: Step::OneDay,
                 },
             ),

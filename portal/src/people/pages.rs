@@ -28,6 +28,7 @@ use crate::ids::UserId;
 use crate::passwords;
 use crate::permissions::{Permission, Permissions};
 use crate::sign_in::confirm_password;
+use crate::tasks;
 use crate::web::forms::{FieldErrors, Typed, Verified};
 use crate::web::layout::{Layout, MemberPage};
 use crate::web::page_error::PageError;
@@ -59,6 +60,8 @@ struct ListPage {
     layout: Layout,
     done: &'static str,
     people: Vec<PersonRow>,
+    /// Whether mails to one of them are known not to arrive.
+    refused: bool,
     pcs: Vec<PcRow>,
     limit: i64,
     waiting: i64,
@@ -75,6 +78,8 @@ struct PersonRow {
     devices: i64,
     signed_in: String,
     myself: bool,
+    /// Whether mails to this person are known not to arrive.
+    refused: bool,
 }
 
 /// One line of the list of PCs.
@@ -88,7 +93,7 @@ struct PcRow {
 }
 
 impl PersonRow {
-    fn of(person: &Colleague, me: UserId) -> Self {
+    fn of(person: &Colleague, me: UserId, refused: bool) -> Self {
         Self {
             id: person.id.to_string(),
             name: person.name.clone(),
@@ -107,6 +112,7 @@ impl PersonRow {
             devices: person.devices,
             signed_in: ever(person.signed_in),
             myself: person.id == me,
+            refused,
         }
     }
 }
@@ -172,13 +178,15 @@ async fn list(
     let establishment = establishments::store::find(&app.db, here)
         .await?
         .ok_or(PageError::NotFound)?;
+    let mut rows = Vec::with_capacity(people.len());
+    for person in &people {
+        rows.push(row_of(&app, person, member.user()).await?);
+    }
     page(&ListPage {
         layout: Layout::member(&app, member, MemberPage::People, app.clock.now()),
         done: done.sentence(),
-        people: people
-            .iter()
-            .map(|person| PersonRow::of(person, member.user()))
-            .collect(),
+        refused: rows.iter().any(|row| row.refused),
+        people: rows,
         pcs: pcs
             .into_iter()
             .filter(|pc| pc.revoked.is_none())
@@ -187,6 +195,11 @@ async fn list(
         limit: establishment.device_limit,
         waiting: store::waiting_devices(&app.db, here).await?,
     })
+}
+
+async fn row_of(app: &App, person: &Colleague, me: UserId) -> Result<PersonRow, PageError> {
+    let refusal = tasks::store::refusal(&app.db, &app.keys, &person.email).await?;
+    Ok(PersonRow::of(person, me, refusal.is_some()))
 }
 
 #[derive(Deserialize, Default)]
@@ -357,7 +370,7 @@ async fn show_page(
     let myself = user == member.user();
     Ok(ShowPage {
         layout: Layout::member(app, member, MemberPage::People, app.clock.now()),
-        row: PersonRow::of(&person, member.user()),
+        row: row_of(app, &person, member.user()).await?,
         pcs: pcs
             .into_iter()
             .filter(|pc| pc.revoked.is_none() && pc.user == user)

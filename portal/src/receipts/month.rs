@@ -6,11 +6,11 @@
 //! where that is no working day, the working day before it. What arrives outside the service's
 //! hours counts as received on the next working day. All in Japan's time.
 
-use access::{Calendar, JST, Opening};
+use access::Calendar;
 use time::{Date, OffsetDateTime};
 
-use crate::deadlines::Cycle;
 pub use crate::deadlines::CycleMonth as Month;
+use crate::deadlines::{self, Cycle};
 
 /// When a submission counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,13 +23,7 @@ pub struct Counts {
 
 /// When something counts that was received at `received`.
 pub fn counts(received: OffsetDateTime, calendar: &Calendar, cycle: &Cycle) -> Counts {
-    let local = received.to_offset(JST).date();
-    let accepted_on = match calendar.opening(received) {
-        Opening::Open { .. } => local,
-        Opening::Closed(closed) => closed
-            .opens_next
-            .map_or(local, |opens| opens.to_offset(JST).date()),
-    };
+    let accepted_on = deadlines::accepted_on(received, calendar);
     Counts {
         accepted_on,
         month: cycle.counts_in(accepted_on, calendar),
@@ -39,7 +33,7 @@ pub fn counts(received: OffsetDateTime, calendar: &Calendar, cycle: &Cycle) -> C
 #[cfg(test)]
 mod tests {
     use super::*;
-    use access::OpeningHours;
+    use access::{JST, OpeningHours};
     use time::macros::{date, datetime};
 
     fn counted(received: OffsetDateTime, calendar: &Calendar) -> (String, String) {

@@ -10,10 +10,12 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use super::store::{self, Wish};
+use super::{LastDay, Step};
 use crate::app::App;
 use crate::audit::{self, Act};
 use crate::db::{Db, StoreError};
 use crate::deadlines::{self, working_days_left};
+use crate::filings::kinds;
 use crate::web::dates;
 use crate::web::forms::Verified;
 use crate::web::layout::{Layout, MemberPage};
@@ -73,14 +75,57 @@ pub async fn next_closing(app: &App, now: OffsetDateTime) -> Result<NextClosing,
 struct RemindersPage {
     layout: Layout,
     wanted: bool,
+    days: Vec<DayRow>,
+}
+
+/// A day by which filings are handed in, and when mails remind of it.
+struct DayRow {
+    day: String,
+    what: Vec<String>,
+    mails: Vec<String>,
 }
 
 /// `GET /settings/reminders`
 async fn show(member: Member, State(app): State<App>) -> Result<Html<String>, PageError> {
+    let now = app.clock.now();
     page(&RemindersPage {
-        layout: Layout::member(&app, &member, MemberPage::Settings, app.clock.now()),
+        layout: Layout::member(&app, &member, MemberPage::Settings, now),
         wanted: store::wish(&app.db, &member).await? == Wish::Wanted,
+        days: day_rows(&app, now).await?,
     })
+}
+
+async fn day_rows(app: &App, now: OffsetDateTime) -> Result<Vec<DayRow>, PageError> {
+    let mut connection = app
+        .db
+        .pool()
+        .acquire()
+        .await
+        .map_err(StoreError::doing("connect to read deadlines"))?;
+    let (cycle, calendar) = deadlines::store::rules(&mut connection).await?;
+    let kinds = kinds::store::all(&mut *connection).await?;
+    let today = now.to_offset(JST).date();
+    let row = |last: LastDay| {
+        let closes = last
+            .closes
+            .map(|month| format!("{}分の届書の締切", month.page_text()));
+        let events = last.events.page_text();
+        let kinds = last
+            .kinds
+            .iter()
+            .map(|kind| format!("{kind}（{events}の事由）"));
+        DayRow {
+            day: dates::date(last.day),
+            what: closes.into_iter().chain(kinds).collect(),
+            mails: Step::ALL
+                .into_iter()
+                .filter_map(|step| last.reminded_on(step, &calendar))
+                .map(dates::date)
+                .collect(),
+        }
+    };
+    let days = super::last_days(&cycle, &kinds, &calendar, today);
+    Ok(days.into_iter().map(row).collect())
 }
 
 #[derive(Deserialize)]

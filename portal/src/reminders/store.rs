@@ -33,7 +33,7 @@ pub(super) async fn to_remind(tx: &mut Tx, due: &Due) -> Result<Vec<(UserId, Str
                              WHERE r.user_id = u.id AND r.deadline = $1 AND r.step = $2)
           ORDER BY u.id",
     )
-    .bind(due.closing.to_string())
+    .bind(due.last.day.to_string())
     .bind(due.step.code())
     .fetch_all(&mut **tx)
     .await
@@ -55,7 +55,7 @@ pub(super) async fn remember(
          ON CONFLICT DO NOTHING",
     )
     .bind(user.to_string())
-    .bind(due.closing.to_string())
+    .bind(due.last.day.to_string())
     .bind(due.step.code())
     .bind(unix_ms(now))
     .execute(&mut **tx)

@@ -6,8 +6,71 @@ use crate::testing::worlds;
 use http::StatusCode;
 use time::macros::{date, datetime};
 
+/// What is due of closing days alone.
 fn step(now: OffsetDateTime) -> Option<Step> {
-    due(&Cycle::default(), &Calendar::default(), now).map(|due| due.step)
+    step_in(&Calendar::default(), now)
+}
+
+fn step_in(calendar: &Calendar, now: OffsetDateTime) -> Option<Step> {
+    let none = Kinds::new(Vec::new());
+    let due = due(&Cycle::default(), &none, calendar, now);
+    assert!(due.len() <= 1, "{due:?}");
+    due.first().map(|due| due.step)
+}
+
+fn names(due: &[Due]) -> Vec<(Date, Step, Vec<&'static str>)> {
+    due.iter()
+        .map(|due| {
+            let kinds = due.last.kinds.iter().map(|kind| kind.name()).collect();
+            (due.last.day, due.step, kinds)
+        })
+        .collect()
+}
+
+#[test]
+fn a_kind_due_on_a_day_of_the_month_is_reminded_of_and_one_due_after_its_event_is_not() {
+    let kinds = Kinds::of_a_new_portal();
+    let (cycle, calendar) = (Cycle::default(), Calendar::default());
+    let at = |now| due(&cycle, &kinds, &calendar, now);
+    // 5 May 2026 is a holiday like 3, 4 and 6 May: what is due on it is due on 1 May.
+    let last = date!(2026 - 05 - 01);
+    let salary = vec!["基準給与変更届", "月額変更届"];
+    let found = at(datetime!(2026-04-23 8:00 +9));
+    assert_eq!(names(&found), [(last, Step::FiveDays, salary.clone())]);
+    assert_eq!(found[0].last.closes, Some("2026-04".parse().unwrap()));
+    assert_eq!(found[0].last.events, "2026-04".parse().unwrap());
+    let found = at(datetime!(2026-05-01 10:00 +9));
+    assert_eq!(names(&found), [(last, Step::OneDay, salary)]);
+    // The 14th, from five working days before; nothing that has 30 days alone.
+    let last = date!(2026 - 05 - 14);
+    let members = vec![
+        "資格取得届",
+        "資格喪失届",
+        "氏名変更届",
+        "中断者届",
+        "復活者届",
+    ];
+    assert_eq!(names(&at(datetime!(2026-05-01 10:00 +9))).len(), 1);
+    let found = at(datetime!(2026-05-08 10:00 +9));
+    assert_eq!(names(&found), [(last, Step::FiveDays, members.clone())]);
+    assert_eq!(found[0].last.closes, None);
+    let found = at(datetime!(2026-05-13 10:00 +9));
+    assert_eq!(names(&found), [(last, Step::OneDay, members)]);
+    assert_eq!(at(datetime!(2026-05-15 10:00 +9)), []);
+}
+
+#[test]
+fn the_days_of_reminders_are_those_on_which_they_become_due() {
+    let (cycle, mut calendar) = (Cycle::default(), Calendar::default());
+    let none = Kinds::new(Vec::new());
+    let days = |calendar: &Calendar| {
+        let last = last_days(&cycle, &none, calendar, date!(2026 - 04 - 20)).remove(0);
+        Step::ALL.map(|step| last.reminded_on(step, calendar))
+    };
+    let april = |day| Date::from_calendar_date(2026, time::Month::April, day).ok();
+    assert_eq!(days(&calendar), [april(23), april(30)]);
+    calendar.close_on(date!(2026 - 04 - 30), "");
+    assert_eq!(days(&calendar), [april(22), april(28)]);
 }
 
 #[test]
@@ -26,8 +89,7 @@ fn reminders_are_due_five_and_one_working_days_before_golden_week_and_on_no_clos
     // The fund is closed on the day before: the last reminder goes out on the closing day.
     let mut calendar = Calendar::default();
     calendar.close_on(date!(2026 - 04 - 30), "");
-    let cycle = Cycle::default();
-    let at = |now| due(&cycle, &calendar, now).map(|due| due.step);
+    let at = |now| step_in(&calendar, now);
     assert_eq!(at(datetime!(2026-04-30 10:00 +9)), None);
     assert_eq!(at(datetime!(2026-04-28 10:00 +9)), Some(Step::OneDay));
 }
@@ -61,6 +123,10 @@ async fn each_user_gets_each_reminder_once_also_from_two_portals_and_after_a_day
         assert_eq!(remind(app, closing).await.unwrap(), 2);
         assert_eq!(remind(app, closing + Duration::HOUR).await.unwrap(), 0);
         assert_eq!(mails(&world).await, 4);
+        // The kinds that are due on the 14th, with their names and nobody's.
+        let eighth = datetime!(2026-05-08 10:00 +9);
+        assert_eq!(remind(app, eighth).await.unwrap(), 2);
+        assert_eq!(remind(app, eighth).await.unwrap(), 0);
         let holiday = datetime!(2026-05-04 10:00 +9);
         assert_eq!(remind(app, holiday).await.unwrap(), 0);
         audit::verify(&app.db, &app.keys).await.unwrap();

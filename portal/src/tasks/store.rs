@@ -8,6 +8,8 @@ use crate::clock::unix_ms;
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError, Tx};
 use crate::ids::{EstablishmentId, TaskId, UserId};
+use crate::keys::MasterKey;
+use crate::mail::bounces::address_hash;
 use crate::web::principals::Reviewer;
 
 /// Tasks that one list shows.
@@ -72,6 +74,20 @@ pub(super) async fn is_refused(tx: &mut Tx, hash: &str) -> Result<bool, StoreErr
         .await
         .map(|row| row.is_some())
         .map_err(StoreError::doing("ask whether an address is refused"))
+}
+
+/// The status with which mail servers refuse this address, if they do.
+pub async fn refusal(
+    db: &Db,
+    keys: &MasterKey,
+    address: &str,
+) -> Result<Option<String>, StoreError> {
+    let row = sqlx::query("SELECT status FROM refused_addresses WHERE address_hash = $1")
+        .bind(address_hash(keys, address))
+        .fetch_optional(db.pool())
+        .await
+        .map_err(StoreError::doing("ask whether mails arrive"))?;
+    row.map(|row| row.text("status")).transpose()
 }
 
 pub(super) async fn users_with(tx: &mut Tx, address: &str) -> Result<Vec<UserId>, StoreError> {

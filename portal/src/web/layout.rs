@@ -72,6 +72,8 @@ pub enum OfficePage {
     Reports,
     /// 承認
     Approvals,
+    /// 操作の記録; for supervisors and system administrators.
+    Audit,
     /// 職員; for system administrators alone.
     Staff,
 }
@@ -85,6 +87,15 @@ pub struct MenuItem {
     pub href: &'static str,
     /// Whether the page belongs to it.
     pub current: bool,
+}
+
+/// Entries of the menu that belong together.
+#[derive(Debug, Clone)]
+pub struct MenuGroup {
+    /// What they are about; empty where one group is all.
+    pub label: &'static str,
+    /// They.
+    pub items: Vec<MenuItem>,
 }
 
 /// How long the tunnel session lasts.
@@ -132,7 +143,7 @@ pub struct Layout {
     /// The time left.
     pub deadline: Option<DeadlineLine>,
     /// The menu; empty if nobody is signed in.
-    pub menu: Vec<MenuItem>,
+    pub menu: Vec<MenuGroup>,
     /// The anti-forgery token for forms; empty if there is no session.
     pub csrf: String,
 }
@@ -140,13 +151,14 @@ pub struct Layout {
 impl Layout {
     /// Around a page of a member.
     pub fn member(app: &App, member: &Member, here: MemberPage, now: OffsetDateTime) -> Self {
+        let items = MemberPage::ALL
+            .iter()
+            .copied()
+            .filter(|page| page.is_for(member))
+            .map(|page| page.item(page == here))
+            .collect();
         Self {
-            menu: MemberPage::ALL
-                .iter()
-                .copied()
-                .filter(|page| page.is_for(member))
-                .map(|page| page.item(page == here))
-                .collect(),
+            menu: vec![MenuGroup { label: "", items }],
             ..Self::member_without_menu(app, member, now)
         }
     }
@@ -191,12 +203,17 @@ impl Layout {
 
     /// Around a page of the office.
     pub fn office(app: &App, staff: &Staff, here: OfficePage) -> Self {
-        Self {
-            menu: OfficePage::ALL
+        let group = |(label, pages): &(&'static str, &[OfficePage])| MenuGroup {
+            label,
+            items: pages
                 .iter()
                 .filter(|page| page.is_for(staff))
                 .map(|page| page.item(*page == here))
                 .collect(),
+        };
+        let groups = OfficePage::GROUPS.iter().map(group);
+        Self {
+            menu: groups.filter(|group| !group.items.is_empty()).collect(),
             person: Some((staff.name().to_owned(), staff.role().page_text())),
             csrf: staff.csrf().to_owned(),
             ..Self::stranger(app, Side::Office)
@@ -206,7 +223,7 @@ impl Layout {
     /// Around a page of the office that belongs to no entry of the menu.
     pub fn office_aside(app: &App, staff: &Staff) -> Self {
         let mut layout = Self::office(app, staff, OfficePage::Review);
-        for item in &mut layout.menu {
+        for item in layout.menu.iter_mut().flat_map(|group| &mut group.items) {
             item.current = false;
         }
         layout
@@ -314,24 +331,45 @@ impl OfficePage {
             | Self::Inquiries
             | Self::Tasks => staff.may_decide(),
             Self::Staff => staff.role() == StaffRole::SystemAdmin,
-            _ => true,
+            Self::Audit => match staff.role() {
+                StaffRole::Supervisor | StaffRole::SystemAdmin => true,
+                StaffRole::Reviewer => false,
+            },
+            Self::Establishments
+            | Self::Devices
+            | Self::FilingKinds
+            | Self::Calendar
+            | Self::Reports
+            | Self::Approvals => true,
         }
     }
 
-    const ALL: &[Self] = &[
-        Self::Review,
-        Self::Notices,
-        Self::Exchange,
-        Self::Establishments,
-        Self::Devices,
-        Self::FilingKinds,
-        Self::Calendar,
-        Self::Announcements,
-        Self::Inquiries,
-        Self::Tasks,
-        Self::Reports,
-        Self::Approvals,
-        Self::Staff,
+    /// The menu: what the office does with documents, with people, and what it keeps.
+    const GROUPS: &[(&str, &[Self])] = &[
+        (
+            "届書と通知書",
+            &[Self::Review, Self::Notices, Self::Exchange],
+        ),
+        (
+            "確認と連絡",
+            &[
+                Self::Approvals,
+                Self::Tasks,
+                Self::Inquiries,
+                Self::Announcements,
+            ],
+        ),
+        ("利用者", &[Self::Establishments, Self::Devices]),
+        (
+            "設定と記録",
+            &[
+                Self::Calendar,
+                Self::FilingKinds,
+                Self::Reports,
+                Self::Audit,
+                Self::Staff,
+            ],
+        ),
     ];
 
     fn item(self, current: bool) -> MenuItem {
@@ -348,6 +386,7 @@ impl OfficePage {
             Self::Tasks => ("タスク", "/tasks"),
             Self::Reports => ("統計", "/reports"),
             Self::Approvals => ("承認", "/approvals"),
+            Self::Audit => ("操作の記録", "/audit"),
             Self::Staff => ("職員", "/staff"),
         };
         MenuItem {

@@ -21,6 +21,7 @@
 //! | [`StaffNewcomer`] | staff whose password is still the one that was handed over |
 //! | [`Supervisor`] | 責任者 |
 //! | [`SystemAdministrator`] | システム管理者 |
+//! | [`Auditor`] | one of these two |
 //! | `step_up::Fresh<P>` | `P`, who showed a second factor within the last minutes |
 
 use std::net::{Ipv6Addr, SocketAddr};
@@ -47,7 +48,9 @@ use crate::keys::random_token;
 use crate::permissions::{Permission, Permissions};
 use crate::staff::StaffRole;
 
-pub use permitted::{Fetcher, Filer, Follower, Historian, Supervisor, SystemAdministrator};
+pub use permitted::{
+    Auditor, Fetcher, Filer, Follower, Historian, Supervisor, SystemAdministrator,
+};
 
 /// The cookie of a web session.
 pub const SESSION_COOKIE: &str = "__Host-renkei";
@@ -97,6 +100,8 @@ pub struct Member {
     pub(super) name: String,
     pub(super) role: Role,
     pub(super) permissions: Permissions,
+    /// At the own establishment, whomever the user acts for.
+    pub(super) own_permissions: Permissions,
     pub(super) acting: Option<Acting>,
     pub(super) home_kind: EstablishmentKind,
     pub(super) clients: u64,
@@ -263,6 +268,11 @@ impl Member {
     /// Whether the user may do this here: an admin may do everything.
     pub fn may(&self, permission: Permission) -> bool {
         self.permissions.allow(permission)
+    }
+    /// Whether the user may do this for those his own establishment acts for, as far as they
+    /// let it.
+    pub fn at_home(&self, permission: Permission) -> bool {
+        self.own_permissions.allow(permission)
     }
     /// What of the establishment's filings the user may see: everybody's with the permission
     /// for the history, else his own.

@@ -161,6 +161,7 @@ pub(super) async fn find_member(
         name: text("name")?,
         role,
         permissions,
+        own_permissions: own,
         token_hash,
         first_steps: Standing {
             password_is_initial: row.number_if("password_is_initial_since_ms")?.is_some(),

@@ -4,13 +4,14 @@
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use renkei_tests::batches::supervisor;
 use renkei_tests::job::{ADMIN_EMAIL, AtWork, CORPUS_PASSWORD, corpus, matching_code_in};
-use renkei_tests::pages::{OfficePages, Page};
+use renkei_tests::pages::{Form, OfficePages, Page, Site};
 use renkei_tests::process::output;
 use renkei_tests::stage::ESTABLISHMENT_NUMBER;
 use renkei_tests::{Stage, StageOptions};
 use reqwest::Method;
-use reqwest::multipart::{Form, Part};
+use reqwest::multipart;
 
 const REGISTRATION: &str = "電子連携管理者登録届(000123)";
 /// Where the kernel says what a program could change of the network.
@@ -24,13 +25,13 @@ const NETWORK_FILES: [&str; 4] = [
 /// Staff drop forms as they arrived: xlsx and password zip.
 async fn drop_forms(office: &OfficePages, names: &[&str]) -> Result<Page> {
     let page = office.site.get("/registrations/new").await?;
-    let mut form = Form::new()
+    let mut form = multipart::Form::new()
         .text("csrf", page.attribute("input[name=csrf]", "value")?)
         .text("zip_password", CORPUS_PASSWORD);
     for name in names {
         let bytes = corpus(&format!("registration/{name}"))?;
         let file = name.rsplit('/').next().unwrap_or_default().to_owned();
-        form = form.part("files", Part::bytes(bytes).file_name(file));
+        form = form.part("files", multipart::Part::bytes(bytes).file_name(file));
     }
     let request = office.site.request(Method::POST, "/registrations/new");
     let answer = office.site.send(request.multipart(form)).await?;
@@ -170,16 +171,12 @@ async fn what_was_prepared_is_there_on_the_first_day_and_the_calendar_decides() 
     stage.portal.terminate()?;
     stage.restart_portal().await?;
 
-    let page = work.office.site.get("/calendar").await?;
+    let boss = supervisor(&stage).await?;
+    let page = boss.site.get("/calendar").await?;
     ensure!(!page.html.contains("これは練習用の環境です"), "it is live");
-    let today = page.find("tr:has(strong) td")?;
-    let form = page
-        .form("/calendar")?
-        .fill("day", &iso_date(&today)?)?
-        .fill("reason", "見本の休業")?;
-    work.office
-        .site
-        .submit(&form)
+    let today = iso_date(&page.find("tr:has(strong) td")?)?;
+    let closing = [("day", today.as_str()), ("reason", "見本の休業")];
+    edit_calendar(&boss.site, &page.form("/calendar/preview")?, &closing)
         .await?
         .must_say("登録しました")?;
     let refused = work.agent.command(&["connect"]).output()?;
@@ -192,23 +189,18 @@ async fn what_was_prepared_is_there_on_the_first_day_and_the_calendar_decides() 
     );
     ensure!(status["next_opening"].is_string(), "{status}");
 
-    let page = work.office.site.get("/calendar").await?;
-    let form = page.form("/calendar/remove")?;
-    work.office
-        .site
-        .submit(&form)
+    let page = boss.site.get("/calendar").await?;
+    edit_calendar(&boss.site, &page.form("/calendar/remove/preview")?, &[])
         .await?
         .must_say("削除しました")?;
-    let form = work.office.site.get("/calendar").await?;
-    let form = form
-        .form("/calendar")?
-        .fill("day", &iso_date(&today)?)?
-        .fill("opens", "00:00")?
-        .fill("closes", "23:59")?;
-    let form = form.fill("kind", "extra")?;
-    work.office
-        .site
-        .submit(&form)
+    let page = boss.site.get("/calendar").await?;
+    let open = [
+        ("day", today.as_str()),
+        ("opens", "00:00"),
+        ("closes", "23:59"),
+        ("kind", "extra"),
+    ];
+    edit_calendar(&boss.site, &page.form("/calendar/preview")?, &open)
         .await?
         .must_say("登録しました")?;
     work.agent.connect().await?;
@@ -241,6 +233,21 @@ async fn one_establishment_handles_another_that_staff_entered_for_it() -> Result
     work.office.site.submit(&form).await?.must_say(OTHER)?;
     work.pages.site.get("/desk").await?.must_say(OTHER)?;
     Ok(())
+}
+
+/// Fills in a form of the calendar, looks at what it would change, and saves that.
+async fn edit_calendar(site: &Site, form: &Form, fields: &[(&str, &str)]) -> Result<Page> {
+    let mut form = form.clone();
+    for (name, value) in fields {
+        form = form.fill(name, value)?;
+    }
+    let preview = site.submit(&form).await?;
+    let preview = preview.must_say("まだ保存していません")?;
+    let action = match preview.form("/calendar") {
+        Ok(form) => form,
+        Err(_) => preview.form("/calendar/remove")?,
+    };
+    site.submit(&action).await
 }
 
 /// `2026年11月21日（土）` as a date field has it.

@@ -5,12 +5,12 @@ use crate::testing::world::World;
 use crate::testing::worlds;
 
 async fn mark(world: &World) -> String {
-    read(&world.app).await.unwrap().mark()
+    Rules::now(&world.app).await.unwrap().mark()
 }
 
 /// The form with ordinary hours, changed by `changes`.
 async fn form(world: &World, changes: &[(&str, &str)]) -> Vec<(String, String)> {
-    let rules = read(&world.app).await.unwrap();
+    let rules = Rules::now(&world.app).await.unwrap();
     let mut fields = Typed::of(&rules).to_fields();
     for (name, value) in changes {
         let field = fields.iter_mut().find(|field| field.0 == *name).unwrap();
@@ -52,7 +52,7 @@ async fn a_change_is_looked_at_first_and_saved_as_it_was_looked_at() {
         let (status, location, _) = world.tanaka.post("/calendar/rules", &fields).await;
         assert_eq!(status, StatusCode::SEE_OTHER);
         assert_eq!(location, "/calendar/rules?saved=2");
-        let rules = read(&world.app).await.unwrap();
+        let rules = Rules::now(&world.app).await.unwrap();
         assert_eq!(rules.cycle.days, Days::new(3, 10).unwrap());
         assert_eq!(rules.entries.week.on(time::Weekday::Wednesday), None);
         let (_, page) = world.tanaka.get("/filings").await;

@@ -83,3 +83,14 @@ principal!(
     "system administrator",
     |staff| staff.role() == StaffRole::SystemAdmin
 );
+
+principal!(
+    /// Staff who read the audit log: supervisors, who answer for what was done, and system
+    /// administrators, who answer for the machines.
+    Auditor(Staff),
+    "auditor",
+    |staff| match staff.role() {
+        StaffRole::Supervisor | StaffRole::SystemAdmin => true,
+        StaffRole::Reviewer => false,
+    }
+);
