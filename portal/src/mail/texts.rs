@@ -235,16 +235,43 @@ mod tests {
     /// Every mail that there is, each to the same address.
     fn every(to: &str) -> Vec<Mail> {
         let (config, until) = (config(), datetime!(2026-11-20 09:15 +9));
+        let closing = |step| Due {
+            month: "2026-04".parse().unwrap(),
+            closing: time::macros::date!(2026 - 05 - 01),
+            step,
+        };
         vec![
             one_time_code(&config, to, "048213", until),
             notice_issued(&config, to),
+            notice_waiting(&config, to),
             filing_returned(&config, to),
+            filing_commented(&config, to),
+            withdrawal_answered(&config, to),
+            reminder(&config, to, &closing(Step::FiveDays)),
+            reminder(&config, to, &closing(Step::OneDay)),
             device_approved(&config, to),
             invitation(&config, to),
             people_changed(&config, to, "利用者が変わりました。"),
             address_check(&config, to, "048213", until),
             inquiry_answered(&config, to),
         ]
+    }
+
+    /// The wording itself: after a wanted change, `INSTA_UPDATE=always` accepts it.
+    #[test]
+    fn every_mail_says_this() {
+        let mails: Vec<_> = every("a@example.jp")
+            .into_iter()
+            .map(|mail| {
+                format!(
+                    "{}: {}\n\n{}",
+                    mail.purpose.as_str(),
+                    mail.subject,
+                    mail.body
+                )
+            })
+            .collect();
+        insta::assert_snapshot!(mails.join("\n========\n\n"));
     }
 
     #[test]
