@@ -250,19 +250,61 @@ mod tests {
         assert!(mail.body.contains("お心当たりがないとき"));
     }
 
+    fn closing(step: Step) -> Due {
+        let month = "2026-04".parse().unwrap();
+        let kinds = crate::filings::kinds::Kinds::of_a_new_portal();
+        let salary = kinds.by_name("基準給与変更届").unwrap().kind;
+        Due {
+            last: LastDay {
+                day: time::macros::date!(2026 - 05 - 01),
+                closes: Some(month),
+                kinds: match step {
+                    Step::FiveDays => vec![salary],
+                    Step::OneDay => Vec::new(),
+                },
+                events: month,
+            },
+            step,
+        }
+    }
+
     /// Every mail that there is, each to the same address.
     fn every(to: &str) -> Vec<Mail> {
         let (config, until) = (config(), datetime!(2026-11-20 09:15 +9));
         vec![
             one_time_code(&config, to, "048213", until),
             notice_issued(&config, to),
+            notice_waiting(&config, to),
             filing_returned(&config, to),
+            filing_commented(&config, to),
+            withdrawal_answered(&config, to),
+            reminder(&config, to, &closing(Step::OneDay)),
             device_approved(&config, to),
             invitation(&config, to),
             people_changed(&config, to, "利用者が変わりました。"),
             address_check(&config, to, "048213", until),
             inquiry_answered(&config, to),
         ]
+    }
+
+    /// The wording itself: after a wanted change, `INSTA_UPDATE=always` accepts it.
+    #[test]
+    fn every_mail_says_this() {
+        let to = "a@example.jp";
+        let early = reminder(&config(), to, &closing(Step::FiveDays));
+        let mails: Vec<_> = every(to)
+            .into_iter()
+            .chain([early])
+            .map(|mail| {
+                format!(
+                    "{}: {}\n\n{}",
+                    mail.purpose.as_str(),
+                    mail.subject,
+                    mail.body
+                )
+            })
+            .collect();
+        insta::assert_snapshot!(mails.join("\n========\n\n"));
     }
 
     #[test]
@@ -317,19 +359,7 @@ mod tests {
             filing_returned(&config, to),
             filing_commented(&config, to),
             withdrawal_answered(&config, to),
-            reminder(
-                &config,
-                to,
-                &Due {
-                    last: LastDay {
-                        day: time::macros::date!(2026 - 05 - 01),
-                        closes: Some("2026-04".parse().unwrap()),
-                        kinds: Vec::new(),
-                        events: "2026-04".parse().unwrap(),
-                    },
-                    step: Step::OneDay,
-                },
-            ),
+            reminder(&config, to, &closing(Step::OneDay)),
             device_approved(&config, to),
             invitation(&config, to),
             people_changed(&config, to, "利用者が追加されました。"),
