@@ -16,12 +16,13 @@ use time::{Duration, OffsetDateTime};
 use unicode_normalization::UnicodeNormalization as _;
 use zeroize::Zeroizing;
 
+use self::store::Part;
 use crate::app::App;
 use crate::custody::{self, CustodyError};
 use crate::db::{Db, StoreError};
 use crate::filings::names::NAME_LIMIT_CHARS;
 use crate::filings::{check, individual_number};
-use crate::ids::{SubmissionId, UploadId};
+use crate::ids::{DocumentId, SubmissionId, UploadId};
 use crate::web::principals::Member;
 
 /// How large a file may be. The check that follows takes no larger ones; better to say so
@@ -202,6 +203,76 @@ pub async fn content(
     } else {
         Err(ContentError::Parts(upload.id))
     }
+}
+
+/// Takes a whole file that came with a form: in the same parts, sealed, as if it had come in
+/// them.
+///
+/// # Errors
+/// If it cannot be kept; then nothing of it counts.
+pub async fn take_whole(
+    app: &App,
+    member: &Member,
+    name: &FileName,
+    bytes: &[u8],
+    now: OffsetDateTime,
+) -> Result<Result<Upload, CreateError>, CustodyError> {
+    let length = bytes.len() as u64;
+    if let Err(error) = check_length(length) {
+        return Ok(Err(error));
+    }
+    let mut parts = Vec::new();
+    let kept = seal_parts(app, member, bytes, &mut parts).await;
+    let written = match kept {
+        Ok(()) => write_whole(app, member, name, length, &parts, now).await,
+        Err(error) => Err(error),
+    };
+    if !matches!(written, Ok(Ok(_))) {
+        let objects: Vec<_> = parts.iter().map(|part| part.object).collect();
+        custody::remove_objects(app, objects).await;
+    }
+    written
+}
+
+async fn seal_parts(
+    app: &App,
+    member: &Member,
+    bytes: &[u8],
+    parts: &mut Vec<Part>,
+) -> Result<(), CustodyError> {
+    let key = custody::establishment_key(app, member.establishment()).await?;
+    let part_bytes = usize::try_from(PART_LIMIT_BYTES).unwrap_or(usize::MAX);
+    for (number, part) in bytes.chunks(part_bytes).enumerate() {
+        let object = DocumentId::new();
+        parts.push(Part {
+            start_bytes: number as u64 * PART_LIMIT_BYTES,
+            length_bytes: part.len() as u64,
+            object,
+        });
+        app.vault.put(object, &key, part.to_vec()).await?;
+    }
+    Ok(())
+}
+
+async fn write_whole(
+    app: &App,
+    member: &Member,
+    name: &FileName,
+    length: u64,
+    parts: &[Part],
+    now: OffsetDateTime,
+) -> Result<Result<Upload, CreateError>, CustodyError> {
+    let mut tx = app.db.begin().await?;
+    let mut upload = match store::create(&mut tx, member, name, length, now).await? {
+        Ok(upload) => upload,
+        Err(error) => return Ok(Err(error)),
+    };
+    for part in parts {
+        store::add_part(&mut tx, member, upload.id, part, now).await?;
+    }
+    Db::commit(tx).await?;
+    upload.offset_bytes = length;
+    Ok(Ok(upload))
 }
 
 /// Takes an upload back and removes what came of it. False if it is not there, or was handed

@@ -5,7 +5,13 @@
 mod everywhere;
 #[path = "care/keyboard.rs"]
 mod keyboard;
+#[path = "care/mark.rs"]
+mod mark;
 #[path = "care/newcomers.rs"]
 mod newcomers;
+#[path = "care/plain.rs"]
+mod plain;
 #[path = "care/rows.rs"]
 mod rows;
+#[path = "care/supervisor.rs"]
+mod supervisor;

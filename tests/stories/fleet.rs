@@ -193,7 +193,7 @@ async fn a_gateway_cut_off_from_the_portal_admits_nobody_new_and_ends_what_it_ha
     ensure!(
         status["reason"]
             .as_str()
-            .is_some_and(|reason| reason.contains("サービス時間が終了")),
+            .is_some_and(|reason| reason.contains("利用時間が終わった")),
         "{status}"
     );
     ensure!(

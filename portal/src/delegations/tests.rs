@@ -312,6 +312,9 @@ async fn a_delegate_files_and_sees_the_procedures_that_were_delegated_and_no_oth
         assert_eq!(status, StatusCode::OK);
         assert!(history.contains("20240524_0123_算定基礎届"), "{history}");
         assert!(!history.contains("20240524_0123_資格取得届"), "{history}");
+        // Nor does the choice of kinds name what he does not see.
+        assert!(history.contains("value=\"算定基礎届\""), "{history}");
+        assert!(!history.contains("value=\"資格取得届\""), "{history}");
         // What the establishment asks the fund, and who becomes its admin, is its own.
         for path in ["/contact", "/handover"] {
             assert_eq!(works.get(path).await.0, StatusCode::NOT_FOUND, "{path}");
@@ -339,6 +342,98 @@ async fn a_delegation_ends_at_the_end_of_its_last_day() {
                 .unwrap()
                 .is_empty()
         );
+    }
+}
+
+/// Returns a filing; its page.
+async fn returned(world: &World, filing: &str) {
+    world.sato.post(&format!("{filing}/take"), &[]).await;
+    let form = [("code", "illegible")];
+    let (status, _, text) = world.sato.post(&format!("{filing}/return"), &form).await;
+    assert_eq!(status, StatusCode::SEE_OTHER, "{text}");
+}
+
+#[tokio::test]
+async fn the_desk_counts_what_its_reader_may_see_and_no_more() {
+    for world in worlds().await {
+        let office = world.sharoushi().await;
+        let filing_only = [("history", ""), ("fetch", "")];
+        let id = agreed(&world, &office, &filing_only).await;
+        let hers = world.alice.file("20240524_0123_資格取得届.pdf").await;
+        let his = acting(&office, &id)
+            .await
+            .file("20240524_0123_算定基礎届.pdf")
+            .await;
+        returned(&world, &hers).await;
+        returned(&world, &his).await;
+        let (_, desk) = office.get("/desk").await;
+        assert!(desk.contains("20240524_0123_算定基礎届"), "{desk}");
+        assert!(!desk.contains("20240524_0123_資格取得届"), "{desk}");
+        assert!(desk.contains("<dt>差戻しの届書</dt><dd>1件</dd>"), "{desk}");
+
+        // With the permission for the history he sees all of them.
+        world
+            .alice
+            .post(&format!("/delegations/{id}/end"), &[])
+            .await;
+        agreed(&world, &office, &[("fetch", "")]).await;
+        let (_, desk) = office.get("/desk").await;
+        assert!(desk.contains("<dt>差戻しの届書</dt><dd>2件</dd>"), "{desk}");
+
+        // Whoever may do less at home may do no more here.
+        let member = office.as_member().await;
+        for (permissions, shown) in [("fetch", 0), ("file", 1), ("history", 2)] {
+            sqlx::query(
+                "UPDATE memberships SET role = 'added', permissions = $1 WHERE user_id = $2",
+            )
+            .bind(permissions)
+            .bind(member.user().to_string())
+            .execute(world.app.db.pool())
+            .await
+            .unwrap();
+            let (_, desk) = office.get("/desk").await;
+            let counted = format!("<dt>差戻しの届書</dt><dd>{shown}件</dd>");
+            assert!(desk.contains(&counted), "{permissions}: {desk}");
+            assert_eq!(desk.matches("代理で開く").count(), shown, "{permissions}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_offices_desk_tells_of_a_hand_over_and_its_number_is_no_establishments() {
+    for world in worlds().await {
+        let office = world.sharoushi().await;
+        let member = office.as_member().await;
+        assert!(!office.get("/desk").await.1.contains("管理者の引継ぎ"));
+        sqlx::query(
+            "INSERT INTO handovers (id, establishment_id, leaver_id, successor_id, leaver_becomes,
+                                    proposed_ms, expires_ms)
+             VALUES ('01890000-0000-7000-8000-000000000001', $1, $2, $2, 'added', 0, $3)",
+        )
+        .bind(member.home_establishment().to_string())
+        .bind(member.user().to_string())
+        .bind(4_000_000_000_000_i64)
+        .execute(world.app.db.pool())
+        .await
+        .unwrap();
+        let (_, desk) = office.get("/desk").await;
+        assert!(
+            desk.contains("管理者の引継ぎの依頼が届いています"),
+            "{desk}"
+        );
+        assert!(desk.contains("href=\"/handover\""), "{desk}");
+
+        let arrival = [
+            ("code", ""),
+            ("establishment", "9001"),
+            ("kind", "acquisition"),
+            ("filed_on", "2026-03-12"),
+            ("arrived", "2026-03-13"),
+            ("sheets", "1"),
+        ];
+        let (status, _, page) = world.sato.post("/paper", &arrival).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(page.contains("href=\"#establishment\""), "{page}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The members' pages about filings: handing in, history, one filing, its receipt.
 
 mod history;
+mod plain;
 mod receipt;
 mod submit;
 
@@ -37,6 +38,8 @@ pub fn member_routes(routes: Routes) -> Routes {
     routes
         .allow::<Filer, _, _>(Method::GET, "/filings/new", submit::new_page)
         .allow::<Filer, _, _>(Method::POST, "/filings", submit::submit)
+        .allow::<Filer, _, _>(Method::GET, "/filings/plain", plain::show)
+        .allow::<Filer, _, _>(Method::POST, "/filings/plain", plain::submit)
         .allow::<Follower, _, _>(Method::GET, "/filings", history::list)
         .allow::<Follower, _, _>(Method::GET, "/filings/{id}", filing)
         .allow::<Follower, _, _>(Method::GET, "/filings/{id}/document.pdf", document)

@@ -296,6 +296,13 @@ mod tests {
     }
 
     #[test]
+    fn a_receipt_can_be_kept_for_years() {
+        for files in [1, 40] {
+            crate::testing::archive::assert_archivable(&to_pdf(&receipt(files)).unwrap());
+        }
+    }
+
+    #[test]
     fn an_odd_character_in_a_files_name_keeps_nobody_from_a_receipt() {
         let mut receipt = receipt(1);
         receipt.files[0].original_name = "届\u{1F600}\u{7}書.pdf".into();

@@ -56,6 +56,7 @@ fn letters(page: &str) -> String {
     let (_, rest) = page.split_once("data:application/pdf;base64,").unwrap();
     let pdf = STANDARD.decode(rest.split('"').next().unwrap()).unwrap();
     let folder = tempfile::tempdir().unwrap();
+    crate::testing::archive::assert_archivable(&pdf);
     let path = folder.path().join("letters.pdf");
     std::fs::write(&path, pdf).unwrap();
     let text = Command::new("pdftotext")

@@ -53,6 +53,12 @@ async fn a_refusal_at_sending_raises_one_task_that_a_change_of_address_ends() {
         let (_, page) = world.sato.get("/tasks").await;
         assert_eq!(page.matches("メールが届きません").count(), 1, "{page}");
         assert!(page.contains("見本製作所") && page.contains("メールアドレスがありません"));
+        // Both sides see it where the person stands.
+        let place = format!("/establishments/{}", world.alpha);
+        for (browser, path) in [(&world.sato, place.as_str()), (&world.alice, "/users")] {
+            let (_, page) = browser.get(path).await;
+            assert!(page.contains("メールが届いていません"), "{path}: {page}");
+        }
         let done = format!("{}/done", open_task(&world).await);
         let changed = [("outcome", "address_changed")];
         let (status, _, page) = world.sato.post(&done, &changed).await;
@@ -67,6 +73,8 @@ async fn a_refusal_at_sending_raises_one_task_that_a_change_of_address_ends() {
             .unwrap();
         let (status, ..) = world.sato.post(&done, &changed).await;
         assert_eq!(status, 303);
+        let (_, page) = world.sato.get(&place).await;
+        assert!(!page.contains("メールが届いていません"), "{page}");
         let (_, page) = world.suzuki.get("/tasks").await;
         assert!(page.contains("対応が必要なタスクはありません") && page.contains("佐藤"));
         let (status, _, page) = world.suzuki.post(&done, &changed).await;

@@ -20,6 +20,7 @@ use super::page_error::PageError;
 use crate::app::App;
 use crate::batches::{DROP_LIMIT_BYTES, ITEM_LIMIT};
 use crate::keys::Purpose;
+use crate::uploads;
 
 /// Largest form, in bytes. Files travel on routes of their own.
 pub const FORM_LIMIT_BYTES: usize = 64 * 1024;
@@ -110,6 +111,19 @@ pub struct VerifiedFiles {
 /// A form with a whole batch of files; otherwise as [`VerifiedFiles`].
 #[derive(Debug, Default)]
 pub struct VerifiedBatch(pub VerifiedFiles);
+
+/// A form with one file as large as a filing may be; otherwise as [`VerifiedFiles`].
+#[derive(Debug, Default)]
+pub struct VerifiedFile(pub VerifiedFiles);
+
+impl FromRequest<App> for VerifiedFile {
+    type Rejection = PageError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, PageError> {
+        let limit = uploads::FILE_LIMIT_BYTES + FORM_LIMIT_BYTES as u64;
+        read_files(request, app, limit, 1).await.map(Self)
+    }
+}
 
 impl FromRequest<App> for VerifiedFiles {
     type Rejection = PageError;

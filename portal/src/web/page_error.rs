@@ -28,7 +28,7 @@ use crate::step_up;
 /// Where a user with an initial password is sent before anything else.
 pub const FIRST_PASSWORD_PATH: &str = "/first-password";
 /// The page for somebody whose tunnel session is over.
-const SESSION_OVER_TITLE: &str = "接続が終了しました";
+const SESSION_OVER_TITLE: &str = "接続は終了しました";
 /// Characters of the reference number on the page for a failure of ours.
 const REFERENCE_LENGTH: usize = 8;
 

@@ -163,7 +163,7 @@ async fn at_the_deadline_the_pages_are_closed_and_say_so() {
     assert_eq!(page.status, StatusCode::UNAUTHORIZED);
     let page = browser.get("/sign-in").await;
     assert_eq!(page.status, StatusCode::UNAUTHORIZED);
-    assert!(page.text.contains("接続が終了しました") && page.text.contains("もう一度「接続」"));
+    assert!(page.text.contains("接続は終了しました") && page.text.contains("もう一度「接続」"));
 }
 
 #[tokio::test]
@@ -354,7 +354,7 @@ async fn after_hours_the_page_of_a_session_that_is_over_says_when_it_opens_next(
     let page = browser.get("/sign-in").await;
     assert_eq!(page.status, 401);
     let next = "次回は3月16日（月）8:00からご利用いただけます";
-    assert!(page.text.contains("接続が終了しました") && page.text.contains(next));
+    assert!(page.text.contains("接続は終了しました") && page.text.contains(next));
     assert!(!page.text.contains("もう一度「接続」"), "{}", page.text);
     app.clock.set(NOW + Duration::hours(3));
     let page = browser.get("/sign-in").await;

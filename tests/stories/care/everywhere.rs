@@ -59,7 +59,13 @@ const BEHIND_FORMS: [&str; 3] = [
 ];
 
 /// Pages whose picture the manuals show, and what the picture is called there.
-const SHOWN_IN_MANUALS: [(&str, &str, &str); 9] = [
+const SHOWN_IN_MANUALS: [(&str, &str, &str); 15] = [
+    ("member", "/desk", "manual-desk"),
+    ("member", "/delegations", "manual-member-delegations"),
+    ("office", "/batches/{id}", "manual-batch"),
+    ("office", "/delegations", "manual-delegations"),
+    ("office", "/reports", "manual-reports"),
+    ("office", "/audit", "manual-audit"),
     ("member", "/users", "manual-users"),
     ("member", "/users/new", "manual-user-new"),
     ("office", "/registrations/new", "manual-registrations"),
@@ -74,6 +80,9 @@ const SHOWN_IN_MANUALS: [(&str, &str, &str); 9] = [
     ("office", "/filing-kinds", "manual-filing-kinds"),
     ("office", "/approvals", "manual-approvals"),
 ];
+
+/// Pages that show more to those who come later: they are looked at again.
+const RICHER_LATER: [&str; 1] = ["/calendar"];
 
 /// One line of the route table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -381,11 +390,9 @@ async fn walk_a_side(
             walk.note(side, format!("a link leads nowhere: {dead_end}"));
         }
         let cookies = site.cookie_header();
-        for (route, paths) in found
-            .pages
-            .iter()
-            .filter(|(route, _)| !seen.contains(route))
-        {
+        for (route, paths) in found.pages.iter().filter(|(route, _)| {
+            !seen.contains(route) || RICHER_LATER.contains(&route.path.as_str())
+        }) {
             walk.browser.take_cookies(&walk.base, &cookies).await?;
             for path in paths {
                 walk.page(route, path).await?;

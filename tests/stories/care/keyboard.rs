@@ -175,7 +175,7 @@ async fn end_is_announced(stage: &Stage, member: &Browser) -> Result<()> {
         .client
         .execute("window.aheadMs = arguments[0]", vec![Value::from(left_ms)])
         .await?;
-    member.wait_text("切断されました").await?;
+    member.wait_text("接続は終了しました").await?;
     member.wait_text("もう一度「接続」を押してください").await?;
     let modal = "return document.querySelector('dialog:modal') !== null";
     ensure!(

@@ -21,11 +21,11 @@ const SHAROUSHI_EMAIL: &str = "shiro@sharoushi.example";
 const SHAROUSHI_PASSWORD: &str = "yuugata-no-kaze-to-hon-4";
 
 /// Somebody before a window, who reads.
-struct Person<'a>(&'a Browser);
+pub(super) struct Person<'a>(pub(super) &'a Browser);
 
 impl Person<'_> {
     /// The control whose label says `label`.
-    async fn field(&self, label: &str) -> Result<fantoccini::elements::Element> {
+    pub(super) async fn field(&self, label: &str) -> Result<fantoccini::elements::Element> {
         const FIND: &str = "const label = [...document.querySelectorAll('label')].find(el =>
             el.checkVisibility() && el.innerText.includes(arguments[0]));
             return label ? label.control : null";
@@ -43,7 +43,7 @@ impl Person<'_> {
         }
     }
 
-    async fn fill(&self, label: &str, text: &str) -> Result<()> {
+    pub(super) async fn fill(&self, label: &str, text: &str) -> Result<()> {
         let field = self.field(label).await?;
         field.clear().await?;
         field
@@ -52,17 +52,17 @@ impl Person<'_> {
             .with_context(|| format!("type into {label}"))
     }
 
-    async fn tick(&self, label: &str) -> Result<()> {
+    pub(super) async fn tick(&self, label: &str) -> Result<()> {
         let field = self.field(label).await?;
         field.click().await.with_context(|| format!("tick {label}"))
     }
 
-    async fn click(&self, words: &str) -> Result<()> {
+    pub(super) async fn click(&self, words: &str) -> Result<()> {
         self.0.click(words).await
     }
 
     /// Presses the button that says just `words`.
-    async fn press(&self, words: &str) -> Result<()> {
+    pub(super) async fn press(&self, words: &str) -> Result<()> {
         let path = format!("//button[normalize-space(.)='{words}']");
         let wait = self.0.client.wait();
         match wait.for_element(Locator::XPath(&path)).await {
@@ -74,12 +74,28 @@ impl Person<'_> {
         }
     }
 
-    async fn reads(&self, words: &str) -> Result<()> {
+    pub(super) async fn reads(&self, words: &str) -> Result<()> {
         self.0.wait_text(words).await
     }
 
+    /// Presses the button that says just `words`, under the heading that contains `heading`.
+    pub(super) async fn press_under(&self, heading: &str, words: &str) -> Result<()> {
+        let path = format!(
+            "//*[self::section or self::li][(./h2|./h3)[contains(normalize-space(.), '{heading}')]]\
+             //button[starts-with(normalize-space(.), '{words}')]"
+        );
+        let wait = self.0.client.wait();
+        match wait.for_element(Locator::XPath(&path)).await {
+            Ok(button) => Ok(button.click().await?),
+            Err(error) => bail!(
+                "no {words} under {heading}: {error}; {}",
+                self.0.text().await?
+            ),
+        }
+    }
+
     /// What the page says beside `term`.
-    async fn read_beside(&self, term: &str) -> Result<String> {
+    pub(super) async fn read_beside(&self, term: &str) -> Result<String> {
         let path = format!("//dt[normalize-space(.)='{term}']/following-sibling::dd[1]");
         let wait = self.0.client.wait();
         let told = match wait.for_element(Locator::XPath(&path)).await {
@@ -91,7 +107,7 @@ impl Person<'_> {
     }
 
     /// Goes through the questions of the first sign-in, whichever come.
-    async fn first_password(&self, password: &str) -> Result<()> {
+    pub(super) async fn first_password(&self, password: &str) -> Result<()> {
         self.reads("はじめにパスワードを決めてください").await?;
         self.fill("新しいパスワード", password).await?;
         self.fill("もう一度", password).await?;

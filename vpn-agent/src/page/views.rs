@@ -356,7 +356,7 @@ fn connected(shown: &Shown<'_>, session: &Session) -> String {
         remaining: spell(session, shown.now),
         ends_at: clock_time(session.ends_at_wall),
         will_end: match session.will_end {
-            EndReason::ClosingTime => Some("サービス時間の終了"),
+            EndReason::ClosingTime => Some("利用時間の終了"),
             EndReason::TimeLimit => Some("1回の接続は90分まで"),
             EndReason::Revoked
             | EndReason::Replaced

@@ -294,7 +294,20 @@ fn problem_json(problem: &Problem) -> Value {
 }
 
 fn duplicate_json(duplicate: &Duplicate) -> Value {
-    let sentence = match &duplicate.earlier {
+    let link = duplicate
+        .earlier
+        .as_ref()
+        .map(|earlier| format!("/filings/{}", earlier.id));
+    json!({
+        "upload": duplicate.upload.to_string(),
+        "sentence": duplicate_sentence(duplicate),
+        "link": link,
+    })
+}
+
+/// What was filed before, for the sender.
+pub(super) fn duplicate_sentence(duplicate: &Duplicate) -> String {
+    match &duplicate.earlier {
         Some(earlier) => format!(
             "「{}」は、{}に受け付けた「{}」（受付番号 {}、{}）と同じ内容です。",
             duplicate.name.file_name(),
@@ -307,12 +320,7 @@ fn duplicate_json(duplicate: &Duplicate) -> Value {
             "「{}」と同じ内容のファイルが、ほかにも選ばれています。",
             duplicate.name.file_name()
         ),
-    };
-    let link = duplicate
-        .earlier
-        .as_ref()
-        .map(|earlier| format!("/filings/{}", earlier.id));
-    json!({ "upload": duplicate.upload.to_string(), "sentence": sentence, "link": link })
+    }
 }
 
 fn impossible_status(error: &HandInError) -> StatusCode {
@@ -340,7 +348,7 @@ fn impossible_status(error: &HandInError) -> StatusCode {
     }
 }
 
-fn failure(error: HandInFailure) -> PageError {
+pub(super) fn failure(error: HandInFailure) -> PageError {
     match error {
         HandInFailure::Store(error) => PageError::Store(error),
         error => PageError::doing("hand in")(error),

@@ -40,6 +40,14 @@ fn frame() -> Frame {
 }
 
 #[test]
+fn statement_and_payment_notice_can_be_kept_for_years() {
+    for write in [statement, payment] {
+        let pdf = write(&frame(), &year()).unwrap();
+        crate::testing::archive::assert_archivable(&pdf);
+    }
+}
+
+#[test]
 fn the_published_year_adds_up_to_the_yen() {
     assert_eq!(year().check(), Ok(()));
 }

@@ -128,7 +128,11 @@ async fn every_page_says_this() {
             let Some(reader) = reader(&world, side, route) else {
                 continue;
             };
-            let (path, _) = beta.fill(route);
+            let (mut path, _) = beta.fill(route);
+            if route.path == "/audit" {
+                // What the walk itself does stands in the log: only the page around it is held.
+                path.push_str("?actor=nobody");
+            }
             let (status, head, bytes) = reader.download(&path).await;
             let kind = head.get(header::CONTENT_TYPE);
             let is_page = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
