@@ -219,6 +219,24 @@ impl Browser {
         Ok(file)
     }
 
+    /// Keeps a picture of the page's upper part, at most `highest` pixels high.
+    pub async fn picture_of_top(
+        &self,
+        folder: &Path,
+        name: &str,
+        (width, highest): (u32, u32),
+    ) -> Result<PathBuf> {
+        self.resize(width).await?;
+        let whole = "return document.documentElement.scrollHeight";
+        let height = self.client.execute(whole, vec![]).await?.as_u64();
+        let height = u32::try_from(height.context("a page has a height")?)?;
+        self.set_size(width, height.min(highest)).await?;
+        let png = self.client.screenshot().await?;
+        let file = folder.join(format!("{name}-{width}.png"));
+        std::fs::write(&file, png)?;
+        Ok(file)
+    }
+
     /// By how many pixels the page is wider than the window: the reader would have to scroll
     /// sideways.
     pub async fn overhang_px(&self) -> Result<u64> {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use time::{Date, OffsetDateTime, Time};
 
 use super::days::EntryForm;
-use super::{CalendarDay, DayKind, clock_text, holiday_warning, store};
+use super::{CalendarDay, DayKind, holiday_warning, store};
 use crate::app::App;
 use crate::db::StoreError;
 use crate::staff::StaffRole;
@@ -72,7 +72,8 @@ impl FromRequestParts<App> for CalendarKeeper {
 pub(super) struct CalendarPage {
     layout: Layout,
     holiday_warning: Option<String>,
-    week: Vec<WeekRow>,
+    /// The hours of the week, as a sentence has them.
+    hours: String,
     entries: Vec<EntryRow>,
     preview: Vec<PreviewRow>,
     form: EntryForm,
@@ -139,7 +140,7 @@ pub(super) async fn calendar_page(
     Ok(CalendarPage {
         layout: Layout::office(app, staff, OfficePage::Calendar),
         holiday_warning: holiday_warning(today),
-        week: week_rows(entries.week),
+        hours: week_text(entries.week),
         entries: entries
             .days
             .range(today..)
@@ -154,31 +155,28 @@ pub(super) async fn calendar_page(
     })
 }
 
-/// A weekday and its hours.
-struct WeekRow {
-    /// `月`
-    label: &'static str,
-    /// Empty on a weekday that is closed every week.
-    opens: String,
-    closes: String,
-}
-
-fn week_rows(week: WeekHours) -> Vec<WeekRow> {
+/// The hours of the week: 「月曜日〜金曜日 8:00〜20:00」. Days that follow each other with the same
+/// hours stand together.
+fn week_text(week: WeekHours) -> String {
     const LABELS: [&str; 7] = ["月", "火", "水", "木", "金", "土", "日"];
-    let text = |hours: Option<OpeningHours>, at: fn(&OpeningHours) -> Time| {
-        hours
-            .map(|hours| clock_text(at(&hours)))
-            .unwrap_or_default()
-    };
-    LABELS
-        .into_iter()
-        .zip(store::WEEKDAYS)
-        .map(|(label, (weekday, _))| WeekRow {
-            label,
-            opens: text(week.on(weekday), OpeningHours::opens),
-            closes: text(week.on(weekday), OpeningHours::closes),
-        })
-        .collect()
+    let mut runs: Vec<(usize, usize, OpeningHours)> = Vec::new();
+    for (at, (weekday, _)) in store::WEEKDAYS.iter().enumerate() {
+        let Some(hours) = week.on(*weekday) else {
+            continue;
+        };
+        match runs.last_mut() {
+            Some((_, last, same)) if *last + 1 == at && *same == hours => *last = at,
+            Some(_) | None => runs.push((at, at, hours)),
+        }
+    }
+    let texts = runs.into_iter().map(|(first, last, hours)| {
+        let days = match first == last {
+            true => format!("{}曜日", LABELS[first]),
+            false => format!("{}曜日〜{}曜日", LABELS[first], LABELS[last]),
+        };
+        format!("{days} {}", hours_text(hours))
+    });
+    texts.collect::<Vec<_>>().join("、")
 }
 
 fn hours_text(hours: OpeningHours) -> String {
@@ -253,4 +251,24 @@ pub(super) fn on_day(calendar: &Calendar, day: Date) -> (bool, String) {
 
 fn window_text(opens: OffsetDateTime, closes: OffsetDateTime) -> String {
     format!("{}〜{}", dates::clock(opens), dates::clock(closes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::Weekday;
+    use time::macros::time;
+
+    #[test]
+    fn weekdays_with_the_same_hours_stand_together() {
+        let mut week = WeekHours::default();
+        assert_eq!(week_text(week), "月曜日〜金曜日 8:00〜20:00");
+        let short = OpeningHours::new(time!(9:00), time!(12:30)).unwrap();
+        week.set(Weekday::Wednesday, Some(short));
+        week.set(Weekday::Sunday, Some(short));
+        assert_eq!(
+            week_text(week),
+            "月曜日〜火曜日 8:00〜20:00、水曜日 9:00〜12:30、木曜日〜金曜日 8:00〜20:00、日曜日 9:00〜12:30"
+        );
+    }
 }

@@ -28,6 +28,8 @@ const WIDE: (u32, u32) = (1280, 1024);
 const NARROW: (u32, u32) = (320, 256 * 3);
 /// Pages of one kind that are looked at per person: the same page has several states.
 const EACH_KIND: usize = 2;
+/// How high a manual's picture of a page is at most: a list goes on like it begins.
+const PICTURE_HIGHEST_PX: u32 = 1800;
 /// Addresses that are followed in search of pages.
 const ADDRESSES_LIMIT: usize = 400;
 /// Pages that links do not lead to from a first page, and where they are looked at.
@@ -306,7 +308,10 @@ impl<'a> Walk<'a> {
             let blur = "document.activeElement.blur()";
             self.browser.client.execute(blur, vec![]).await?;
             let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/images");
-            self.browser.picture(folder.as_ref(), name, WIDE.0).await?;
+            let size = (WIDE.0, PICTURE_HIGHEST_PX);
+            self.browser
+                .picture_of_top(folder.as_ref(), name, size)
+                .await?;
         }
         Ok(())
     }
@@ -518,11 +523,32 @@ async fn talk(work: &AtWork) -> Result<()> {
         .fill("clients", number)?
         .fill("consent", "2026年4月1日 書面")?;
     office.submit(&form).await?.must_say(name)?;
+    entrust(work).await?;
     let (_, csv) = office.download("/batches/template.csv").await?;
     let csv = String::from_utf8(csv)?.replace("見本製作所株式会社", ESTABLISHMENT_NAME);
     let files = vec![("掛金.csv".to_owned(), csv.into_bytes())];
     let batch = work.office.drop_batch("csv", "2026-10", files).await?;
     work.office.propose_batch(&batch).await?;
+    Ok(())
+}
+
+/// The clerk asks a sharoushi's office to act for her establishment until the day that the form
+/// proposes.
+async fn entrust(work: &AtWork) -> Result<()> {
+    let (office, clerk) = (&work.office.site, &work.pages.site);
+    let (number, name) = ("9001", "みらい社労士事務所");
+    work.office
+        .register_as(number, name, "mirai", "森 次郎", "mori@mirai.example")
+        .await?;
+    let form = office.get("/delegations").await?;
+    let form = form.form("/delegations/offices")?.fill("number", number)?;
+    office.submit(&form).await?.must_say(name)?;
+    let form = clerk.get("/delegations/new").await?;
+    let form = form.form("/delegations/new")?.fill("partner", number)?;
+    let page = clerk.submit(&form).await?;
+    page.must_say("相手をお確かめください")?;
+    let form = page.form("/delegations/new")?;
+    clerk.submit(&form).await?.must_say(name)?;
     Ok(())
 }
 

@@ -157,7 +157,7 @@ async fn decides(stage: &Stage, office: &Browser, staff: &Staff, used: &str) -> 
     const AGE: &str = "import sqlite3, sys
 db = sqlite3.connect(sys.argv[1], timeout=10)
 db.execute('''UPDATE web_sessions SET factor_ms = 0
-              WHERE staff_id IN (SELECT id FROM staff WHERE name = ?)''', (sys.argv[2],))
+              WHERE account_id IN (SELECT id FROM staff WHERE name = ?)''', (sys.argv[2],))
 db.commit()";
     let mut age = Command::new("/usr/bin/python3");
     output(age.args(["-c", AGE]).arg(stage.sqlite_file()).arg(NAME))?;
@@ -186,7 +186,7 @@ async fn frees_a_file(office: &Browser, administrator: &OfficePages) -> Result<(
     person.reads("eicar_attached.zip").await?;
     person.fill("解放する理由", "検査用のファイル").await?;
     person.click("解放を申請する").await?;
-    person.reads("解放の承認待ち").await?;
+    person.reads("別の方の承認をお待ちください").await?;
     administrator.approve_proposal().await.map(drop)
 }
 
