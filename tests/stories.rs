@@ -23,6 +23,8 @@ mod misfortune;
 mod networks;
 #[path = "stories/notices.rs"]
 mod notices;
+#[path = "stories/passkeys.rs"]
+mod passkeys;
 #[path = "stories/people.rs"]
 mod people;
 #[path = "stories/profiles.rs"]
