@@ -31,6 +31,8 @@ mod people;
 mod profiles;
 #[path = "stories/reading.rs"]
 mod reading;
+#[path = "stories/resets.rs"]
+mod resets;
 #[path = "stories/service.rs"]
 mod service;
 #[path = "stories/tidy.rs"]

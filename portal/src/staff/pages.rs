@@ -168,6 +168,7 @@ async fn new(
 #[template(path = "staff_made.html")]
 struct MadePage {
     layout: Layout,
+    title: &'static str,
     name: String,
     user_id: String,
     role: &'static str,
@@ -235,6 +236,7 @@ async fn add(
     Db::commit(tx).await?;
     let page = MadePage {
         layout: Layout::office(&app, &admin, OfficePage::Staff),
+        title: "職員を追加しました",
         name: new.name.as_str().to_owned(),
         user_id: new.login.as_str().to_owned(),
         role: role.page_text(),
@@ -367,6 +369,7 @@ async fn issue(
     Db::commit(tx).await?;
     let page = MadePage {
         layout: Layout::office(&app, &admin, OfficePage::Staff),
+        title: "ログインを再発行しました",
         name: line.name,
         user_id: line.user_id,
         role: line.role.page_text(),
