@@ -310,13 +310,9 @@ pub async fn register(
     let party = party(app, side)?;
     let state: PasskeyRegistration = take(app, Purpose::Register, bound, now).await?;
     let answer: RegisterPublicKeyCredential = read(answer)?;
-    let passkey =
-        party
-            .finish_passkey_registration(&answer, &state)
-            .map_err(|error| match error {
-                WebauthnError::CredentialAlreadyExists => PasskeyError::Known,
-                error => refused(&error),
-            })?;
+    let passkey = party
+        .finish_passkey_registration(&answer, &state)
+        .map_err(|error| refused(&error))?;
     let mut tx = app.db.begin().await?;
     if store::count(&mut tx, owner).await? >= LIMIT {
         return Err(PasskeyError::TooMany);

@@ -105,6 +105,7 @@ async fn a_passkey_signs_in_and_confirms_and_a_copy_of_it_is_found_out() -> Resu
     clerk.wait_text("すでに登録されています").await?;
 
     clerk.click("ログアウト").await?;
+    clerk.wait_text("ログアウトしました").await?;
     clerk.go(&at("/sign-in")).await?;
     clerk.find("[data-passkey]:not([hidden])").await?;
     inspector.look(&clerk, "member-sign-in-passkey").await?;
@@ -138,6 +139,7 @@ async fn a_passkey_signs_in_and_confirms_and_a_copy_of_it_is_found_out() -> Resu
     let copied = json!({ "authenticatorId": thiefs, "credential": copied });
     clerk.devtools("WebAuthn.addCredential", copied).await?;
     clerk.click("ログアウト").await?;
+    clerk.wait_text("ログアウトしました").await?;
     clerk.go(&at("/sign-in")).await?;
     clerk.find("[data-passkey]:not([hidden])").await?;
     clerk.click("パスキーでログイン").await?;
@@ -177,6 +179,7 @@ async fn staff_do_the_same(stage: &Stage, work: &AtWork, inspector: &Inspector) 
     register(&office, &at("/passkeys"), "業務課の窓口").await?;
     inspector.look(&office, "office-passkeys").await?;
     office.click("ログアウト").await?;
+    office.wait_text("職員のログイン").await?;
     office.go(&at("/sign-in")).await?;
     office.find("[data-passkey]:not([hidden])").await?;
     inspector.look(&office, "office-sign-in-passkey").await?;
