@@ -4,6 +4,7 @@
 //! port, once per test run, and stops it when this process ends.
 
 pub mod archive;
+pub mod key;
 pub mod people;
 pub mod world;
 

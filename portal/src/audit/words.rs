@@ -120,6 +120,11 @@ pub(super) const ACTS: &[(&str, &str)] = &[
     ("backed_up", "バックアップを作成"),
     ("audit_exported", "操作の記録を書出し"),
     ("audit_checked", "操作の記録を検証"),
+    ("sign_in_freed", "ログインの停止を解除"),
+    ("staff_reset", "職員のログイン情報を作り直し"),
+    ("passkey_added", "パスキーを登録"),
+    ("passkey_removed", "パスキーを削除"),
+    ("passkey_copied", "複製の疑いでパスキーを削除"),
 ];
 
 /// What people read for the word of an act; the word itself, if an older program wrote it.
@@ -165,6 +170,7 @@ pub(super) fn object(kind: &str) -> &str {
         "task" => "タスク",
         "terms" => "利用規約",
         "kind" => "通知書の種類",
+        "passkey" => "パスキー",
         "handover" => "引継ぎ",
         "request" => "申請",
         "registration_code" => "登録コード",
