@@ -231,6 +231,8 @@ impl Browser {
         let height = self.client.execute(whole, vec![]).await?.as_u64();
         let height = u32::try_from(height.context("a page has a height")?)?;
         self.set_size(width, height.min(highest)).await?;
+        let top = "window.scrollTo(0, 0)";
+        self.client.execute(top, vec![]).await?;
         let png = self.client.screenshot().await?;
         let file = folder.join(format!("{name}-{width}.png"));
         std::fs::write(&file, png)?;
