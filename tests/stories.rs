@@ -37,5 +37,7 @@ mod tidy;
 mod updates;
 #[path = "stories/windows.rs"]
 mod windows;
+#[path = "stories/windows_chip.rs"]
+mod windows_chip;
 #[path = "stories/windows_package.rs"]
 mod windows_package;

@@ -98,8 +98,12 @@ impl Prefix {
             // Wine's desktop, documents and downloads are this user's, so not the tester's.
             .env("HOME", self.home())
             .env("WINEDEBUG", "-all")
-            // No .NET, no Internet Explorer, no entries in the desktop's menus.
-            .env("WINEDLLOVERRIDES", "mscoree,mshtml=;winemenubuilder.exe=d")
+            // No .NET, no Internet Explorer, no entries in the desktop's menus; the chip of
+            // `install_chip` where there is one.
+            .env(
+                "WINEDLLOVERRIDES",
+                "mscoree,mshtml=;winemenubuilder.exe=d;ncrypt=n,b",
+            )
             .env("LANG", "C.UTF-8")
             .env_remove("DISPLAY")
             .env_remove("WAYLAND_DISPLAY");
@@ -155,6 +159,17 @@ impl Prefix {
         std::fs::copy(agent_program()?, &program)?;
         supply_missing_dll(folder)?;
         Ok(program)
+    }
+
+    /// Gives the PC a security chip: a DLL beside the agent's program, in the place of Windows'
+    /// own. Its keys lie in `C:\tpm`; while `C:\tpm\off` is there, it does not answer.
+    ///
+    /// # Errors
+    /// If the compiler is not installed.
+    pub fn install_chip(&self) -> Result<()> {
+        let program = self.agent();
+        let dll = program.with_file_name("ncrypt.dll");
+        compile(&["-shared", "-o"], &dll, "ncrypt.c", &["-lbcrypt"])
     }
 
     /// Where [`Self::install_agent`] puts the agent's program.

@@ -18,7 +18,7 @@ use renkei_tests::{Agent, MemberPages, OfficePages, Stage, StageOptions};
 const AGENT_PAGE: &str = "http://renkei-agent.invalid/";
 
 /// What every Windows 10 has; the program may ask for nothing else.
-const SYSTEM_DLLS: [&str; 22] = [
+const SYSTEM_DLLS: [&str; 23] = [
     "advapi32.dll",
     "bcrypt.dll",
     "bcryptprimitives.dll",
@@ -30,6 +30,7 @@ const SYSTEM_DLLS: [&str; 22] = [
     "kernel32.dll",
     "kernelbase.dll",
     "msvcrt.dll",
+    "ncrypt.dll",
     "ntdll.dll",
     "ole32.dll",
     "oleaut32.dll",
@@ -237,7 +238,7 @@ fn another_user_cannot_use_the_key(prefix: &Prefix, agent: &Agent) -> Result<()>
 }
 
 /// What the agent in a prefix says of itself.
-fn status_in(prefix: &Prefix, config: &Path) -> Result<serde_json::Value> {
+pub(crate) fn status_in(prefix: &Prefix, config: &Path) -> Result<serde_json::Value> {
     let told = prefix
         .wine()
         .arg(prefix.agent())
@@ -297,7 +298,7 @@ async fn ended_at_any_moment_of_an_enrolment_the_exe_goes_on_with_the_same_key()
     Ok(())
 }
 
-fn files_called(folder: &Path, name: &str) -> Result<Vec<PathBuf>> {
+pub(crate) fn files_called(folder: &Path, name: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();

@@ -120,6 +120,8 @@ pub(super) struct Frame<'a> {
 struct UnenrolledPage<'a> {
     frame: Frame<'a>,
     form: &'a EnrolForm,
+    /// What kind of problem it is.
+    heading: &'static str,
     problem: Option<String>,
 }
 
@@ -277,8 +279,15 @@ pub fn render(shown: &Shown<'_>) -> String {
 
 fn unenrolled(shown: &Shown<'_>) -> String {
     let problem = shown.view.report(shown.now).reason;
+    // Nothing was asked for: what is there from before cannot be used.
+    let is_damage = matches!(shown.view.state, State::Unenrolled { problem: None });
     let page = UnenrolledPage {
         frame: frame(shown, None),
+        heading: if is_damage && problem.is_some() {
+            "これまでの登録を利用できません"
+        } else {
+            "登録を申請できませんでした"
+        },
         problem: match problem {
             Some(problem) => Some(problem),
             None if shown.form.has_errors() => Some("入力内容をご確認ください。".to_owned()),

@@ -221,3 +221,14 @@ fn a_form_with_mistakes_names_each_and_keeps_what_was_typed() {
         EnrolForm::read("https://gw.example.jp".into(), "０１２３".into(), "ABCD");
     assert_eq!(application.unwrap().establishment.to_string(), "0123");
 }
+
+#[test]
+fn what_is_there_from_before_and_cannot_be_used_is_no_request_that_failed() {
+    let mut damaged = view(State::Unenrolled { problem: None });
+    damaged.pc = None;
+    damaged.damage = Some("このパソコンの鍵が見つかりません。".to_owned());
+    let html = page(&damaged, now());
+    assert!(html.contains("これまでの登録を利用できません"), "{html}");
+    assert!(html.contains("鍵が見つかりません"));
+    assert!(!html.contains("登録を申請できませんでした"));
+}
