@@ -245,7 +245,13 @@ pub fn render(shown: &Shown<'_>) -> String {
         State::Ready { .. } => {
             let problem = view.report(shown.now).reason;
             let tone = if problem.is_some() { "warning" } else { "info" };
-            ready(shown, "接続できます", "接続", tone, problem)
+            ready(
+                shown,
+                view.report(shown.now).state_text(),
+                "接続",
+                tone,
+                problem,
+            )
         }
         State::Asking | State::Linking(_) => connecting(shown, None),
         State::Reconnecting(session) => connecting(shown, Some(session)),
@@ -323,10 +329,10 @@ fn ready(
     sentence: Option<String>,
 ) -> String {
     let pc = shown.view.pc.as_ref();
-    let next_opening = match &shown.view.state {
-        State::Refused { next_opening, .. } => next_opening.map(day_and_time),
-        _ => None,
-    };
+    // What ended a session may have been the closing time, and names no other day; what is said
+    // before one does.
+    let says_when = matches!(shown.view.state, State::Ready { .. });
+    let next_opening = shown.view.next_opening().filter(|_| !says_when);
     let page = ReadyPage {
         frame: frame(shown, Some(REFRESH_LATER_S)),
         form: &shown.form,
@@ -334,7 +340,7 @@ fn ready(
         button,
         tone,
         sentence,
-        next_opening,
+        next_opening: next_opening.map(day_and_time),
         establishment: pc.map_or("", |pc| &pc.establishment),
         establishment_name: pc
             .and_then(|pc| pc.approved.as_ref())
