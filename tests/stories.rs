@@ -41,3 +41,5 @@ mod windows;
 mod windows_chip;
 #[path = "stories/windows_package.rs"]
 mod windows_package;
+#[path = "stories/windows_update.rs"]
+mod windows_update;

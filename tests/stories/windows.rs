@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use renkei_tests::browser::Browser;
 use renkei_tests::job::{ADMIN_EMAIL, CORPUS_PASSWORD, FILED_ZIP, Letter, corpus};
-use renkei_tests::process::{output, wait_for};
+use renkei_tests::process::{output, run, wait_for};
 use renkei_tests::stage::{ESTABLISHMENT_NAME, ESTABLISHMENT_NUMBER};
 use renkei_tests::wine::{self, Prefix};
 use renkei_tests::{Agent, MemberPages, OfficePages, Stage, StageOptions};
@@ -239,12 +239,12 @@ fn another_user_cannot_use_the_key(prefix: &Prefix, agent: &Agent) -> Result<()>
 
 /// What the agent in a prefix says of itself.
 pub(crate) fn status_in(prefix: &Prefix, config: &Path) -> Result<serde_json::Value> {
-    let told = prefix
-        .wine()
+    let mut command = prefix.wine();
+    command
         .arg(prefix.agent())
         .args(["--config", &wine::windows_path(config)])
-        .args(["status", "--json"])
-        .output()?;
+        .args(["status", "--json"]);
+    let told = run(&mut command)?;
     let printed = String::from_utf8_lossy(&told.stdout).into_owned();
     serde_json::from_str(&printed)
         .with_context(|| format!("{printed}{}", String::from_utf8_lossy(&told.stderr)))

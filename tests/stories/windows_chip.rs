@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use renkei_tests::job::ADMIN_EMAIL;
-use renkei_tests::process::output;
+use renkei_tests::process::{output, run};
 use renkei_tests::stage::ESTABLISHMENT_NUMBER;
 use renkei_tests::wine::Prefix;
 use renkei_tests::{Agent, MemberPages, OfficePages, Stage, StageOptions};
@@ -48,7 +48,7 @@ async fn a_key_in_the_security_chip_works_there_and_nowhere_else() -> Result<()>
 
     // Somebody clears the chip while the agent runs: the next connection says what happened.
     std::fs::remove_file(&key)?;
-    let refused = agent.command(&["connect"]).output()?;
+    let refused = run(&mut agent.command(&["connect"]))?;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     ensure!(refused.status.code() == Some(1), "{refused:?}");
     ensure!(said.contains(GONE), "{said}");
@@ -68,7 +68,7 @@ async fn a_key_in_the_security_chip_works_there_and_nowhere_else() -> Result<()>
     // A chip that is switched off has lost nothing.
     let off = chip_folder(&prefix).join("off");
     std::fs::write(&off, "")?;
-    let diagnosed = agent.command(&["diagnose"]).output()?;
+    let diagnosed = run(&mut agent.command(&["diagnose"]))?;
     let said = String::from_utf8_lossy(&diagnosed.stdout).into_owned();
     ensure!(said.contains(SILENT), "{said}");
     std::fs::remove_file(&off)?;
