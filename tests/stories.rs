@@ -41,5 +41,7 @@ mod windows;
 mod windows_chip;
 #[path = "stories/windows_package.rs"]
 mod windows_package;
+#[path = "stories/windows_proxy.rs"]
+mod windows_proxy;
 #[path = "stories/windows_update.rs"]
 mod windows_update;

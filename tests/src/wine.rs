@@ -23,6 +23,8 @@ pub struct Prefix {
     folder: PathBuf,
     /// Whose Windows it is; none: that of the user who runs the tests.
     user: Option<&'static str>,
+    /// What programs in it are told besides.
+    variables: Vec<(&'static str, PathBuf)>,
 }
 
 impl Prefix {
@@ -51,6 +53,7 @@ impl Prefix {
         let prefix = Self {
             folder: folder.to_owned(),
             user,
+            variables: Vec::new(),
         };
         std::fs::create_dir_all(prefix.home())?;
         prefix.hand_over()?;
@@ -58,6 +61,13 @@ impl Prefix {
         // The settings are written a moment after the command that made them.
         output(prefix.server().arg("--wait"))?;
         Ok(prefix)
+    }
+
+    /// Tells every program from now on `variables` of the environment.
+    #[must_use]
+    pub fn with(mut self, variables: impl IntoIterator<Item = (&'static str, PathBuf)>) -> Self {
+        self.variables.extend(variables);
+        self
     }
 
     /// `wine64`, for a program and its arguments. Nothing is drawn: there is no display.
@@ -105,6 +115,7 @@ impl Prefix {
                 "mscoree,mshtml=;winemenubuilder.exe=d;ncrypt=n,b",
             )
             .env("LANG", "C.UTF-8")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .env_remove("DISPLAY")
             .env_remove("WAYLAND_DISPLAY");
         command
