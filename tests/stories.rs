@@ -37,6 +37,8 @@ mod tidy;
 mod updates;
 #[path = "stories/windows.rs"]
 mod windows;
+#[path = "stories/windows_bad_input.rs"]
+mod windows_bad_input;
 #[path = "stories/windows_chip.rs"]
 mod windows_chip;
 #[path = "stories/windows_package.rs"]
