@@ -35,6 +35,8 @@ mod service;
 mod tidy;
 #[path = "stories/updates.rs"]
 mod updates;
+#[path = "stories/watching.rs"]
+mod watching;
 #[path = "stories/windows.rs"]
 mod windows;
 #[path = "stories/windows_bad_input.rs"]

@@ -28,10 +28,10 @@ enum Filling {
 /// Per kind (the segment before the parameter, and the parameter if another stands there),
 /// an object of beta's.
 #[derive(Debug)]
-struct Objects(BTreeMap<&'static str, Filling>);
+pub(super) struct Objects(BTreeMap<&'static str, Filling>);
 
 /// Whom a route of the office is for; `None` if it is for nobody in particular.
-fn roles(principal: &str) -> Option<&'static [StaffRole]> {
+pub(super) fn roles(principal: &str) -> Option<&'static [StaffRole]> {
     use StaffRole::{Reviewer, Supervisor, SystemAdmin};
     Some(match principal.trim_start_matches("fresh ") {
         "anyone" | "anyone at the office" => return None,
@@ -71,7 +71,7 @@ async fn one(world: &World, sql: &'static str) -> String {
 
 impl Objects {
     /// Lets beta have one of everything.
-    async fn of_beta(world: &World) -> Self {
+    pub(super) async fn of_beta(world: &World) -> Self {
         let filing = world.bob.file("20260313_0124_資格喪失届.pdf").await;
         let path = format!("{filing}/determination");
         world.sato.post(&format!("{filing}/take"), &[]).await;
@@ -161,7 +161,7 @@ impl Objects {
 
     /// Who asks for the PC of beta's second user: the rows that an agent leaves; and what waits
     /// for a second member of staff.
-    async fn ask_to_enrol(world: &World) {
+    pub(super) async fn ask_to_enrol(world: &World) {
         let user = one(
             world,
             "SELECT user_id AS id FROM memberships WHERE establishment_id = $1",
@@ -210,7 +210,7 @@ impl Objects {
     }
 
     /// The path with its parameters filled in, and how many of them are objects.
-    fn fill(&self, route: &Route) -> (String, usize) {
+    pub(super) fn fill(&self, route: &Route) -> (String, usize) {
         let (mut path, mut objects, mut before) = (String::new(), 0, "");
         for part in route.path.split('/').skip(1) {
             path.push('/');
@@ -278,7 +278,7 @@ async fn ask(browser: &Browser, route: &Route, path: &str) -> StatusCode {
     status
 }
 
-fn tables(world: &World) -> (Vec<Route>, Vec<Route>) {
+pub(super) fn tables(world: &World) -> (Vec<Route>, Vec<Route>) {
     let routes = || Routes::new(world.app.clone());
     (
         member_routes(routes()).finish().1,
