@@ -103,8 +103,8 @@ impl Company {
                  netdb_filename none\n\
                  cache deny all\n\
                  cache_mem 0 MB\n\
-                 access_log stdio:{}\n\
-                 logformat squid %>Hs %rm %ru %un\n\
+                 logformat answered %>Hs %rm %ru %un\n\
+                 access_log stdio:{} answered\n\
                  cache_log /dev/null\n\
                  coredump_dir none\n\
                  shutdown_lifetime 0 seconds\n",
@@ -165,7 +165,9 @@ impl Company {
     /// If there is no log.
     pub fn answered(&self) -> Result<Vec<String>> {
         let log = std::fs::read_to_string(self.folder.path().join("access.log"))?;
-        Ok(log.lines().map(str::to_owned).collect())
+        // Whoever only looks whether it listens asks nothing.
+        let asked = log.lines().filter(|line| line.contains(" CONNECT "));
+        Ok(asked.map(str::to_owned).collect())
     }
 }
 

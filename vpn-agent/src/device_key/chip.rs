@@ -8,6 +8,7 @@ use std::fmt;
 
 use ring::digest::{SHA256, digest};
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{KeyError, PrivateKey};
 
@@ -106,7 +107,19 @@ impl PrivateKey for InChip {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
         let mut hash = [0; DIGEST_BYTES];
         hash.copy_from_slice(digest(&SHA256, message).as_ref());
-        Ok(signature_der(&self.key.sign(&hash)?))
+        let signature = aside(|| self.key.sign(&hash))?;
+        Ok(signature_der(&signature))
+    }
+}
+
+/// A chip takes some tenths of a second to sign, and TLS asks in the middle of a task; the
+/// tunnel goes on meanwhile.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current() {
+        Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => {
+            tokio::task::block_in_place(work)
+        }
+        Ok(_) | Err(_) => work(),
     }
 }
 
@@ -254,6 +267,18 @@ pub(crate) mod tests {
             let key = InChip::tried(chip.create("key").unwrap()).unwrap();
             assert_eq!(key.public_point(), &key.key.public_point());
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn while_a_chip_signs_the_other_tasks_go_on() {
+        // The chip's signature waits for a task of the same worker.
+        let (told, hears) = std::sync::mpsc::channel();
+        let signing = tokio::spawn(async move {
+            tokio::spawn(async move { told.send(()).unwrap() });
+            let patience = std::time::Duration::from_secs(60);
+            aside(|| hears.recv_timeout(patience).is_ok())
+        });
+        assert!(signing.await.unwrap());
     }
 
     #[test]
