@@ -13,7 +13,8 @@ use renkei_tests::{Front, OfficePages, Stage, StageOptions};
 /// The gateway's name, which only the proxy knows: there is no other way to it.
 const GATEWAY_HOST: &str = "gw.renkei.test";
 
-#[tokio::test]
+// Several threads: while a program under Wine is waited for, connections to the portal end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_that_wants_negotiate_gets_the_user_who_is_signed_in() -> Result<()> {
     let company = Company::start(&format!("127.0.0.1 localhost {GATEWAY_HOST}\n")).await?;
     let tls_port = free_port()?;
