@@ -12,6 +12,7 @@ use sqlx::Row as _;
 
 use super::super::{member_routes, office_routes};
 use crate::staff::StaffRole;
+use crate::testing::key::Device;
 use crate::testing::world::{Browser, World, read};
 use crate::web::forms::CSRF_HEADER;
 use crate::web::router::{Route, Routes};
@@ -95,6 +96,15 @@ impl Objects {
             .upload("20260313_0124_算定基礎届.pdf", bytes)
             .await;
 
+        let (_, options) = world
+            .bob
+            .post_json("/settings/passkeys/question", &serde_json::Value::Null)
+            .await;
+        let answer = Device::at("https://renkei.example.jp").create(&options);
+        let form = [("name", "総務のパソコン"), ("answer", answer.as_str())];
+        let added = world.bob.post("/settings/passkeys", &form).await;
+        assert_eq!(added.0, StatusCode::SEE_OTHER, "{}", added.2);
+
         let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
         let mut objects = BTreeMap::from([
             ("filings", last(&open)),
@@ -113,6 +123,12 @@ impl Objects {
             (
                 "devices",
                 "SELECT id FROM devices WHERE establishment_id = $1",
+            ),
+            (
+                "passkeys",
+                "SELECT passkeys.id FROM passkeys
+                   JOIN memberships ON memberships.user_id = passkeys.owner_id
+                  WHERE memberships.establishment_id = $1",
             ),
             ("pcs", "SELECT id FROM devices WHERE establishment_id = $1"),
             (
