@@ -8,6 +8,7 @@
 //! name what you are doing in [`StoreError::doing`], bind ids as text, read rows through
 //! `try_get`.
 
+pub mod conditions;
 pub mod rows;
 
 use std::time::Duration;
@@ -230,4 +231,5 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "review", include_str!("../migrations/0005_review.sql")),
     (6, "notices", include_str!("../migrations/0006_notices.sql")),
     (7, "around", include_str!("../migrations/0007_around.sql")),
+    (10, "scale", include_str!("../migrations/0010_scale.sql")),
 ];
