@@ -23,18 +23,24 @@ mod misfortune;
 mod networks;
 #[path = "stories/notices.rs"]
 mod notices;
+#[path = "stories/passkeys.rs"]
+mod passkeys;
 #[path = "stories/people.rs"]
 mod people;
 #[path = "stories/profiles.rs"]
 mod profiles;
 #[path = "stories/reading.rs"]
 mod reading;
+#[path = "stories/resets.rs"]
+mod resets;
 #[path = "stories/service.rs"]
 mod service;
 #[path = "stories/tidy.rs"]
 mod tidy;
 #[path = "stories/updates.rs"]
 mod updates;
+#[path = "stories/watching.rs"]
+mod watching;
 #[path = "stories/windows.rs"]
 mod windows;
 #[path = "stories/windows_package.rs"]

@@ -12,6 +12,7 @@
 
 mod effects;
 mod pages;
+pub mod resets;
 pub mod store;
 
 use time::{Duration, OffsetDateTime};
@@ -47,16 +48,22 @@ pub enum Kind {
     SecondFactorReset,
     /// Making an admin where the last one is gone.
     AdminAppointment,
+    /// Giving an establishment's admin a new initial password.
+    PasswordReset,
+    /// Giving a member of staff a new password and authenticator.
+    StaffReset,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::KeyDestruction,
         Self::QuarantineRelease,
         Self::BatchRelease,
         Self::SecondFactorReset,
         Self::AdminAppointment,
+        Self::PasswordReset,
+        Self::StaffReset,
     ];
 
     /// The word in the database.
@@ -66,6 +73,8 @@ impl Kind {
             Self::QuarantineRelease => "quarantine_release",
             Self::SecondFactorReset => "second_factor_reset",
             Self::AdminAppointment => "admin_appointment",
+            Self::PasswordReset => "password_reset",
+            Self::StaffReset => "staff_reset",
             Self::BatchRelease => "batch_release",
         }
     }
@@ -80,8 +89,10 @@ impl Kind {
         match self {
             Self::KeyDestruction => "事業所の鍵の破棄",
             Self::QuarantineRelease => "隔離したファイルの解放",
-            Self::SecondFactorReset => "管理者の認証アプリの解除",
+            Self::SecondFactorReset => "管理者の認証アプリ・パスキーの解除",
             Self::AdminAppointment => "事業所の管理者の登録",
+            Self::PasswordReset => "管理者のパスワードの作り直し",
+            Self::StaffReset => "職員のログインの再発行",
             Self::BatchRelease => "通知書の一括発行",
         }
     }
@@ -98,6 +109,12 @@ impl Kind {
             Self::AdminAppointment => {
                 "この利用者が事業所の管理者になります。事業所の管理者全員にメールでお知らせします。"
             }
+            Self::PasswordReset => {
+                "承認から7日のあいだ、事業所の画面で新しい初期パスワードの用紙を一度だけ作れるようになります。作ったときに、この管理者はログアウトされ、事業所の管理者全員にメールでお知らせします。"
+            }
+            Self::StaffReset => {
+                "承認から7日のあいだ、「職員」の画面で新しいパスワードと認証アプリを一度だけ発行できるようになります。発行したときに、この職員はログアウトされ、いまのパスワード・認証アプリ・パスキーは使えなくなります。"
+            }
             Self::KeyDestruction => {
                 "この事業所の届書・通知書はすべて読めなくなり、元に戻せません。廃棄記録が残ります。"
             }
@@ -111,10 +128,15 @@ impl Kind {
     pub fn may_be_proposed_by(self, role: StaffRole) -> bool {
         match (self, role) {
             (
-                Self::SecondFactorReset | Self::AdminAppointment,
+                Self::SecondFactorReset | Self::AdminAppointment | Self::PasswordReset,
                 StaffRole::Reviewer | StaffRole::Supervisor,
             ) => true,
-            (Self::SecondFactorReset | Self::AdminAppointment, StaffRole::SystemAdmin) => false,
+            (
+                Self::SecondFactorReset | Self::AdminAppointment | Self::PasswordReset,
+                StaffRole::SystemAdmin,
+            ) => false,
+            (Self::StaffReset, StaffRole::SystemAdmin) => true,
+            (Self::StaffReset, StaffRole::Reviewer | StaffRole::Supervisor) => false,
             (Self::KeyDestruction | Self::QuarantineRelease, StaffRole::Supervisor) => true,
             (
                 Self::KeyDestruction | Self::QuarantineRelease,
@@ -129,10 +151,15 @@ impl Kind {
     pub fn may_be_decided_by(self, role: StaffRole) -> bool {
         match (self, role) {
             (
-                Self::SecondFactorReset | Self::AdminAppointment,
+                Self::SecondFactorReset | Self::AdminAppointment | Self::PasswordReset,
                 StaffRole::Reviewer | StaffRole::Supervisor,
             ) => true,
-            (Self::SecondFactorReset | Self::AdminAppointment, StaffRole::SystemAdmin) => false,
+            (
+                Self::SecondFactorReset | Self::AdminAppointment | Self::PasswordReset,
+                StaffRole::SystemAdmin,
+            ) => false,
+            (Self::StaffReset, StaffRole::Supervisor | StaffRole::SystemAdmin) => true,
+            (Self::StaffReset, StaffRole::Reviewer) => false,
             (
                 Self::KeyDestruction | Self::QuarantineRelease,
                 StaffRole::Supervisor | StaffRole::SystemAdmin,

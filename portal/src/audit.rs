@@ -158,6 +158,8 @@ pub enum Act {
     CodeSent(UserId),
     /// A user signed in.
     SignedIn(UserId),
+    /// Staff let a user sign in again before the pause was over.
+    SignInFreed(UserId),
     /// A user's sign-in failed.
     SignInFailed,
     /// One side proposed a delegation.
@@ -178,6 +180,8 @@ pub enum Act {
     StaffRoleChanged(StaffId, &'static str),
     /// A staff account was taken out of use.
     StaffDisabled(StaffId),
+    /// A member of staff got a new password and authenticator, by two people's word.
+    StaffReset(StaffId),
     /// Staff set a password of their own at the first sign-in.
     StaffPasswordSet(StaffId),
     /// A supervisor ended an establishment's use of the service.
@@ -204,6 +208,12 @@ pub enum Act {
     AuthenticatorAdded(UserId),
     /// Staff took a user's authenticator app off the account.
     AuthenticatorRemoved(UserId),
+    /// A passkey was registered.
+    PasskeyAdded(RowId),
+    /// A passkey was removed by its owner.
+    PasskeyRemoved(RowId),
+    /// A passkey's counter went back: it is removed.
+    PasskeyCopied(RowId),
     /// Staff gave a user a new initial password.
     PasswordReset(UserId),
     /// Filings were accepted.
@@ -689,6 +699,11 @@ impl Act {
             Self::PasswordChanged(id) => ("password_changed", "user", id.to_string()),
             Self::AuthenticatorAdded(id) => ("authenticator_added", "user", id.to_string()),
             Self::AuthenticatorRemoved(id) => ("authenticator_removed", "user", id.to_string()),
+            Self::SignInFreed(id) => ("sign_in_freed", "user", id.to_string()),
+            Self::StaffReset(id) => ("staff_reset", "staff", id.to_string()),
+            Self::PasskeyAdded(id) => ("passkey_added", "passkey", id.to_string()),
+            Self::PasskeyRemoved(id) => ("passkey_removed", "passkey", id.to_string()),
+            Self::PasskeyCopied(id) => ("passkey_copied", "passkey", id.to_string()),
             Self::PasswordReset(id) => ("password_reset", "user", id.to_string()),
             Self::Submitted(id) => ("submitted", "submission", id.to_string()),
             Self::UploadRefused => ("upload_refused", "", String::new()),

@@ -10,6 +10,7 @@
 
 pub mod destruction;
 pub mod store;
+pub mod texts;
 
 use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime};

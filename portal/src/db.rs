@@ -231,5 +231,6 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "review", include_str!("../migrations/0005_review.sql")),
     (6, "notices", include_str!("../migrations/0006_notices.sql")),
     (7, "around", include_str!("../migrations/0007_around.sql")),
+    (8, "signin", include_str!("../migrations/0008_signin.sql")),
     (10, "scale", include_str!("../migrations/0010_scale.sql")),
 ];

@@ -49,6 +49,7 @@ pub async fn tidy(app: &App, now: OffsetDateTime) -> Result<usize, CustodyError>
     purge_drafts(app, now).await?;
     batches::mails::tidy(app, now).await?;
     retention::destroy_due(app, now).await?;
+    custody::texts::reseal(app).await?;
     custody::sweep(app, now).await
 }
 

@@ -43,6 +43,7 @@ pub mod notices;
 pub mod one_time_codes;
 pub mod page_images;
 pub mod paper;
+pub mod passkeys;
 pub mod passwords;
 pub mod people;
 pub mod permissions;

@@ -24,6 +24,7 @@ use crate::db::{StoreError, Tx};
 use crate::devices::{self, DecideError};
 use crate::establishments::{Name, Role};
 use crate::ids::{EstablishmentId, UserId};
+use crate::passkeys;
 use crate::permissions::Permissions;
 use crate::settings;
 use crate::web::sessions;
@@ -143,6 +144,7 @@ async fn end(
     for device in store::devices_of(tx, establishment, user).await? {
         devices::revoke(tx, &app.keys, actor, device, LEFT, now).await?;
     }
+    passkeys::store::forget_without_membership(tx, user).await?;
     let act = Act::MembershipEnded(user, establishment);
     audit::record(tx, &app.keys, actor, act, now).await?;
     Ok(())
@@ -282,7 +284,11 @@ pub async fn reset_password(
     locked(tx, establishment, user).await?;
     settings::store::set_initial_password(tx, user, hash, now).await?;
     audit::record(tx, &app.keys, actor, Act::PasswordReset(user), now).await?;
-    news::tell(tx, app, establishment, News::PasswordReset, now).await?;
+    let news = match actor {
+        Actor::Staff(_) => News::PasswordResetByFund,
+        _ => News::PasswordReset,
+    };
+    news::tell(tx, app, establishment, news, now).await?;
     Ok(())
 }
 

@@ -22,9 +22,12 @@ use crate::app::App;
 use crate::audit::{self, Act};
 use crate::authenticator::Authenticator;
 use crate::db::Db;
+use crate::ids::UserId;
 use crate::one_time_codes::{self, Binding, ResendRefused};
-use crate::sign_in::{self, Attempt, Counted};
+use crate::passkeys::{self, Bound, Owner, PasskeyError, Purpose};
+use crate::sign_in::{self, Counted};
 use crate::staff;
+use crate::web::layout::Side;
 use crate::web::page_error::PageError;
 use crate::web::principals::{
     EstablishmentAdmin, Fetcher, Filer, Member, OfficeConnection, Reviewer, Staff, Supervisor,
@@ -131,12 +134,10 @@ impl Who {
     /// Failures count together with those of signing in.
     fn counted(&self, app: &App) -> Counted {
         match self {
-            Self::Member(member) => {
-                Counted::new(&app.keys, member.user_id(), member.device().to_string())
-            }
-            Self::Staff(staff, office) => Counted::new(
+            Self::Member(member) => Counted::at_pc(&app.keys, member.user_id(), member.device()),
+            Self::Staff(staff, office) => Counted::at_office(
                 &app.keys,
-                &format!("staff/{}", staff.user_id()),
+                staff.user_id(),
                 format!("office:{}", office.peer.ip()),
             ),
         }
@@ -154,6 +155,35 @@ impl Who {
             Self::Member(member) => member.actor(),
             Self::Staff(staff, _) => staff.actor(),
         }
+    }
+
+    /// The user who is told by mail; staff have no address here.
+    fn user(&self) -> Option<UserId> {
+        match self {
+            Self::Member(member) => Some(member.user()),
+            Self::Staff(..) => None,
+        }
+    }
+
+    fn failure(&self) -> Act {
+        match self {
+            Self::Member(_) => Act::SignInFailed,
+            Self::Staff(..) => Act::StaffSignInFailed,
+        }
+    }
+
+    fn side_and_owner(&self) -> (Side, Owner) {
+        match self {
+            Self::Member(member) => (Side::Member, Owner::Member(member.user())),
+            Self::Staff(staff, _) => (Side::Office, Owner::Staff(staff.id())),
+        }
+    }
+
+    /// Whether a passkey may be shown in place of a code.
+    async fn has_passkey(&self, app: &App) -> Result<bool, PageError> {
+        let (side, owner) = self.side_and_owner();
+        let offered = passkeys::are_offered(app, side);
+        Ok(offered && !passkeys::store::list(&app.db, owner).await?.is_empty())
     }
 
     /// Whether the code comes by mail.
@@ -180,29 +210,74 @@ async fn take_code(
     let mut tx = app.db.begin().await?;
     let attempt = sign_in::store::count_attempt(&mut tx, &counted, now).await?;
     Db::commit(tx).await?;
-    if let Attempt::Paused { until } = attempt {
-        return Ok(Some(format!(
-            "続けて正しく入力されなかったため、一時的に止めています。約{}分後に、もう一度お試しください。",
-            sign_in::minutes_until(until, now)
-        )));
+    if let Some(sentence) = attempt.refusal() {
+        return Ok(Some(sentence));
     }
     let mut tx = app.db.begin().await?;
     if let Some(sentence) = wrong(&mut tx, app, who, typed, now).await? {
-        let act = match who {
-            Who::Member(_) => Act::SignInFailed,
-            Who::Staff(..) => Act::StaffSignInFailed,
-        };
+        let act = who.failure();
         let (actor, details) = (who.actor(), serde_json::json!({}));
         audit::record_with(&mut tx, &app.keys, &actor, act, "step_up", &details, now).await?;
+        sign_in::tell_if_stopped(&mut tx, app, attempt, who.user(), now).await?;
         // The try counts, so this is committed too.
         Db::commit(tx).await?;
-        return Ok(Some(sentence));
+        app.signals.mail_queued();
+        return Ok(Some(sign_in::wrong_text(&sentence, attempt)));
     }
     sign_in::store::take_back(&mut tx, &counted).await?;
     if !sessions::note_factor(&mut tx, who.token_hash(), now).await? {
         return Err(PageError::SignInRequired);
     }
     audit::record(&mut tx, &app.keys, &who.actor(), Act::FactorShown, now).await?;
+    Db::commit(tx).await?;
+    Ok(None)
+}
+
+/// Takes the answer of a passkey: `None` if it was right, and the web session is fresh from now
+/// on; else the sentence for the page. A failure counts like a failed sign-in.
+async fn take_passkey(
+    app: &App,
+    who: &Who,
+    answer: &str,
+    now: OffsetDateTime,
+) -> Result<Option<String>, PageError> {
+    let counted = who.counted(app);
+    let mut tx = app.db.begin().await?;
+    let attempt = sign_in::store::count_attempt(&mut tx, &counted, now).await?;
+    Db::commit(tx).await?;
+    if let Some(sentence) = attempt.refusal() {
+        return Ok(Some(sentence));
+    }
+    let (side, owner) = who.side_and_owner();
+    let bound = Bound::to(app, who.token_hash());
+    let checked = passkeys::check(app, side, Purpose::StepUp, &bound, answer, now).await;
+    let mut tx = app.db.begin().await?;
+    let refused = match checked {
+        Ok(shown) if shown.owner == owner && passkeys::use_up(&mut tx, &shown, now).await? => None,
+        Ok(_) => Some(PasskeyError::Wrong("another account's passkey")),
+        Err(error) => Some(error),
+    };
+    if let Some(error) = refused {
+        drop(tx);
+        let Some(sentence) = error.page_text() else {
+            return Err(passkeys::pages::page_error(error));
+        };
+        let mut tx = app.db.begin().await?;
+        let (actor, details) = (who.actor(), serde_json::json!({}));
+        let act = who.failure();
+        audit::record_with(&mut tx, &app.keys, &actor, act, "step_up", &details, now).await?;
+        sign_in::tell_if_stopped(&mut tx, app, attempt, who.user(), now).await?;
+        Db::commit(tx).await?;
+        app.signals.mail_queued();
+        return Ok(Some(sign_in::wrong_text(sentence, attempt)));
+    }
+    sign_in::store::take_back(&mut tx, &counted).await?;
+    if !sessions::note_factor(&mut tx, who.token_hash(), now).await? {
+        return Err(PageError::SignInRequired);
+    }
+    let (actor, details) = (who.actor(), serde_json::json!({}));
+    let act = Act::FactorShown;
+    audit::record_with(&mut tx, &app.keys, &actor, act, "passkey", &details, now).await?;
     Db::commit(tx).await?;
     Ok(None)
 }

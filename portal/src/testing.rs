@@ -3,6 +3,7 @@
 //! PostgreSQL comes from `scripts/test-postgres`, which starts a server of its own on a free
 //! port, once per test run, and stops it when this process ends.
 
+pub mod key;
 pub mod people;
 pub mod world;
 

@@ -31,9 +31,9 @@ use crate::app::App;
 use crate::sign_in::{office, pages};
 use crate::{
     agent_updates, announcements, approvals, batches, calendar, delegations, devices,
-    establishments, filings, first_steps, help, history, inquiries, notices, paper, people,
-    quarantine, receipts, records, registrations, reminders, reports, retention, review, settings,
-    staff, step_up, tasks, uploads,
+    establishments, filings, first_steps, help, history, inquiries, notices, paper, passkeys,
+    people, quarantine, receipts, records, registrations, reminders, reports, retention, review,
+    settings, staff, step_up, tasks, uploads,
 };
 use layout::Side;
 use page_error::PageError;
@@ -72,6 +72,7 @@ fn member_routes(routes: Routes) -> Routes {
         .with(pages::member_routes)
         .with(step_up::member_routes)
         .with(settings::pages::member_routes)
+        .with(passkeys::pages::member_routes)
         .with(people::pages::member_routes)
         .with(delegations::agreement_routes)
         .with(delegations::desk_routes)
@@ -108,6 +109,7 @@ fn office_routes(routes: Routes) -> Routes {
         .with(approvals::office_routes)
         .with(delegations::office_routes)
         .with(staff::password_pages::office_routes)
+        .with(passkeys::office::office_routes)
         .with(filings::kinds::pages::office_routes)
         .with(receipts::pages::office_routes)
         .with(quarantine::pages::office_routes)
@@ -246,7 +248,7 @@ async fn sign_in_again(app: &App, side: Side, parts: &mut Parts) -> Option<Respo
         }
         Side::Office => {
             let visitor = OfficeVisitor::from_request_parts(parts, app).await.ok()?;
-            office::show_again(app, &visitor)
+            office::show_again(app, &visitor).await
         }
     };
     page.ok()

@@ -5,27 +5,27 @@
 //! path for lost, when to make the tunnel anew; and a browser that repeats what broke. An
 //! evil agent keeps each tunnel whose session is over and goes on sending in it.
 
-use std::net::{Ipv6Addr, SocketAddrV6};
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use access::Moment;
-use bytes::Bytes;
-use protocol::agent_api::{
-    AgentGrant, EndCode, GATEWAY_INNER_ADDRESS, GATEWAY_INNER_PORT, TunnelMessage,
-};
+use protocol::agent_api::{AgentGrant, EndCode, TunnelMessage};
 use protocol::{Bytes32, SessionId};
 use time::OffsetDateTime;
-use tunnel::client::{ClientConfig, ClientTunnel, Event, Wireguard};
-use tunnel::keys::{PresharedKey, PublicKey, SecretKey};
+use tunnel::MAX_SEGMENTS;
+use tunnel::keys::SecretKey;
 use tunnel::server::Route;
-use tunnel::{CloseReason, MAX_SEGMENTS, Read, StreamId};
 use vpn_agent::session_state::{Session, SessionState, State};
 
 use crate::clock::Clocks;
-use crate::member::{ANNOUNCEMENT_BYTES, PIECE_BYTES, announce, answer_of};
-use crate::random::text;
 use crate::tally::Tally;
+
+mod transfer;
+mod tunnels;
+
+use transfer::Transfer;
+use tunnels::{Active, Side};
 
 /// How often the agent's loop looks by itself.
 const TICK: Duration = Duration::from_secs(1);
@@ -71,53 +71,12 @@ pub struct Agent {
     pub faults: Vec<String>,
 }
 
-struct Active {
-    secret: SecretKey,
-    grant: AgentGrant,
-    gateway: usize,
-    link: Option<Link>,
-    next_build: Instant,
-    tell_portal: bool,
-    message: Option<TunnelMessage>,
-    /// An evil agent's lies: another's inner address, another's certificate.
-    address: Option<Ipv6Addr>,
-    certificate: Option<usize>,
-    /// What the last tunnel left to the next.
-    left: Option<Wireguard>,
-}
-
-struct Link {
-    tunnel: ClientTunnel,
-    started: Instant,
-    connected: bool,
-    acknowledgements: u64,
-    last_sign: Instant,
-    last_probe: Instant,
-    silence: Duration,
-}
-
 /// A datagram for a gateway.
 pub struct Leaving {
     pub gateway: usize,
     /// In whose tunnel it was made.
     pub session: SessionId,
     pub data: Vec<u8>,
-}
-
-/// What a browser wants.
-struct Transfer {
-    id: u64,
-    up: usize,
-    down: usize,
-    stream: Option<StreamId>,
-    sent: usize,
-    sent_whole: bool,
-    received: usize,
-}
-
-enum Side {
-    Active,
-    Ghost,
 }
 
 impl Agent {
@@ -461,154 +420,6 @@ impl Agent {
         }
     }
 
-    /// Drives one tunnel: makes it, hears it, moves bytes, sends.
-    fn work(&mut self, side: Side, now: Moment, tally: &mut Tally) {
-        let taken = match side {
-            Side::Active => self.active.take(),
-            Side::Ghost => self.ghost.take(),
-        };
-        let Some(mut active) = taken else {
-            return;
-        };
-        let over = self.work_on(&mut active, &side, now, tally);
-        match side {
-            Side::Active => self.active = Some(active),
-            Side::Ghost => self.ghost = Some(active),
-        }
-        if let (Side::Active, Some((reason, stood))) = (side, over) {
-            self.handle_link_end(&reason, stood, now, tally);
-        }
-    }
-
-    /// Returns why the tunnel closed, if it did, and whether it had stood.
-    fn work_on(
-        &mut self,
-        active: &mut Active,
-        side: &Side,
-        now: Moment,
-        tally: &mut Tally,
-    ) -> Option<(CloseReason, bool)> {
-        let ghost = matches!(side, Side::Ghost);
-        if active.link.is_none() && active.next_build <= now.mono {
-            match build(active, &self.tls, self.number, now.mono) {
-                Ok(link) => active.link = Some(link),
-                Err(error) => {
-                    self.faults.push(error);
-                    active.next_build = now.mono + REBUILD_PAUSE;
-                }
-            }
-        }
-        let (gateway, session) = (active.gateway, active.grant.session);
-        let link = active.link.as_mut()?;
-        if link
-            .tunnel
-            .poll_timeout()
-            .is_some_and(|due| due <= now.mono)
-        {
-            link.tunnel.handle_timeout(now.mono);
-        }
-        let mut over = None;
-        while let Some(event) = link.tunnel.poll_event() {
-            match event {
-                Event::Connected => {
-                    link.connected = true;
-                    link.last_sign = now.mono;
-                    tally.count(if ghost {
-                        "a ghost connected"
-                    } else {
-                        "connected"
-                    });
-                    if active.address.is_some() || active.certificate.is_some() {
-                        let number = self.number;
-                        self.faults
-                            .push(format!("PC {number} was believed under false colours"));
-                    }
-                    if !ghost {
-                        self.state.handle_linked(now.mono);
-                    }
-                }
-                Event::Message(message) => match serde_json::from_slice(&message) {
-                    Ok(message) => active.message = Some(message),
-                    Err(error) => self.faults.push(format!("message not understood: {error}")),
-                },
-                Event::Closed(reason) => over = Some(reason),
-                Event::StreamReadable(_)
-                | Event::StreamWritable(_)
-                | Event::StreamStopped { .. }
-                | Event::StreamsAvailable => {}
-            }
-        }
-        if let Some(reason) = over {
-            let stood = link.connected;
-            active.drop_link();
-            active.next_build = now.mono + REBUILD_PAUSE;
-            if ghost || self.ghost.is_none() {
-                self.forget_streams();
-            }
-            return Some((reason, stood));
-        }
-        // An evil agent prefers the tunnel that it may not use.
-        let carries = ghost || self.ghost.is_none();
-        if link.connected && carries {
-            for transfer in &mut self.transfers {
-                if let Err(fault) = transfer.go_on(&mut link.tunnel, session) {
-                    self.faults.push(format!("PC {}: {fault}", self.number));
-                }
-            }
-            let before = self.transfers.len();
-            self.transfers.retain(|transfer| !transfer.is_done());
-            tally.add("transfers done", (before - self.transfers.len()) as u64);
-        }
-        while let Some(sent) = link
-            .tunnel
-            .poll_transmit(now.mono, MAX_SEGMENTS, &mut self.buffer)
-        {
-            for datagram in self.buffer[..sent.len].chunks(sent.segment_size) {
-                self.outbox.push(Leaving {
-                    gateway,
-                    session,
-                    data: datagram.to_vec(),
-                });
-            }
-        }
-        None
-    }
-
-    fn handle_link_end(
-        &mut self,
-        reason: &CloseReason,
-        stood: bool,
-        now: Moment,
-        tally: &mut Tally,
-    ) {
-        match reason {
-            CloseReason::ByPeer { code } => match EndCode::from_close_code(*code) {
-                Some(code) => {
-                    tally.count(code.as_str());
-                    if let Some(active) = &mut self.active {
-                        active.tell_portal = false;
-                    }
-                    self.state.handle_ended(code.into());
-                }
-                None => self.state.handle_broken(String::new()),
-            },
-            CloseReason::ByUs => {}
-            CloseReason::TimedOut => self.state.handle_link_lost(),
-            CloseReason::Unexplained => {
-                tally.count("a tunnel ended without a reason");
-                self.state.handle_link_lost();
-            }
-            CloseReason::Failed(_) if stood => self.state.handle_link_lost(),
-            CloseReason::Failed(why) => {
-                tally.count("a tunnel was not believed");
-                self.state.handle_broken(why.clone());
-            }
-        }
-        if self.state.state().session().is_none() {
-            self.leave(now);
-        }
-    }
-
     /// Forgets the session's keys, closes its tunnel, tells the portal. An evil agent does
     /// none of this.
     fn leave(&mut self, now: Moment) {
@@ -647,131 +458,6 @@ impl Agent {
             transfer.begin_anew();
         }
     }
-}
-
-impl Active {
-    fn drop_link(&mut self) {
-        if let Some(mut link) = self.link.take() {
-            self.left = Some(link.tunnel.take_wireguard());
-        }
-    }
-}
-
-impl Link {
-    fn look(&mut self, now: Instant) {
-        let acknowledgements = self.tunnel.acknowledgements();
-        if acknowledgements != self.acknowledgements {
-            self.acknowledgements = acknowledgements;
-            self.last_sign = now;
-        }
-        self.silence = now.saturating_duration_since(self.last_sign);
-        let quiet_since = self.last_sign.max(self.last_probe);
-        if now.saturating_duration_since(quiet_since) >= PROBE {
-            self.last_probe = now;
-            self.tunnel.ping();
-        }
-    }
-}
-
-impl Transfer {
-    fn is_done(&self) -> bool {
-        self.received == usize::MAX
-    }
-
-    fn begin_anew(&mut self) {
-        self.stream = None;
-        self.sent = 0;
-        self.sent_whole = false;
-        self.received = 0;
-    }
-
-    /// Moves what can be moved. A stream that was reset begins anew.
-    fn go_on(&mut self, tunnel: &mut ClientTunnel, session: SessionId) -> Result<(), String> {
-        if self.stream.is_none() {
-            self.stream = tunnel.open_stream();
-        }
-        let Some(stream) = self.stream else {
-            return Ok(());
-        };
-        let length = ANNOUNCEMENT_BYTES + self.up;
-        while self.sent < length {
-            let mut piece = if self.sent < ANNOUNCEMENT_BYTES {
-                let head = announce(self.id, session, self.up as u32, self.down as u32);
-                Bytes::copy_from_slice(&head[self.sent..])
-            } else {
-                let from = self.sent - ANNOUNCEMENT_BYTES;
-                Bytes::from(text(self.id, from, (self.up - from).min(PIECE_BYTES)))
-            };
-            match tunnel.write(stream, &mut piece) {
-                Ok(0) => break,
-                Ok(written) => self.sent += written,
-                Err(_) => {
-                    self.begin_anew();
-                    return Ok(());
-                }
-            }
-        }
-        if self.sent == length && !self.sent_whole {
-            self.sent_whole = tunnel.finish(stream).is_ok();
-        }
-        loop {
-            match tunnel.read(stream, PIECE_BYTES) {
-                Ok(Read::Data(data)) => {
-                    if text(answer_of(self.id), self.received, data.len()) != data {
-                        return Err(format!(
-                            "wrong bytes in download {} from {}",
-                            self.id, self.received
-                        ));
-                    }
-                    self.received += data.len();
-                }
-                Ok(Read::Blocked) => return Ok(()),
-                Ok(Read::Finished) if self.received == self.down && self.sent_whole => {
-                    self.received = usize::MAX;
-                    return Ok(());
-                }
-                Ok(Read::Finished) => {
-                    let (id, received, down) = (self.id, self.received, self.down);
-                    return Err(format!("download {id} of {down} ended after {received}"));
-                }
-                Err(_) => {
-                    self.begin_anew();
-                    return Ok(());
-                }
-            }
-        }
-    }
-}
-
-fn build(
-    active: &mut Active,
-    tls: &[Arc<rustls::ClientConfig>],
-    number: usize,
-    now: Instant,
-) -> Result<Link, String> {
-    let grant = &active.grant;
-    let config = ClientConfig {
-        secret_key: active.secret.clone(),
-        gateway_key: PublicKey::from_bytes(grant.gateway_public_key.0),
-        preshared_key: PresharedKey::from_bytes(grant.preshared_key.0),
-        inner_address: active.address.unwrap_or(grant.inner_address),
-        gateway_inner: SocketAddrV6::new(GATEWAY_INNER_ADDRESS, GATEWAY_INNER_PORT, 0, 0),
-        server_name: grant.gateway_certificate_name.clone(),
-        tls: tls[active.certificate.unwrap_or(number)].clone(),
-    };
-    Ok(Link {
-        tunnel: match active.left.take() {
-            Some(left) => ClientTunnel::again(left, config, now),
-            None => ClientTunnel::new(config, now),
-        }
-        .map_err(|error| error.to_string())?,
-        started: now,
-        connected: false,
-        acknowledgements: 0,
-        last_sign: now,
-        last_probe: now,
-        silence: Duration::ZERO,
-    })
 }
 
 fn wall_of(ms: i64) -> OffsetDateTime {

@@ -154,33 +154,34 @@ fn every_link_in_the_documents_leads_somewhere() {
 }
 
 #[test]
-fn every_test_that_the_security_document_names_exists() {
-    let document =
-        std::fs::read_to_string(root().join("docs/SECURITY.md")).expect("docs/SECURITY.md");
+fn every_test_that_the_documents_name_exists() {
     let sources: String = tracked_files()
         .iter()
         .filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
         .map(|file| std::fs::read_to_string(root().join(file)).expect("a source file"))
         .collect();
-    let names: Vec<&str> = document
-        .split('`')
-        .filter(|word| {
-            word.matches('_').count() >= 2
-                && word
-                    .chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        })
-        .collect();
-    assert!(
-        names.len() >= 10,
-        "docs/SECURITY.md names only {} tests",
-        names.len()
-    );
-    for name in names {
+    for (document, at_least) in [("docs/SECURITY.md", 100), ("docs/FEATURES.md", 90)] {
+        let text = std::fs::read_to_string(root().join(document)).expect(document);
+        let names: Vec<&str> = text
+            .split('`')
+            .filter(|word| {
+                word.matches('_').count() >= 2
+                    && word
+                        .chars()
+                        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+            })
+            .collect();
         assert!(
-            sources.contains(&format!("fn {name}(")),
-            "docs/SECURITY.md names {name}, which does not exist"
+            names.len() >= at_least,
+            "{document} names only {} tests",
+            names.len()
         );
+        for name in names {
+            assert!(
+                sources.contains(&format!("fn {name}(")),
+                "{document} names {name}, which does not exist"
+            );
+        }
     }
 }
 

@@ -10,6 +10,11 @@
 //! An end whose window is full sends not even an acknowledgement while data waits: quinn's
 //! own standstill, in which two such ends wait for each other. So an acknowledgement that is
 //! overdue is to be sent regardless ([`Liveness::owes`]).
+//!
+//! A path that has begun to drop long datagrams makes a standstill of its own: nothing that is
+//! in flight is ever acknowledged, so that nothing counts as lost, the window stays full, and
+//! the datagrams stay long. After [`REPEATS_IN_VAIN`] the path is taken for a new one, and each
+//! further repetition goes regardless of the window.
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What is not acknowledged for so long, and [`REPEAT_ROUND_TRIPS`], is sent again.
 const REPEAT: Duration = Duration::from_millis(500);
 const REPEAT_ROUND_TRIPS: u32 = 2;
+
+/// Repetitions without an acknowledgement, while the other end is heard, after which the path
+/// is taken for another one than before.
+const REPEATS_IN_VAIN: u32 = 4;
 
 /// An acknowledgement that is held back for so long is overdue: quinn sends one within 25 ms
 /// if it can.
@@ -43,6 +52,10 @@ pub(crate) struct Liveness {
     /// Since when something calls for an acknowledgement, or was last repeated for want of it.
     unacknowledged_since: Option<Instant>,
     acknowledgements: u64,
+    /// How often that was repeated since the last acknowledgement.
+    repeats: u32,
+    /// Whether a datagram is to be sent though the window is full.
+    regardless: bool,
     /// What called for an acknowledgement of ours so far, and since when one is owed.
     frames_heard: u64,
     owing_since: Option<Instant>,
@@ -83,6 +96,7 @@ impl Liveness {
         if acknowledgements != self.acknowledgements {
             self.acknowledgements = acknowledgements;
             self.unacknowledged_since = None;
+            self.repeats = 0;
         }
         let absurd = connection.rtt() > ABSURD_ROUND_TRIP;
         if absurd {
@@ -90,14 +104,15 @@ impl Liveness {
         }
         if std::mem::take(&mut self.silent) || absurd {
             self.unacknowledged_since = self.unacknowledged_since.and(Some(now));
-            repeat(connection, now);
+            self.repeat(connection, now);
         }
     }
 
-    /// Says, once for each time that it is so, that an acknowledgement of ours is overdue.
+    /// Says, once for each time that it is so, that an acknowledgement of ours is overdue, or
+    /// that repeating within the window is in vain.
     pub(crate) fn owes(&mut self, now: Instant) -> bool {
         let owed = self.owing_since.take_if(|since| *since + OVERDUE <= now);
-        owed.is_some()
+        std::mem::take(&mut self.regardless) || owed.is_some()
     }
 
     /// Does what is due at `now`. True once for each silence, when it begins.
@@ -115,7 +130,7 @@ impl Liveness {
         match repeats {
             Some(at) if at <= now => {
                 self.unacknowledged_since = Some(now);
-                repeat(connection, now);
+                self.repeat(connection, now);
             }
             Some(_) | None => connection.handle_timeout(now),
         }
@@ -155,14 +170,23 @@ impl Liveness {
         let wait = REPEAT.max(connection.rtt() * REPEAT_ROUND_TRIPS);
         self.unacknowledged_since.map(|since| since + wait)
     }
-}
 
-/// Has the connection's next timer, which is the one to repeat what is not acknowledged, go
-/// off now.
-fn repeat(connection: &mut Connection, now: Instant) {
-    let next = connection.poll_timeout();
-    let next = next.filter(|next| *next <= now + REPEATS_WITHIN);
-    connection.handle_timeout(next.map_or(now, |next| next.max(now)));
+    /// Has the connection's next timer, which is the one to repeat what is not acknowledged, go
+    /// off now. That timer's own pause doubles each time; when it lies too far ahead to be told
+    /// from the connection's end, a ping does instead.
+    fn repeat(&mut self, connection: &mut Connection, now: Instant) {
+        let next = connection.poll_timeout();
+        let next = next.filter(|next| *next <= now + REPEATS_WITHIN);
+        connection.handle_timeout(next.map_or(now, |next| next.max(now)));
+        self.repeats = self.repeats.saturating_add(1);
+        if self.repeats == REPEATS_IN_VAIN {
+            connection.path_changed(now);
+        }
+        if self.repeats >= REPEATS_IN_VAIN {
+            connection.ping();
+            self.regardless = true;
+        }
+    }
 }
 
 /// All frames but ACK, PADDING and CONNECTION_CLOSE are acknowledged (RFC 9002 §2).

@@ -5,7 +5,7 @@
 
 use time::OffsetDateTime;
 
-use super::{Approval, Kind};
+use super::{Approval, Kind, resets};
 use crate::app::App;
 use crate::batches::{self, ReleaseError};
 use crate::custody::destruction::{self, DestructionError};
@@ -14,6 +14,7 @@ use crate::establishments;
 use crate::ids::{EstablishmentId, UserId};
 use crate::people::{self, PeopleError};
 use crate::quarantine::{self, QuarantineError};
+use crate::staff;
 use crate::web::principals::Staff;
 
 /// What was approved cannot be done now.
@@ -31,6 +32,12 @@ pub enum EffectError {
     /// A member is not to be changed so.
     #[error(transparent)]
     People(#[from] PeopleError),
+    /// The member of staff has left.
+    #[error("the staff account is out of use")]
+    StaffGone,
+    /// The database did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The subject is no id of its kind.
     #[error("unreadable subject of a proposal")]
     Subject,
@@ -47,7 +54,8 @@ impl EffectError {
             }
             Self::People(error) => error.page_text().map(str::to_owned),
             Self::Release(error) => error.page_text(),
-            Self::Subject => None,
+            Self::StaffGone => Some("この職員の利用は、すでに停止されています。".to_owned()),
+            Self::Subject | Self::Store(_) => None,
         }
     }
 }
@@ -72,7 +80,7 @@ pub(super) async fn describe(app: &App, approval: &Approval) -> Result<String, S
             let found = quarantine::store::describe(&app.db, id).await?;
             Ok(found.unwrap_or_default())
         }
-        Kind::SecondFactorReset | Kind::AdminAppointment => {
+        Kind::SecondFactorReset | Kind::AdminAppointment | Kind::PasswordReset => {
             let Some((establishment, user)) = member_of(&approval.subject) else {
                 return Ok(String::new());
             };
@@ -87,6 +95,13 @@ pub(super) async fn describe(app: &App, approval: &Approval) -> Result<String, S
                 ),
                 (_, _) => String::new(),
             })
+        }
+        Kind::StaffReset => {
+            let Ok(id) = approval.subject.parse() else {
+                return Ok(String::new());
+            };
+            let found = staff::store::name_of(&app.db, id).await?;
+            Ok(found.unwrap_or_default())
         }
         Kind::KeyDestruction => {
             let Ok(id) = approval.subject.parse() else {
@@ -109,7 +124,11 @@ pub(super) async fn describe(app: &App, approval: &Approval) -> Result<String, S
 /// What is tidied up after an approval is committed. Failing is no loss.
 pub(super) async fn clean_up(app: &App, approval: &Approval) {
     match approval.kind {
-        Kind::QuarantineRelease | Kind::SecondFactorReset | Kind::AdminAppointment => {}
+        Kind::QuarantineRelease
+        | Kind::SecondFactorReset
+        | Kind::AdminAppointment
+        | Kind::PasswordReset
+        | Kind::StaffReset => {}
         Kind::KeyDestruction => {
             let Ok(id) = approval.subject.parse() else {
                 return;
@@ -135,29 +154,42 @@ pub(super) async fn carry_out(
     tx: &mut Tx,
     app: &App,
     approval: &Approval,
-    staff: &Staff,
+    decider: &Staff,
     now: OffsetDateTime,
 ) -> Result<(), EffectError> {
     match approval.kind {
         Kind::QuarantineRelease => {
             let id = approval.subject.parse().map_err(|_| EffectError::Subject)?;
-            quarantine::release(tx, app, id, staff, now).await?;
+            quarantine::release(tx, app, id, decider, now).await?;
         }
         Kind::SecondFactorReset => {
             let (place, user) = member_of(&approval.subject).ok_or(EffectError::Subject)?;
-            people::reset_second_factor(tx, app, &staff.actor(), place, user, now).await?;
+            people::reset_second_factor(tx, app, &decider.actor(), place, user, now).await?;
         }
         Kind::AdminAppointment => {
             let (place, user) = member_of(&approval.subject).ok_or(EffectError::Subject)?;
-            people::appoint(tx, app, &staff.actor(), place, user, now).await?;
+            people::appoint(tx, app, &decider.actor(), place, user, now).await?;
+        }
+        Kind::PasswordReset => {
+            let (place, user) = member_of(&approval.subject).ok_or(EffectError::Subject)?;
+            let member = people::store::find(tx, place, user).await?;
+            member.ok_or(PeopleError::NoMember)?;
+            resets::allow(tx, approval, now).await?;
+        }
+        Kind::StaffReset => {
+            let id = approval.subject.parse().map_err(|_| EffectError::Subject)?;
+            if !staff::store::is_in_use(tx, id).await? {
+                return Err(EffectError::StaffGone);
+            }
+            resets::allow(tx, approval, now).await?;
         }
         Kind::KeyDestruction => {
             let id = approval.subject.parse().map_err(|_| EffectError::Subject)?;
-            destruction::destroy_key(tx, app, id, approval, staff, now).await?;
+            destruction::destroy_key(tx, app, id, approval, decider, now).await?;
         }
         Kind::BatchRelease => {
             let id = approval.subject.parse().map_err(|_| EffectError::Subject)?;
-            batches::release(tx, app, id, staff, now).await?;
+            batches::release(tx, app, id, decider, now).await?;
         }
     }
     Ok(())

@@ -162,6 +162,7 @@ pub(crate) async fn destroy_key(
     .execute(&mut **tx)
     .await
     .map_err(StoreError::doing("remove drafts"))?;
+    super::texts::forget(tx, id).await?;
     sqlx::query(
         "UPDATE establishments SET key_wrapped = '', zip_password_sealed = '' WHERE id = $1",
     )

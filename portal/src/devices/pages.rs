@@ -13,6 +13,7 @@ use super::{DecideError, listing};
 use crate::app::App;
 use crate::db::Db;
 use crate::mail::{outbox, texts};
+use crate::people::news::{self, News};
 use crate::web::forms::{FieldErrors, Verified};
 use crate::web::layout::{Layout, OfficePage};
 use crate::web::page_error::PageError;
@@ -251,6 +252,7 @@ async fn revoke(
         let page = show_page(&app, reviewer.staff(), &id, String::new(), errors).await?;
         return Ok(page_with(StatusCode::UNPROCESSABLE_ENTITY, &page)?.into_response());
     }
+    let listed = listing::find(&app.db, device, now).await?;
     let mut tx = app.db.begin().await?;
     let revoked = super::revoke(&mut tx, &app.keys, &reviewer.actor(), device, reason, now).await;
     if let Err(DecideError::Reason) = revoked {
@@ -261,8 +263,11 @@ async fn revoke(
         return Ok(page_with(StatusCode::UNPROCESSABLE_ENTITY, &page)?.into_response());
     }
     revoked.map_err(page_error)?;
+    let whose = listed.ok_or(PageError::NotFound)?.establishment;
+    news::tell(&mut tx, &app, whose, News::DeviceRevokedByFund, now).await?;
     Db::commit(tx).await?;
     app.signals.sessions_changed();
+    app.signals.mail_queued();
     Ok(Redirect::to("/devices?done=revoked").into_response())
 }
 

@@ -15,15 +15,15 @@ use super::{
     NewEstablishment, NewUser, Role,
 };
 use crate::app::App;
-use crate::approvals::{self, Kind, Reason};
-use crate::audit::{self, Act};
+use crate::approvals::{self, Kind, Reason, resets};
 use crate::db::Db;
 use crate::devices::store as devices;
 use crate::gateways;
 use crate::ids::{EstablishmentId, UserId};
+use crate::passkeys::{self, Owner};
 use crate::passwords;
 use crate::people;
-use crate::settings;
+use crate::step_up::Fresh;
 use crate::web::forms::{FieldErrors, Verified};
 use crate::web::layout::{Layout, OfficePage};
 use crate::web::page_error::PageError;
@@ -45,7 +45,7 @@ pub fn office_routes(routes: Routes) -> Routes {
             "/establishments/{id}/users/{user}/code",
             issue_code,
         )
-        .allow::<Reviewer, _, _>(
+        .allow::<Fresh<Reviewer>, _, _>(
             Method::POST,
             "/establishments/{id}/users/{user}/password",
             reset_password,
@@ -55,6 +55,7 @@ pub fn office_routes(routes: Routes) -> Routes {
             "/establishments/{id}/users/{user}/authenticator",
             remove_authenticator,
         )
+        .allow::<Reviewer, _, _>(Method::POST, "/establishments/{id}/users/{user}/free", free)
         .allow::<Reviewer, _, _>(
             Method::POST,
             "/establishments/{id}/users/{user}/appoint",
@@ -289,6 +290,11 @@ struct ShowPage {
 struct UserRow {
     user: UserOfEstablishment,
     uses_authenticator: bool,
+    has_passkeys: bool,
+    /// Whether signing in is stopped at some PC.
+    is_stopped: bool,
+    /// Whether a new password was approved and waits to be printed.
+    reset_allowed: bool,
 }
 
 struct CodeRow {
@@ -355,9 +361,16 @@ async fn show(
     let mut rows = Vec::with_capacity(users.len());
     for user in users {
         let uses_mail = crate::sign_in::store::uses_mail(&app.db, user.id).await?;
+        let passkeys = passkeys::store::list(&app.db, Owner::Member(user.id)).await?;
+        let counted = crate::sign_in::account(&app.keys, &user.login);
+        let subject = approvals::member_subject(id, user.id);
+        let kind = Kind::PasswordReset;
         rows.push(UserRow {
+            reset_allowed: resets::is_allowed(&app.db, kind, &subject, now).await?,
+            is_stopped: crate::sign_in::store::is_stopped(&app.db, &counted, now).await?,
             user,
             uses_authenticator: !uses_mail,
+            has_passkeys: !passkeys.is_empty(),
         });
     }
     page(&ShowPage {
@@ -369,8 +382,9 @@ async fn show(
         may_change: staff.may_decide(),
         done: match done.done.as_deref() {
             Some("authenticator") => {
-                "認証アプリを解除しました。次の接続から、メールでワンタイムパスワードを送ります。"
+                "認証アプリとパスキーを解除しました。次の接続から、メールでワンタイムパスワードを送ります。"
             }
+            Some("freed") => "ログインの停止を解除しました。",
             Some(_) | None => "",
         },
     })
@@ -460,29 +474,42 @@ async fn issue_code(
     letter(&app, &reviewer, id, user, Some(&code), None).await
 }
 
-/// `POST /establishments/{id}/users/{user}/password`
+/// `POST /establishments/{id}/users/{user}/password`: for an added user at once; for an admin a
+/// second person decides, and who prints the letter carries it out.
 async fn reset_password(
-    reviewer: Reviewer,
+    reviewer: Fresh<Reviewer>,
     State(app): State<App>,
     Path((id, user)): Path<(String, String)>,
-    Verified(Nothing {}): Verified<Nothing>,
+    Verified(form): Verified<ReasonForm>,
 ) -> Result<Response, PageError> {
     let now = app.clock.now();
     let (id, user) = (id_of(&id)?, id_of(&user)?);
-    find_user(&app, id, user).await?;
+    let (_, known) = find_user(&app, id, user).await?;
+    let (kind, subject) = (Kind::PasswordReset, approvals::member_subject(id, user));
+    let by_two = known.role == Role::Admin;
+    if by_two && !resets::is_allowed(&app.db, kind, &subject, now).await? {
+        let proposed = propose(&app, &reviewer, kind, (id, user), &form).await?;
+        return Ok(proposed.into_response());
+    }
     let password = passwords::initial();
     let hash = passwords::hash(&password)
         .await
         .map_err(PageError::doing("hash a password"))?;
     let mut tx = app.db.begin().await?;
-    if !settings::store::set_initial_password(&mut tx, user, &hash, now).await? {
-        return Err(PageError::NotFound);
+    if by_two && !resets::take(&mut tx, kind, &subject, now).await? {
+        return Err(PageError::Refused(CARRIED_OUT.to_owned()));
     }
-    let act = Act::PasswordReset(user);
-    audit::record(&mut tx, &app.keys, &reviewer.actor(), act, now).await?;
+    people::reset_password(&mut tx, &app, &reviewer.actor(), (id, user), &hash, now)
+        .await
+        .map_err(people::pages::page_error)?;
     Db::commit(tx).await?;
+    app.signals.mail_queued();
     letter(&app, &reviewer, id, user, None, Some(&password)).await
 }
+
+/// Somebody else was faster.
+const CARRIED_OUT: &str =
+    "この作り直しは、すでに行われています。もう一度必要なときは、承認を申請してください。";
 
 #[derive(Deserialize)]
 struct ReasonForm {
@@ -513,6 +540,25 @@ async fn remove_authenticator(
     Ok(Redirect::to(&format!(
         "/establishments/{id}?done=authenticator"
     )))
+}
+
+/// `POST /establishments/{id}/users/{user}/free`: signing in was stopped, and staff have made
+/// sure by telephone who asks.
+async fn free(
+    reviewer: Reviewer,
+    State(app): State<App>,
+    Path((id, user)): Path<(String, String)>,
+    Verified(Nothing {}): Verified<Nothing>,
+) -> Result<Redirect, PageError> {
+    let now = app.clock.now();
+    let (id, user) = (id_of(&id)?, id_of(&user)?);
+    let (_, known) = find_user(&app, id, user).await?;
+    let mut tx = app.db.begin().await?;
+    let whom = (user, known.login.as_str());
+    crate::sign_in::free(&mut tx, &app, &reviewer.actor(), whom, now).await?;
+    Db::commit(tx).await?;
+    app.signals.mail_queued();
+    Ok(Redirect::to(&format!("/establishments/{id}?done=freed")))
 }
 
 /// `POST /establishments/{id}/users/{user}/appoint`: the admin is gone already. A second

@@ -314,6 +314,7 @@ async fn finish(
     Db::commit(tx).await?;
     Ok(Redirect::to(match form.next.as_deref() {
         Some("authenticator") => "/settings/authenticator",
+        Some("passkey") => "/settings/passkeys",
         Some(_) | None => "/",
     }))
 }

@@ -232,19 +232,51 @@ mod tests {
         assert!(mail.body.contains("お心当たりがないとき"));
     }
 
+    fn closing(step: Step) -> Due {
+        Due {
+            month: "2026-04".parse().unwrap(),
+            closing: time::macros::date!(2026 - 05 - 01),
+            step,
+        }
+    }
+
     /// Every mail that there is, each to the same address.
     fn every(to: &str) -> Vec<Mail> {
         let (config, until) = (config(), datetime!(2026-11-20 09:15 +9));
         vec![
             one_time_code(&config, to, "048213", until),
             notice_issued(&config, to),
+            notice_waiting(&config, to),
             filing_returned(&config, to),
+            filing_commented(&config, to),
+            withdrawal_answered(&config, to),
+            reminder(&config, to, &closing(Step::OneDay)),
             device_approved(&config, to),
             invitation(&config, to),
             people_changed(&config, to, "利用者が変わりました。"),
             address_check(&config, to, "048213", until),
             inquiry_answered(&config, to),
         ]
+    }
+
+    /// The wording itself: after a wanted change, `INSTA_UPDATE=always` accepts it.
+    #[test]
+    fn every_mail_says_this() {
+        let to = "a@example.jp";
+        let early = reminder(&config(), to, &closing(Step::FiveDays));
+        let mails: Vec<_> = every(to)
+            .into_iter()
+            .chain([early])
+            .map(|mail| {
+                format!(
+                    "{}: {}\n\n{}",
+                    mail.purpose.as_str(),
+                    mail.subject,
+                    mail.body
+                )
+            })
+            .collect();
+        insta::assert_snapshot!(mails.join("\n========\n\n"));
     }
 
     #[test]
@@ -299,15 +331,7 @@ mod tests {
             filing_returned(&config, to),
             filing_commented(&config, to),
             withdrawal_answered(&config, to),
-            reminder(
-                &config,
-                to,
-                &Due {
-                    month: "2026-04".parse().unwrap(),
-                    closing: time::macros::date!(2026 - 05 - 01),
-                    step: Step::OneDay,
-                },
-            ),
+            reminder(&config, to, &closing(Step::OneDay)),
             device_approved(&config, to),
             invitation(&config, to),
             people_changed(&config, to, "利用者が追加されました。"),

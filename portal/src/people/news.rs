@@ -34,6 +34,14 @@ pub enum News {
     AddressChanged,
     /// A PC was revoked.
     DeviceRevoked,
+    /// The fund revoked a PC.
+    DeviceRevokedByFund,
+    /// The fund gave a user a new initial password.
+    PasswordResetByFund,
+    /// Guessing at a user's sign-in was stopped; for the user.
+    SignInStopped,
+    /// The fund let a user sign in again; for the user.
+    SignInFreed,
     /// A registration code for another PC was issued.
     CodeIssued,
     /// A hand-over was proposed.
@@ -52,11 +60,17 @@ pub enum News {
     DelegationAccepted,
     /// A delegation was ended.
     DelegationEnded,
+    /// A passkey was registered; for its owner.
+    PasskeyAdded,
+    /// A passkey was removed; for its owner.
+    PasskeyRemoved,
+    /// A passkey was copied, and is removed; for its owner.
+    PasskeyCopied,
 }
 
 impl News {
     /// Every kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 25] = [
         Self::UserAdded,
         Self::UserRemoved,
         Self::AdminAdded,
@@ -75,6 +89,13 @@ impl News {
         Self::DelegationProposed,
         Self::DelegationAccepted,
         Self::DelegationEnded,
+        Self::PasskeyAdded,
+        Self::PasskeyRemoved,
+        Self::PasskeyCopied,
+        Self::DeviceRevokedByFund,
+        Self::PasswordResetByFund,
+        Self::SignInStopped,
+        Self::SignInFreed,
     ];
 
     /// The sentence of the mail.
@@ -88,12 +109,24 @@ impl News {
             Self::AdminEnded => "事業所の管理者1名が、追加ユーザーに変わりました。",
             Self::PermissionsChanged => "追加ユーザーの権限が変更されました。",
             Self::SecondFactorReset => {
-                "利用者1名の認証アプリが解除されました。次の接続からは、メールで届くワンタイムパスワードを使います。"
+                "利用者1名の認証アプリとパスキーが解除されました。次の接続からは、メールで届くワンタイムパスワードを使います。"
             }
             Self::PasswordReset => "利用者1名のパスワードが作り直されました。",
             Self::AddressChanged => "利用者1名のメールアドレスが変更されました。",
             Self::DeviceRevoked => {
                 "パソコン1台の登録が解除されました。そのパソコンは、もう接続できません。"
+            }
+            Self::DeviceRevokedByFund => {
+                "基金事務局が、パソコン1台の登録を解除しました。そのパソコンは、もう接続できません。"
+            }
+            Self::PasswordResetByFund => {
+                "基金事務局が、利用者1名のパスワードを作り直しました。新しい初期パスワードは、郵便でお届けします。"
+            }
+            Self::SignInStopped => {
+                "続けて正しく入力されなかったため、あなたのユーザーIDでのログインを、そのパソコンで24時間止めました。お急ぎのときは、基金事務局へご連絡ください。"
+            }
+            Self::SignInFreed => {
+                "基金事務局が、あなたのユーザーIDでのログインの停止を解除しました。"
             }
             Self::CodeIssued => "パソコンを追加するための登録コードが発行されました。",
             Self::HandoverProposed => {
@@ -108,6 +141,11 @@ impl News {
             }
             Self::DelegationAccepted => "手続きの代理が始まりました。",
             Self::DelegationEnded => "手続きの代理が終わりました。",
+            Self::PasskeyAdded => "あなたのユーザーIDに、パスキーが登録されました。",
+            Self::PasskeyRemoved => "あなたのユーザーIDから、パスキーが削除されました。",
+            Self::PasskeyCopied => {
+                "あなたのパスキーの1つが、複製された疑いがあるため使えなくなりました。ほかの方法でログインできます。"
+            }
         }
     }
 }

@@ -99,10 +99,11 @@ impl PersonRow {
             } else {
                 ("success", "利用中")
             },
-            second_factor: if person.uses_authenticator {
-                "認証アプリ"
-            } else {
-                "メール"
+            second_factor: match (person.uses_authenticator, person.passkeys > 0) {
+                (true, true) => "認証アプリ・パスキー",
+                (true, false) => "認証アプリ",
+                (false, true) => "メール・パスキー",
+                (false, false) => "メール",
             },
             devices: person.devices,
             signed_in: ever(person.signed_in),
@@ -146,7 +147,7 @@ impl Done {
             Some("promoted") => "管理者にしました。",
             Some("demoted") => "追加ユーザーにしました。",
             Some("authenticator") => {
-                "認証アプリを解除しました。次の接続から、メールでワンタイムパスワードを送ります。"
+                "認証アプリとパスキーを解除しました。次の接続から、メールでワンタイムパスワードを送ります。"
             }
             Some("establishment") => "事業所情報を変更しました。",
             Some("establishment-name") => {
@@ -489,7 +490,7 @@ impl UserAct {
             Self::Remove => "利用者の登録を解除する",
             Self::Promote => "管理者にする",
             Self::Demote => "追加ユーザーにする",
-            Self::ResetAuthenticator => "認証アプリを解除する",
+            Self::ResetAuthenticator => "認証アプリとパスキーを解除する",
             Self::ResetPassword => "パスワードを作り直す",
             Self::IssueCode => "パソコンの登録コードを発行する",
         }
@@ -512,7 +513,7 @@ impl UserAct {
                 "事業所には、管理者が1名以上必要です。",
             ],
             Self::ResetAuthenticator => &[
-                "スマートフォンをなくしたときなどに、認証アプリを解除します。",
+                "スマートフォンをなくしたときなどに、認証アプリとパスキーを解除します。",
                 "ログイン中の画面は終了し、次の接続からは、メールで届くワンタイムパスワードでログインします。",
             ],
             Self::ResetPassword => &[
@@ -605,7 +606,7 @@ async fn act(
     let act = UserAct::from_path(&act)?;
     let person = find(&app, &admin, id_of(&id)?).await?;
     let confirmed = confirm_password(&app, admin.member(), &form.password, now).await?;
-    let refused = match confirmed.page_text(now) {
+    let refused = match confirmed.page_text() {
         Some(sentence) => FieldErrors::of_one("password", sentence),
         None => {
             // Hashing is slow on purpose: before the database is locked, not after.
@@ -765,7 +766,7 @@ async fn revoke(
     let (member, device) = (admin.member(), id_of(&id)?);
     let here = member.establishment();
     let confirmed = confirm_password(&app, member, &form.password, now).await?;
-    if let Some(sentence) = confirmed.page_text(now) {
+    if let Some(sentence) = confirmed.page_text() {
         let errors = FieldErrors::of_one("password", sentence);
         let page = revoke_page(&app, &admin, device, errors).await?;
         return Ok(page_with(StatusCode::UNPROCESSABLE_ENTITY, &page)?.into_response());

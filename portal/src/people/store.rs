@@ -32,6 +32,8 @@ pub struct Colleague {
     pub permissions: Permissions,
     /// Whether an authenticator app is in use.
     pub uses_authenticator: bool,
+    /// Passkeys that are registered.
+    pub passkeys: i64,
     /// Whether the password from the letter was never changed.
     pub is_new: bool,
     /// Whether the account is a live member of another establishment too.
@@ -60,6 +62,8 @@ const COLLEAGUE: &str = "SELECT u.id, u.user_id, u.name, u.email, u.second_facto
             (SELECT COUNT(*) FROM devices d
               WHERE d.user_id = u.id AND d.establishment_id = m.establishment_id
                 AND d.revoked_ms IS NULL) AS devices,
+            (SELECT COUNT(*) FROM passkeys k
+              WHERE k.owner_kind = 'member' AND k.owner_id = u.id) AS passkeys,
             (SELECT MAX(w.created_ms) FROM web_sessions w
               WHERE w.kind = 'member' AND w.account_id = u.id) AS signed_in_ms
        FROM memberships m JOIN users u ON u.id = m.user_id
@@ -119,6 +123,7 @@ fn read(row: &AnyRow) -> Result<Colleague, StoreError> {
         email: row.text("email")?,
         role: Role::from_word(&role).ok_or(StoreError::Unreadable { what: "role" })?,
         uses_authenticator: row.text("second_factor")? == "totp",
+        passkeys: row.number("passkeys")?,
         is_new: row.number_if("password_is_initial_since_ms")?.is_some(),
         works_elsewhere: row.number("elsewhere")? > 0,
         devices: row.number("devices")?,

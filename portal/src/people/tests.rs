@@ -424,3 +424,63 @@ async fn staff_reset_an_admins_second_factor_and_appoint_an_admin_by_two() {
         audit::verify(db, &world.app.keys).await.unwrap();
     }
 }
+
+/// Where the open proposal is approved, as one sees it who may.
+async fn approval(browser: &crate::testing::world::Browser) -> String {
+    let (_, page) = browser.get("/approvals").await;
+    let at = page.find("/approvals/0").expect("an open proposal");
+    let path = page[at..].split('"').next().unwrap().to_owned();
+    assert!(path.ends_with("/approve"), "{path}");
+    path
+}
+
+#[tokio::test]
+async fn staff_make_an_admins_password_anew_by_two_and_print_it_once() {
+    for world in worlds().await {
+        let app = &world.app;
+        let user = world.alice.as_member().await.user();
+        let path = format!("/establishments/{}/users/{user}/password", world.alpha);
+        let reason = [("reason", "電話でご本人を確認した")];
+        let (_, location, text) = world.sato.post(&path, &reason).await;
+        assert_eq!(location, "/approvals?done=proposed", "{text}");
+        let (status, ..) = world.sato.post(&path, &reason).await;
+        assert_eq!(status, StatusCode::CONFLICT);
+        let approve = approval(&world.suzuki).await;
+        for (browser, status) in [
+            (&world.sato, StatusCode::CONFLICT),
+            (&world.suzuki, StatusCode::SEE_OTHER),
+        ] {
+            assert_eq!(browser.post(&approve, &[]).await.0, status);
+        }
+        // Approved, and still nothing has changed for the admin.
+        assert_eq!(world.alice.get("/").await.0, StatusCode::OK);
+
+        let (one, two) = tokio::join!(world.sato.post(&path, &[]), world.suzuki.post(&path, &[]));
+        let printed = [&one, &two].map(|answer| answer.2.contains("id=\"initial-password\""));
+        assert!(printed[0] != printed[1], "{} {}", one.2, two.2);
+        assert_eq!(world.alice.get("/").await.0, StatusCode::UNAUTHORIZED);
+        let mails: Vec<String> = sqlx::query_scalar("SELECT purpose FROM outbox")
+            .fetch_all(app.db.pool())
+            .await
+            .unwrap();
+        assert_eq!(mails, ["people_changed"]);
+        // Used up.
+        let (status, ..) = world.sato.post(&path, &[]).await;
+        assert_eq!(status, StatusCode::CONFLICT);
+
+        // A permission that nobody uses ends by itself.
+        world.sato.post(&path, &reason).await;
+        let approve = approval(&world.suzuki).await;
+        world.suzuki.post(&approve, &[]).await;
+        let (kind, subject) = (
+            crate::approvals::Kind::PasswordReset,
+            crate::approvals::member_subject(world.alpha, user),
+        );
+        let until = app.clock.now() + crate::approvals::resets::VALIDITY;
+        for (now, allowed) in [(until - Duration::MILLISECOND, true), (until, false)] {
+            let found = crate::approvals::resets::is_allowed(&app.db, kind, &subject, now).await;
+            assert_eq!(found.unwrap(), allowed);
+        }
+        audit::verify(&app.db, &app.keys).await.unwrap();
+    }
+}

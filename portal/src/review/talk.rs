@@ -1,18 +1,19 @@
 //! What is written about a filing: among the office alone, or between office and establishment.
 //!
-//! Comments lie sealed, for people write names into them. What is for the office alone is
+//! Comments lie sealed under the establishment's key, for people write names into them. What is for the office alone is
 //! never read for the member pages: the question leaves it out, not the page.
 
 use time::OffsetDateTime;
 
 use crate::clock::unix_ms;
+use crate::custody::texts::{self, Reader};
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError, Tx};
 use crate::filings::Filing;
 use crate::filings::individual_number;
 use crate::filings::store::ActorSide;
 use crate::ids::{FilingId, RowId};
-use crate::keys::{MasterKey, Purpose};
+use crate::keys::MasterKey;
 use crate::web::layout::Side;
 
 /// Longest comment, in characters.
@@ -48,6 +49,9 @@ pub enum TextError {
     /// The filing has as many comments as it can have.
     #[error("the filing has {COMMENTS_LIMIT} comments")]
     TooMany,
+    /// The establishment's key is destroyed.
+    #[error("the establishment's key is destroyed")]
+    KeyDestroyed,
 }
 
 /// One comment.
@@ -115,6 +119,9 @@ impl TextError {
             Self::IndividualNumber => {
                 "個人番号（マイナンバー）と思われる12桁の数字があります。個人番号は書かないでください。".into()
             }
+            Self::KeyDestroyed => {
+                "この事業所の鍵は破棄されているため、新しく書くことはできません。".into()
+            }
             Self::TooMany => {
                 format!("1つの届書に書けるのは{COMMENTS_LIMIT}件までです。お電話でご連絡ください。")
             }
@@ -123,7 +130,7 @@ impl TextError {
 }
 
 fn place(id: RowId) -> String {
-    format!("filing_comments/{id}")
+    texts::place("filing_comments", id)
 }
 
 /// Writes a comment on a filing that the caller has found.
@@ -147,7 +154,9 @@ pub async fn write(
         return Ok(Err(TextError::TooMany));
     }
     let id = RowId::new();
-    let sealed = keys.seal(Purpose::FilingComment, &place(id), text.0.as_bytes());
+    let Some(sealed) = texts::seal(tx, keys, filing, &place(id), &text.0).await? else {
+        return Ok(Err(TextError::KeyDestroyed));
+    };
     sqlx::query(
         "INSERT INTO filing_comments (id, filing_id, at_ms, audience, actor_kind, actor_name, text_sealed)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -185,19 +194,18 @@ pub async fn read(
     .fetch_all(db.pool())
     .await
     .map_err(StoreError::doing("read comments"))?;
+    let reader = Reader::of(db, keys, filing.establishment).await?;
     let unreadable = || StoreError::Unreadable { what: "comment" };
     rows.iter()
         .map(|row| {
             let sealed = row.text("text_sealed")?;
-            let text = keys
-                .open(Purpose::FilingComment, &place(row.parsed("id")?), &sealed)
-                .map_err(|_| unreadable())?;
+            let text = reader.open(&place(row.parsed("id")?), &sealed)?;
             Ok(Comment {
                 at: row.moment("at_ms")?,
                 audience: Audience::from_code(&row.text("audience")?).ok_or_else(unreadable)?,
                 side: ActorSide::from_code(&row.text("actor_kind")?).ok_or_else(unreadable)?,
                 actor: row.text("actor_name")?,
-                text: String::from_utf8(text.to_vec()).map_err(|_| unreadable())?,
+                text,
             })
         })
         .collect()

@@ -5,11 +5,12 @@ use time::OffsetDateTime;
 
 use super::talk::Text;
 use crate::clock::unix_ms;
+use crate::custody::texts::{self, Reader};
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError, Tx};
 use crate::filings::{Filing, StepError};
 use crate::ids::{FilingId, RowId};
-use crate::keys::{MasterKey, Purpose};
+use crate::keys::MasterKey;
 use crate::web::principals::{Member, Reviewer};
 
 /// A request that nobody has answered.
@@ -45,7 +46,7 @@ impl Answer {
 }
 
 fn place(id: RowId) -> String {
-    format!("withdrawal_requests/{id}")
+    texts::place("withdrawal_requests", id)
 }
 
 /// Writes the request of a member, if the filing is still in review and none is open.
@@ -72,11 +73,9 @@ pub async fn ask(
         return Ok(Err(StepError::Moved));
     }
     let id = RowId::new();
-    let sealed = keys.seal(
-        Purpose::FilingComment,
-        &place(id),
-        reason.as_str().as_bytes(),
-    );
+    let Some(sealed) = texts::seal(tx, keys, filing.id, &place(id), reason.as_str()).await? else {
+        return Ok(Err(StepError::Moved));
+    };
     let written = sqlx::query(
         "INSERT INTO withdrawal_requests (id, filing_id, asked_ms, asked_by, reason_sealed)
          VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
@@ -113,17 +112,12 @@ pub async fn open(
     .await
     .map_err(StoreError::doing("find a request to withdraw"))?;
     let Some(row) = row else { return Ok(None) };
-    let unreadable = || StoreError::Unreadable {
-        what: "request to withdraw",
-    };
-    let sealed = row.text("reason_sealed")?;
-    let reason = keys
-        .open(Purpose::FilingComment, &place(row.parsed("id")?), &sealed)
-        .map_err(|_| unreadable())?;
+    let reader = Reader::of(db, keys, filing.establishment).await?;
+    let reason = reader.open(&place(row.parsed("id")?), &row.text("reason_sealed")?)?;
     Ok(Some(Request {
         asked: row.moment("asked_ms")?,
         asked_by: row.text("asked_by")?,
-        reason: String::from_utf8(reason.to_vec()).map_err(|_| unreadable())?,
+        reason,
     }))
 }
 

@@ -121,7 +121,7 @@ impl Subject {
         let address =
             MailAddress::new(&form.email).map_err(|error| errors.add("email", error.page_text()));
         let confirmed = confirm_password(app, &self.member, &form.password, now).await?;
-        if let Some(sentence) = confirmed.page_text(now) {
+        if let Some(sentence) = confirmed.page_text() {
             errors.add("password", sentence);
         }
         if let (Ok(address), true) = (address, errors.is_empty()) {

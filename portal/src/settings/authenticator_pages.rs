@@ -64,7 +64,7 @@ async fn make_secret(
 ) -> Result<Response, PageError> {
     let now = app.clock.now();
     let confirmed = confirm_password(&app, &member, &form.password, now).await?;
-    if let Some(sentence) = confirmed.page_text(now) {
+    if let Some(sentence) = confirmed.page_text() {
         let settings = store::find(&app.db, &member).await?;
         let page = StartPage {
             layout: Layout::member(&app, &member, MemberPage::Settings, now),

@@ -16,6 +16,7 @@ use crate::db::Db;
 use crate::establishments::{self, Role};
 use crate::first_steps::{self, ProgressStep, Step};
 use crate::mail::MaskedAddress;
+use crate::passkeys::{self, Owner};
 use crate::passwords;
 use crate::permissions::Permission;
 use crate::sign_in::confirm_password;
@@ -68,6 +69,8 @@ struct SettingsPage {
     is_admin: bool,
     /// Recovery codes that are left.
     recovery_codes: i64,
+    /// Passkeys that are registered.
+    passkeys: usize,
     may_fetch: bool,
     done: &'static str,
 }
@@ -86,6 +89,9 @@ async fn overview(
         uses_authenticator: settings.uses_authenticator,
         is_admin: member.role() == Role::Admin,
         recovery_codes: recovery::left(&app.db, member.user()).await?,
+        passkeys: passkeys::store::list(&app.db, Owner::Member(member.user()))
+            .await?
+            .len(),
         may_fetch: member.may(Permission::Fetch),
         done: match done.done.as_deref() {
             Some("mail") => "メールアドレスを変更しました。",
@@ -191,7 +197,7 @@ async fn change_password(
 ) -> Result<Response, PageError> {
     let now = app.clock.now();
     let confirmed = confirm_password(&app, &member, &form.password, now).await?;
-    let errors = match confirmed.page_text(now) {
+    let errors = match confirmed.page_text() {
         Some(sentence) => FieldErrors::of_one("password", sentence),
         None => {
             let settings = store::find(&app.db, &member).await?;
@@ -287,7 +293,7 @@ async fn show_zip_password(
         return Ok(Redirect::to(ZIP_PASSWORD_PATH).into_response());
     }
     let confirmed = confirm_password(&app, &member, &form.password, now).await?;
-    if let Some(sentence) = confirmed.page_text(now) {
+    if let Some(sentence) = confirmed.page_text() {
         let errors = FieldErrors::of_one("password", sentence);
         let page = zip_page(&app, &member, None, errors);
         return Ok(page_with(StatusCode::UNPROCESSABLE_ENTITY, &page)?.into_response());
@@ -325,7 +331,7 @@ async fn change_zip_password(
         return Ok(Redirect::to(ZIP_PASSWORD_PATH).into_response());
     }
     let confirmed = confirm_password(&app, member, &form.password, now).await?;
-    if let Some(sentence) = confirmed.page_text(now) {
+    if let Some(sentence) = confirmed.page_text() {
         let errors = FieldErrors::of_one("password", sentence);
         let page = zip_page(&app, member, None, errors);
         return Ok(page_with(StatusCode::UNPROCESSABLE_ENTITY, &page)?.into_response());

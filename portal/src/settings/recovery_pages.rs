@@ -78,7 +78,7 @@ async fn make(
 ) -> Result<Response, PageError> {
     let now = app.clock.now();
     let confirmed = confirm_password(&app, &member, &form.password, now).await?;
-    let errors = match confirmed.page_text(now) {
+    let errors = match confirmed.page_text() {
         Some(sentence) => FieldErrors::of_one("password", sentence),
         None => {
             let mut tx = app.db.begin().await?;

@@ -7,6 +7,7 @@ use super::recovery;
 use crate::clock::unix_ms;
 use crate::db::{Db, StoreError, Tx};
 use crate::ids::UserId;
+use crate::passkeys::{self, Owner};
 use crate::web::principals::Member;
 
 /// What a user has set.
@@ -109,10 +110,11 @@ pub async fn confirm_pending(
     .map_err(StoreError::doing("put an authenticator in use"))
 }
 
-/// Puts a user back on codes by mail; recovery codes go with the authenticator. Says whether
-/// there was one.
+/// Puts a user back on codes by mail; recovery codes go with the authenticator, and passkeys
+/// too. Says whether there was any of them.
 pub async fn remove_authenticator(tx: &mut Tx, user: UserId) -> Result<bool, StoreError> {
     recovery::forget(tx, user).await?;
+    let had_passkeys = passkeys::store::forget(tx, Owner::Member(user)).await?;
     sqlx::query(
         "UPDATE users SET second_factor = 'email', totp_sealed = NULL, totp_pending_sealed = NULL
           WHERE id = $1 AND second_factor = 'totp'",
@@ -120,6 +122,6 @@ pub async fn remove_authenticator(tx: &mut Tx, user: UserId) -> Result<bool, Sto
     .bind(user.to_string())
     .execute(&mut **tx)
     .await
-    .map(|done| done.rows_affected() == 1)
+    .map(|done| had_passkeys || done.rows_affected() == 1)
     .map_err(StoreError::doing("take an authenticator out of use"))
 }

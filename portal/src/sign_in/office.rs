@@ -7,16 +7,17 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-use super::{Attempt, Counted, store};
+use super::{Counted, store};
 use crate::app::App;
 use crate::audit::{self, Act, Actor};
 use crate::authenticator::Authenticator;
-use crate::db::Db;
+use crate::db::{Db, StoreError};
 use crate::one_time_codes::digits;
+use crate::passkeys;
 use crate::passwords;
 use crate::staff::store as staff;
 use crate::web::forms::{FieldErrors, Typed, Verified};
-use crate::web::layout::Layout;
+use crate::web::layout::{Layout, Side};
 use crate::web::page_error::PageError;
 use crate::web::principals::{OfficeVisitor, Staff};
 use crate::web::router::Routes;
@@ -37,6 +38,8 @@ struct SignInPage {
     user_id: String,
     errors: FieldErrors,
     ended: bool,
+    /// Whether any of the staff signs in with a passkey.
+    passkeys: bool,
 }
 
 #[derive(Deserialize)]
@@ -48,16 +51,17 @@ struct SignInForm {
 
 /// `GET /sign-in`
 async fn show(visitor: OfficeVisitor, State(app): State<App>) -> Result<Response, PageError> {
-    answer(&app, &visitor, "", FieldErrors::default())
+    answer(&app, &visitor, "", FieldErrors::default()).await
 }
 
 /// The page for somebody whose web session has ended.
-pub fn show_again(app: &App, visitor: &OfficeVisitor) -> Result<Response, PageError> {
+pub async fn show_again(app: &App, visitor: &OfficeVisitor) -> Result<Response, PageError> {
     let page = SignInPage {
         layout: Layout::office_visitor(app, visitor),
         user_id: String::new(),
         errors: FieldErrors::default(),
         ended: true,
+        passkeys: offers_passkeys(app).await?,
     };
     let cookie = [visit_cookie(visitor.visit())];
     Ok((cookie, page_with(StatusCode::UNAUTHORIZED, &page)?).into_response())
@@ -88,25 +92,22 @@ async fn sign_in(
         return Err(PageError::BadForm("sign-in fields too long".to_owned()));
     }
     if !errors.is_empty() {
-        return answer(&app, &visitor, &form.user_id, errors);
+        return answer(&app, &visitor, &form.user_id, errors).await;
     }
 
     let origin = format!("office:{}", visitor.peer().ip());
-    let counted = Counted::new(&app.keys, &format!("staff/{user_id}"), origin);
+    let counted = Counted::at_office(&app.keys, &user_id, origin);
     let mut tx = app.db.begin().await?;
     let attempt = store::count_attempt(&mut tx, &counted, now).await?;
     Db::commit(tx).await?;
-    if let Attempt::Paused { until } = attempt {
-        let sentence = format!(
-            "続けて正しく入力されなかったため、ログインを一時的に止めています。約{}分後に、もう一度お試しください。",
-            super::minutes_until(until, now)
-        );
+    if let Some(sentence) = attempt.refusal() {
         return answer(
             &app,
             &visitor,
             &form.user_id,
             FieldErrors::of_one("", sentence),
-        );
+        )
+        .await;
     }
 
     let account = staff::find_account(&app.db, &user_id).await?;
@@ -167,10 +168,27 @@ async fn failed(
         "user_id",
         "ユーザーID、パスワード、認証アプリの数字のいずれかが正しくありません。数字は一度しか使えません。",
     );
-    answer(app, visitor, &form.user_id, errors)
+    answer(app, visitor, &form.user_id, errors).await
 }
 
-fn answer(
+/// Who has no passkey is not shown a way that leads nowhere.
+async fn offers_passkeys(app: &App) -> Result<bool, StoreError> {
+    if !passkeys::are_offered(app, Side::Office) {
+        return Ok(false);
+    }
+    passkeys::store::any_staff_has(&app.db).await
+}
+
+/// The page after a passkey that does not count.
+pub(crate) async fn refuse_passkey(
+    app: &App,
+    visitor: &OfficeVisitor,
+    sentence: &str,
+) -> Result<Response, PageError> {
+    answer(app, visitor, "", FieldErrors::of_one("", sentence)).await
+}
+
+async fn answer(
     app: &App,
     visitor: &OfficeVisitor,
     user_id: &str,
@@ -186,6 +204,7 @@ fn answer(
         user_id: user_id.to_owned(),
         errors,
         ended: false,
+        passkeys: offers_passkeys(app).await?,
     };
     let cookie = [visit_cookie(visitor.visit())];
     Ok((cookie, page_with(status, &page)?).into_response())

@@ -14,12 +14,14 @@ use crate::app::App;
 use crate::audit::{self, Act};
 use crate::authenticator::Authenticator;
 use crate::db::{Db, StoreError, Tx};
+use crate::ids::UserId;
 use crate::mail::outbox::MailState;
 use crate::one_time_codes::{self, Binding, LatestCode, Redeemed, ResendRefused};
+use crate::passkeys;
 use crate::passwords;
 use crate::settings::recovery::{self, RecoveryCode};
 use crate::web::forms::{FieldErrors, Typed, Verified};
-use crate::web::layout::Layout;
+use crate::web::layout::{Layout, Side};
 use crate::web::page_error::{FIRST_PASSWORD_PATH, PageError};
 use crate::web::principals::{AnyMember, Visitor};
 use crate::web::router::Routes;
@@ -45,6 +47,8 @@ struct SignInPage {
     banner: Option<Banner>,
     /// Where the code's mail stands.
     code: CodeLine,
+    /// Whether somebody of the establishment signs in with a passkey.
+    passkeys: bool,
     /// What the office tells everybody.
     announcements: Vec<announcements::Shown>,
 }
@@ -179,9 +183,29 @@ pub async fn show_again(app: &App, visitor: &Visitor) -> Result<Response, PageEr
             text: "この画面を使うには、ログインが必要です。".to_owned(),
         }),
         code: CodeLine::of(app, visitor, now).await?,
+        passkeys: offers_passkeys(app, visitor).await?,
         announcements: announcements::for_everybody(app, now).await?,
     };
     Ok(page_with(StatusCode::UNAUTHORIZED, &page)?.into_response())
+}
+
+/// Who has no passkey is not shown a way that leads nowhere.
+async fn offers_passkeys(app: &App, visitor: &Visitor) -> Result<bool, StoreError> {
+    if !passkeys::are_offered(app, Side::Member) {
+        return Ok(false);
+    }
+    passkeys::store::anybody_has(&app.db, visitor.establishment()).await
+}
+
+/// The page after a passkey that does not count.
+pub(crate) async fn refuse_passkey(
+    app: &App,
+    visitor: &Visitor,
+    sentence: &str,
+    now: OffsetDateTime,
+) -> Result<Response, PageError> {
+    let errors = FieldErrors::of_one("", sentence);
+    answer(app, visitor, "", errors, None, now).await
 }
 
 /// `POST /sign-in`
@@ -213,12 +237,12 @@ async fn sign_in(
         return answer(&app, &visitor, &form.user_id, errors, None, now).await;
     }
 
-    let counted = Counted::new(&app.keys, &user_id, visitor.device().to_string());
+    let counted = Counted::at_pc(&app.keys, &user_id, visitor.device());
     let mut tx = app.db.begin().await?;
     let attempt = store::count_attempt(&mut tx, &counted, now).await?;
     Db::commit(tx).await?;
-    if let Attempt::Paused { until } = attempt {
-        let errors = FieldErrors::of_one("", paused_text(until, now));
+    if let Some(sentence) = attempt.refusal() {
+        let errors = FieldErrors::of_one("", sentence);
         return answer(&app, &visitor, &form.user_id, errors, None, now).await;
     }
 
@@ -229,32 +253,18 @@ async fn sign_in(
     let fits = passwords::verify(&form.password, hash)
         .await
         .map_err(PageError::doing("verify a password"))?;
+    let known = account.as_ref().map(|account| account.user);
     let Some(account) = account.filter(|_| fits) else {
-        return failed(
-            &app,
-            &visitor,
-            &form,
-            "password",
-            WRONG_PASSWORD,
-            "user_id",
-            now,
-        )
-        .await;
+        let wrong = ("password", WRONG_PASSWORD, "user_id");
+        return failed(&app, &visitor, &form, wrong, (attempt, known), now).await;
     };
     match form.action {
         Action::SendCode => send_code(&app, &visitor, &form, &counted, &account, now).await,
-        Action::SignIn => finish(&app, &visitor, &form, &counted, &account, now).await,
+        Action::SignIn => finish(&app, &visitor, &form, (&counted, attempt), &account, now).await,
     }
 }
 
 const WRONG_PASSWORD: &str = "ユーザーIDまたはパスワードが正しくありません。";
-
-fn paused_text(until: OffsetDateTime, now: OffsetDateTime) -> String {
-    format!(
-        "続けて正しく入力されなかったため、このパソコンからのログインを一時的に止めています。約{}分後に、もう一度お試しください。",
-        super::minutes_until(until, now)
-    )
-}
 
 /// Sends a code to a user whose user ID and password were right.
 async fn send_code(
@@ -309,7 +319,7 @@ async fn finish(
     app: &App,
     visitor: &Visitor,
     form: &SignInForm,
-    counted: &Counted,
+    (counted, attempt): (&Counted, Attempt),
     account: &Account,
     now: OffsetDateTime,
 ) -> Result<Response, PageError> {
@@ -319,7 +329,8 @@ async fn finish(
     {
         // The try of the code counts, so this is committed too.
         Db::commit(tx).await?;
-        return failed(app, visitor, form, reason, &sentence, "code", now).await;
+        let (wrong, known) = ((reason, sentence.as_str(), "code"), Some(account.user));
+        return failed(app, visitor, form, wrong, (attempt, known), now).await;
     }
     store::forget_failures(&mut tx, counted).await?;
     let token = sessions::begin_member(&mut tx, &app.keys, visitor, account.user, now).await?;
@@ -412,29 +423,24 @@ fn binding(visitor: &Visitor, account: &Account) -> Binding {
     }
 }
 
-/// Writes a failure down and shows the page again.
+/// Writes a failure down and shows the page again. If it was the last for now, the page says so,
+/// and so does a mail to the user, if there is one of this name here.
 async fn failed(
     app: &App,
     visitor: &Visitor,
     form: &SignInForm,
-    reason: &'static str,
-    sentence: &str,
-    field: &'static str,
+    (reason, sentence, field): (&'static str, &str, &'static str),
+    (attempt, known): (Attempt, Option<UserId>),
     now: OffsetDateTime,
 ) -> Result<Response, PageError> {
     let mut tx = app.db.begin().await?;
-    audit::record_with(
-        &mut tx,
-        &app.keys,
-        &visitor.actor(),
-        Act::SignInFailed,
-        reason,
-        &serde_json::json!({}),
-        now,
-    )
-    .await?;
+    let (actor, act) = (visitor.actor(), Act::SignInFailed);
+    let details = serde_json::json!({});
+    audit::record_with(&mut tx, &app.keys, &actor, act, reason, &details, now).await?;
+    super::tell_if_stopped(&mut tx, app, attempt, known, now).await?;
     Db::commit(tx).await?;
-    let errors = FieldErrors::of_one(field, sentence);
+    app.signals.mail_queued();
+    let errors = FieldErrors::of_one(field, super::wrong_text(sentence, attempt));
     answer(app, visitor, &form.user_id, errors, None, now).await
 }
 
@@ -457,6 +463,7 @@ async fn answer(
         errors,
         banner,
         code: CodeLine::of(app, visitor, now).await?,
+        passkeys: offers_passkeys(app, visitor).await?,
         announcements: announcements::for_everybody(app, now).await?,
     };
     Ok(page_with(status, &page)?.into_response())

@@ -1,6 +1,7 @@
 //! Signing in, member and office: what fits, what does not, and how often.
 
 use http::StatusCode;
+use sqlx::Row as _;
 use time::Duration;
 
 use super::*;
@@ -120,22 +121,44 @@ async fn an_unknown_user_a_wrong_password_and_a_strangers_account_are_answered_a
     assert_eq!((&pages[0], &pages[0]), (&pages[1], &pages[2]));
 }
 
+/// How many mails with these words wait.
+async fn mails_with(app: &App, words: &str) -> usize {
+    let rows = sqlx::query("SELECT id, message_sealed FROM outbox")
+        .fetch_all(app.db.pool())
+        .await
+        .unwrap();
+    let about = rows.iter().filter(|row| {
+        let (id, sealed): (String, String) = (row.get("id"), row.get("message_sealed"));
+        let place = format!("outbox/{id}");
+        let mail = app.keys.open(Purpose::Mail, &place, &sealed).unwrap();
+        let mail: serde_json::Value = serde_json::from_slice(&mail).unwrap();
+        mail["body"].as_str().unwrap().contains(words)
+    });
+    about.count()
+}
+
 #[tokio::test]
-async fn five_failures_pause_the_account_at_this_pc_and_nowhere_else() {
+async fn the_third_failure_stops_the_account_at_this_pc_for_a_day_and_nowhere_else() {
     for db in databases().await {
         let app = app(&db).await;
         let place = people::place(&app, "0123", USER_ID).await;
         let mut browser = Browser::member(&app, place.session);
-        for _ in 0..FAILURES_MAX {
+        for failure in 1..=FAILURES_MAX {
             let answer = sign_in(&mut browser, USER_ID, "not her password", "123456").await;
             assert!(answer.text.contains("正しくありません"));
+            // The last one says at once from when.
+            let until = answer.text.contains("2026年3月14日 10:00から");
+            assert_eq!(until, failure == FAILURES_MAX, "{}", answer.text);
         }
+        assert_eq!(mails_with(&app, "24時間止めました").await, 1);
         let code = sent_code(&app, &place, NOW).await;
+        app.clock.set(NOW + Duration::minutes(5));
         let paused = sign_in(&mut browser, USER_ID, PASSWORD, &code).await;
         assert_eq!(paused.status, WRONG);
-        assert!(paused.text.contains("約15分後"), "{}", paused.text);
+        let until = "2026年3月14日 10:00から、もう一度お試しいただけます";
+        assert!(paused.text.contains(until), "{}", paused.text);
 
-        // Another PC of the same user is not affected.
+        // Another PC of the same user is not affected, nor another user at this one.
         let second_pc = people::device(&app, place.establishment, place.user).await;
         let session = people::session(&app, place.establishment, second_pc, NOW).await;
         let mut elsewhere = Browser::member(&app, session);
@@ -143,12 +166,156 @@ async fn five_failures_pause_the_account_at_this_pc_and_nowhere_else() {
         let code = newest_code(&app).await;
         let answer = sign_in(&mut elsewhere, USER_ID, PASSWORD, &code).await;
         assert_eq!(answer.status, StatusCode::SEE_OTHER);
+        let answer = sign_in(&mut browser, "tanaka", "x", "123456").await;
+        assert!(
+            !answer.text.contains("お試しいただけます"),
+            "{}",
+            answer.text
+        );
 
         // Knocking during the pause does not lengthen it.
-        app.clock.set(NOW + PAUSE);
-        let code = sent_code(&app, &place, NOW + PAUSE).await;
+        let later = NOW + PAUSE;
+        for (now, in_) in [(later - Duration::MILLISECOND, false), (later, true)] {
+            app.clock.set(now);
+            let session = people::session(&app, place.establishment, place.device, now).await;
+            let place = people::Place { session, ..place };
+            let code = sent_code(&app, &place, now).await;
+            let mut browser = Browser::member(&app, session);
+            let answer = sign_in(&mut browser, USER_ID, PASSWORD, &code).await;
+            assert_eq!(
+                answer.status == StatusCode::SEE_OTHER,
+                in_,
+                "{}",
+                answer.text
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_a_user_who_does_not_exist_and_the_page_is_the_same() {
+    let db = sqlite().await;
+    let app = app(&db).await;
+    let place = people::place(&app, "0123", USER_ID).await;
+    let mut pages = Vec::new();
+    for user_id in [USER_ID, "nobody"] {
+        let mut browser = Browser::member(&app, place.session);
+        for _ in 0..FAILURES_MAX {
+            sign_in(&mut browser, user_id, "not the password", "123456").await;
+        }
+        let page = sign_in(&mut browser, user_id, PASSWORD, "123456").await;
+        pages.push(page.text.replace(user_id, "USER"));
+    }
+    assert_eq!(pages[0], pages[1]);
+    assert_eq!(mails_with(&app, "24時間止めました").await, 1);
+}
+
+#[tokio::test]
+async fn a_hundred_failures_at_many_pcs_stop_the_account_until_the_fund_frees_it() {
+    for db in databases().await {
+        let app = app(&db).await;
+        let place = people::place(&app, "0123", USER_ID).await;
+        let attempt = async |device: DeviceId| {
+            let counted = Counted::at_pc(&app.keys, USER_ID, device);
+            let mut tx = app.db.begin().await.unwrap();
+            let attempt = store::count_attempt(&mut tx, &counted, NOW).await.unwrap();
+            Db::commit(tx).await.unwrap();
+            attempt
+        };
+        let new_pc = || DeviceId::from_uuid(uuid::Uuid::now_v7());
+        let mut failed = 0;
+        while failed < OVERALL_MAX {
+            let pc = new_pc();
+            // The fourth at one PC is refused, and so no failure.
+            for _ in 0..=FAILURES_MAX {
+                failed += i64::from(matches!(attempt(pc).await, Attempt::Allowed { .. }));
+            }
+        }
+        assert_eq!(failed, OVERALL_MAX);
+        assert_eq!(attempt(new_pc()).await, Attempt::Stopped);
+        let code = sent_code(&app, &place, NOW).await;
+        let mut browser = Browser::member(&app, place.session);
         let answer = sign_in(&mut browser, USER_ID, PASSWORD, &code).await;
-        assert_eq!(answer.status, StatusCode::SEE_OTHER);
+        assert!(
+            answer.text.contains("基金事務局へご連絡ください。ご本人"),
+            "{}",
+            answer.text
+        );
+
+        let (_, mut staff) = people::signed_in_staff(&app, StaffRole::Reviewer).await;
+        let page = format!("/establishments/{}", place.establishment);
+        assert!(
+            staff
+                .get(&page)
+                .await
+                .text
+                .contains("ログインの停止を解除する")
+        );
+        let free = format!("{page}/users/{}/free", place.user);
+        let freed = staff.submit_to(&page, &free, &[]).await;
+        assert_eq!(freed.location, format!("{page}?done=freed"));
+        assert!(
+            !staff
+                .get(&page)
+                .await
+                .text
+                .contains("ログインの停止を解除する")
+        );
+        assert_eq!(mails_with(&app, "停止を解除しました").await, 1);
+        let freed: Vec<String> = sqlx::query_scalar("SELECT act FROM audit_log WHERE act = $1")
+            .bind("sign_in_freed")
+            .fetch_all(app.db.pool())
+            .await
+            .unwrap();
+        assert_eq!(freed.len(), 1);
+        let answer = sign_in(&mut browser, USER_ID, PASSWORD, &code).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_types_is_answered_without_a_word_about_it() {
+    for db in databases().await {
+        let app = app(&db).await;
+        let place = people::place(&app, "0123", USER_ID).await;
+        let long = "パ".repeat(5_000);
+        for (user_id, password, code) in [
+            (USER_ID, long.as_str(), "123456"),
+            (long.as_str(), PASSWORD, "123456"),
+            (USER_ID, PASSWORD, long.as_str()),
+            ("su\0zuki", PASSWORD, "123456"),
+            (USER_ID, "a\0b", "123456"),
+            (USER_ID, PASSWORD, "12345\0"),
+        ] {
+            let mut browser = Browser::member(&app, place.session);
+            let answer = sign_in(&mut browser, user_id, password, code).await;
+            assert!(
+                [StatusCode::BAD_REQUEST, WRONG].contains(&answer.status),
+                "{}: {}",
+                answer.status,
+                answer.text
+            );
+        }
+        let mut browser = Browser::member(&app, place.session);
+        let token = browser.get("/sign-in").await.csrf().unwrap();
+        for (kind, body) in [
+            ("application/json", format!("{{\"csrf\":\"{token}\"}}")),
+            ("text/plain", "x".to_owned()),
+            ("multipart/form-data; boundary=x", "--x--".to_owned()),
+            ("application/x-www-form-urlencoded", "%ff%fe=%00".to_owned()),
+            ("application/x-www-form-urlencoded", "csrf".to_owned()),
+        ] {
+            let headers = [("content-type", kind)];
+            let answer = browser
+                .send(http::Method::POST, "/sign-in", &headers, body.into())
+                .await;
+            let refused = [StatusCode::BAD_REQUEST, StatusCode::FORBIDDEN];
+            assert!(
+                refused.contains(&answer.status),
+                "{kind}: {}",
+                answer.status
+            );
+        }
     }
 }
 
@@ -156,15 +323,16 @@ async fn five_failures_pause_the_account_at_this_pc_and_nowhere_else() {
 async fn parallel_guesses_cannot_slip_past_the_limit() {
     for db in databases().await {
         let app = app(&db).await;
+        let device = DeviceId::from_uuid(uuid::Uuid::now_v7());
         let guesses: Vec<_> = (0..50)
             .map(|_| {
                 let app = app.clone();
                 tokio::spawn(async move {
-                    let counted = Counted::new(&app.keys, USER_ID, "pc".to_owned());
+                    let counted = Counted::at_pc(&app.keys, USER_ID, device);
                     let mut tx = app.db.begin().await.unwrap();
                     let attempt = store::count_attempt(&mut tx, &counted, NOW).await.unwrap();
                     Db::commit(tx).await.unwrap();
-                    attempt == Attempt::Allowed
+                    matches!(attempt, Attempt::Allowed { .. })
                 })
             })
             .collect();
@@ -377,7 +545,7 @@ async fn staff_failures_pause_the_address_they_came_from() {
     let (_, authenticator) = people::staff(&app, StaffRole::Reviewer).await;
     let code = authenticator.code_at(NOW).unwrap();
     let mut browser = Browser::office(&app);
-    for _ in 0..FAILURES_MAX {
+    for _ in 0..OFFICE_FAILURES_MAX {
         staff_sign_in(&mut browser, "no", "123456").await;
     }
     let answer = staff_sign_in(&mut browser, PASSWORD, &code).await;

@@ -7,10 +7,13 @@
 use time::OffsetDateTime;
 
 use super::{StaffRole, store};
+use crate::approvals::{Kind, resets};
 use crate::audit::{self, Act, Actor};
+use crate::authenticator::Authenticator;
 use crate::db::{StoreError, Tx, next_number};
 use crate::ids::StaffId;
 use crate::keys::MasterKey;
+use crate::passkeys::{self, Owner};
 use crate::review::assignment::free_cases_of;
 
 /// Why an account was not changed.
@@ -22,6 +25,9 @@ pub enum ChangeError {
     /// The fund would have nobody left in this role.
     #[error("the last of their role")]
     LastOfRole(StaffRole),
+    /// Nobody has approved it, or it was carried out already.
+    #[error("the reset is not allowed")]
+    NotAllowed,
     /// One's own account.
     #[error("one's own account")]
     Own,
@@ -41,6 +47,10 @@ impl ChangeError {
             )),
             Self::Own => Some(
                 "ご自分のアカウントは変更できません。ほかのシステム管理者が変更してください。"
+                    .to_owned(),
+            ),
+            Self::NotAllowed => Some(
+                "再発行は、ほかの方の承認のあと、一度だけ行えます。「承認」の画面でご確認ください。"
                     .to_owned(),
             ),
             Self::NotFound | Self::Store(_) => None,
@@ -109,9 +119,44 @@ pub async fn disable(
     }
     keep_one(tx, id, role).await?;
     store::disable(tx, id, now).await?;
+    passkeys::store::forget(tx, Owner::Staff(id)).await?;
     store::end_web_sessions(tx, id, now).await?;
     free_cases_of(tx, keys, &Actor::Staff(by), id, now).await?;
     let act = Act::StaffDisabled(id);
     audit::record(tx, keys, &Actor::Staff(by), act, now).await?;
+    Ok(())
+}
+
+/// Finds an account whose sign-in may be proposed for a reset: somebody else's, in use.
+pub async fn check_resettable(tx: &mut Tx, id: StaffId, by: StaffId) -> Result<(), ChangeError> {
+    store::role_in_use(tx, id)
+        .await?
+        .ok_or(ChangeError::NotFound)?;
+    match id == by {
+        true => Err(ChangeError::Own),
+        false => Ok(()),
+    }
+}
+
+/// Gives an account a new password and authenticator, as two have agreed; passkeys and web
+/// sessions end.
+pub async fn reset(
+    tx: &mut Tx,
+    keys: &MasterKey,
+    (id, by): (StaffId, StaffId),
+    hash: &str,
+    authenticator: &Authenticator,
+    now: OffsetDateTime,
+) -> Result<(), ChangeError> {
+    take_turn(tx).await?;
+    check_resettable(tx, id, by).await?;
+    if !resets::take(tx, Kind::StaffReset, &id.to_string(), now).await? {
+        return Err(ChangeError::NotAllowed);
+    }
+    let sealed = authenticator.seal(keys, &id.to_string());
+    store::reset(tx, id, hash, &sealed, now).await?;
+    passkeys::store::forget(tx, Owner::Staff(id)).await?;
+    store::end_web_sessions(tx, id, now).await?;
+    audit::record(tx, keys, &Actor::Staff(by), Act::StaffReset(id), now).await?;
     Ok(())
 }

@@ -15,6 +15,7 @@ use super::accounts::{self, ChangeError};
 use super::store::{self, Line};
 use super::{AddError, NewStaff, StaffRole};
 use crate::app::App;
+use crate::approvals::{self, Kind, Reason, resets};
 use crate::audit::{self, Act};
 use crate::authenticator::Authenticator;
 use crate::db::Db;
@@ -44,6 +45,8 @@ pub fn office_routes(routes: Routes) -> Routes {
         )
         .allow::<Fresh<SystemAdministrator>, _, _>(Method::POST, "/staff/{id}/role", change_role)
         .allow::<Fresh<SystemAdministrator>, _, _>(Method::POST, "/staff/{id}/disable", disable)
+        .allow::<Fresh<SystemAdministrator>, _, _>(Method::POST, "/staff/{id}/reset", propose_reset)
+        .allow::<Fresh<SystemAdministrator>, _, _>(Method::POST, "/staff/{id}/issue", issue)
 }
 
 #[derive(Template)]
@@ -63,6 +66,8 @@ struct Row {
     disabled: Option<String>,
     waits: bool,
     own: bool,
+    /// Whether a reset was approved and waits to be carried out.
+    reset_allowed: bool,
     choices: Vec<RoleChoice>,
 }
 
@@ -94,7 +99,15 @@ async fn list(
     State(app): State<App>,
     Query(done): Query<Done>,
 ) -> Result<Response, PageError> {
-    let row = |line: Line| Row {
+    let now = app.clock.now();
+    let mut allowed = Vec::new();
+    let lines = store::list(&app.db).await?;
+    for line in &lines {
+        let subject = line.id.to_string();
+        allowed.push(resets::is_allowed(&app.db, Kind::StaffReset, &subject, now).await?);
+    }
+    let row = |(line, reset_allowed): (Line, bool)| Row {
+        reset_allowed,
         own: line.id == admin.id(),
         choices: choices(Some(line.role)),
         id: line.id,
@@ -107,7 +120,7 @@ async fn list(
     };
     let page = ListPage {
         layout: Layout::office(&app, &admin, OfficePage::Staff),
-        rows: store::list(&app.db).await?.into_iter().map(row).collect(),
+        rows: lines.into_iter().zip(allowed).map(row).collect(),
         done: match done.done.as_deref() {
             Some("role") => "役割を変更しました。",
             Some("disabled") => "利用を停止しました。",
@@ -155,6 +168,7 @@ async fn new(
 #[template(path = "staff_made.html")]
 struct MadePage {
     layout: Layout,
+    title: &'static str,
     name: String,
     user_id: String,
     role: &'static str,
@@ -222,6 +236,7 @@ async fn add(
     Db::commit(tx).await?;
     let page = MadePage {
         layout: Layout::office(&app, &admin, OfficePage::Staff),
+        title: "職員を追加しました",
         name: new.name.as_str().to_owned(),
         user_id: new.login.as_str().to_owned(),
         role: role.page_text(),
@@ -291,6 +306,78 @@ async fn disable(
         .map_err(refused)?;
     Db::commit(tx).await?;
     Ok(Redirect::to("/staff?done=disabled"))
+}
+
+#[derive(Deserialize)]
+struct ReasonForm {
+    #[serde(default)]
+    reason: String,
+}
+
+/// `POST /staff/{id}/reset`: a forgotten password, a lost telephone. A second person decides.
+async fn propose_reset(
+    admin: Fresh<SystemAdministrator>,
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Verified(form): Verified<ReasonForm>,
+) -> Result<Redirect, PageError> {
+    let now = app.clock.now();
+    let id: StaffId = id.parse().map_err(|_| PageError::NotFound)?;
+    let reason =
+        Reason::new(&form.reason).ok_or_else(|| PageError::Refused(Reason::page_text()))?;
+    let mut tx = app.db.begin().await?;
+    accounts::check_resettable(&mut tx, id, admin.id())
+        .await
+        .map_err(refused)?;
+    let (kind, subject) = (Kind::StaffReset, id.to_string());
+    approvals::propose(&mut tx, &app, kind, &subject, &reason, &admin, now)
+        .await
+        .map_err(approvals::refused)?;
+    Db::commit(tx).await?;
+    Ok(Redirect::to("/approvals?done=proposed"))
+}
+
+/// `POST /staff/{id}/issue`: carries out an approved reset; what is shown is handed over in
+/// person.
+async fn issue(
+    admin: Fresh<SystemAdministrator>,
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Verified(Nothing {}): Verified<Nothing>,
+) -> Result<Response, PageError> {
+    let now = app.clock.now();
+    let id: StaffId = id.parse().map_err(|_| PageError::NotFound)?;
+    let lines = store::list(&app.db).await?;
+    let line = lines.into_iter().find(|line| line.id == id);
+    let line = line.ok_or(PageError::NotFound)?;
+    let password = passwords::initial();
+    let hash = passwords::hash(&password)
+        .await
+        .map_err(PageError::doing("hash a password"))?;
+    let authenticator = Authenticator::generate();
+    let mut tx = app.db.begin().await?;
+    accounts::reset(
+        &mut tx,
+        &app.keys,
+        (id, admin.id()),
+        &hash,
+        &authenticator,
+        now,
+    )
+    .await
+    .map_err(refused)?;
+    Db::commit(tx).await?;
+    let page = MadePage {
+        layout: Layout::office(&app, &admin, OfficePage::Staff),
+        title: "ログインを再発行しました",
+        name: line.name,
+        user_id: line.user_id,
+        role: line.role.page_text(),
+        password: password.to_string(),
+        picture: format!("/staff/{id}/authenticator.png"),
+        secret: authenticator.to_base32(),
+    };
+    Ok(page_with(StatusCode::OK, &page)?.into_response())
 }
 
 fn refused(error: ChangeError) -> PageError {

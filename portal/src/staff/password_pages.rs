@@ -72,20 +72,23 @@ async fn change(
         .await?
         .ok_or(PageError::NotFound)?;
     let origin = format!("office-session:{}", staff.id());
-    let counted = Counted::new(&app.keys, &format!("staff/{}", staff.user_id()), origin);
+    let counted = Counted::at_office(&app.keys, staff.user_id(), origin);
     let mut tx = app.db.begin().await?;
     let attempt = failures::count_attempt(&mut tx, &counted, now).await?;
     Db::commit(tx).await?;
     let confirmed = match attempt {
-        Attempt::Paused { until } => Confirmed::Paused { until },
-        Attempt::Allowed => {
+        Attempt::Paused { .. } | Attempt::Stopped => Confirmed::Refused(attempt),
+        Attempt::Allowed { .. } => {
             let fits = passwords::verify(&form.password, Some(&account.password_hash))
                 .await
                 .map_err(PageError::doing("verify a password"))?;
-            if fits { Confirmed::Yes } else { Confirmed::No }
+            match fits {
+                true => Confirmed::Yes,
+                false => Confirmed::No(attempt),
+            }
         }
     };
-    let errors = match confirmed.page_text(now) {
+    let errors = match confirmed.page_text() {
         Some(sentence) => {
             let mut tx = app.db.begin().await?;
             let (actor, act) = (staff.actor(), Act::StaffSignInFailed);

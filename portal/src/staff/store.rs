@@ -83,6 +83,45 @@ pub(super) async fn role_in_use(tx: &mut Tx, id: StaffId) -> Result<Option<Staff
     .transpose()
 }
 
+/// Says whether an account is in use.
+pub async fn is_in_use(tx: &mut Tx, id: StaffId) -> Result<bool, StoreError> {
+    Ok(role_in_use(tx, id).await?.is_some())
+}
+
+/// An account's name and user ID, for who decides about it.
+pub async fn name_of(db: &Db, id: StaffId) -> Result<Option<String>, StoreError> {
+    let row = sqlx::query("SELECT name, user_id FROM staff WHERE id = $1")
+        .bind(id.to_string())
+        .fetch_optional(db.pool())
+        .await
+        .map_err(StoreError::doing("find the name of staff"))?;
+    row.map(|row| Ok(format!("{}（{}）", row.text("name")?, row.text("user_id")?)))
+        .transpose()
+}
+
+/// Gives an account in use a password and an authenticator that are to be handed over.
+pub(super) async fn reset(
+    tx: &mut Tx,
+    id: StaffId,
+    hash: &str,
+    totp_sealed: &str,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE staff SET password_hash = $1, password_is_initial_since_ms = $2,
+                          totp_sealed = $3, totp_last_step = NULL
+          WHERE id = $4 AND disabled_ms IS NULL",
+    )
+    .bind(hash)
+    .bind(unix_ms(now))
+    .bind(totp_sealed)
+    .bind(id.to_string())
+    .execute(&mut **tx)
+    .await
+    .map(drop)
+    .map_err(StoreError::doing("reset the sign-in of staff"))
+}
+
 /// How many others are in use in a role.
 pub(super) async fn count_others(
     tx: &mut Tx,

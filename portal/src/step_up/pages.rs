@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-use super::{Who, is_fresh, send_code, take_code};
+use super::{Who, is_fresh, send_code, take_code, take_passkey};
 use crate::app::App;
 use crate::web::forms::{self, FORM_LIMIT_BYTES, FieldErrors, Verified};
 use crate::web::layout::{Layout, OfficePage};
@@ -23,6 +23,7 @@ pub(crate) const PATH: &str = "/step-up";
 /// The fields of our own in a form that is kept.
 const CODE: &str = "step_up_code";
 const ACTION: &str = "step_up_action";
+const ANSWER: &str = "step_up_answer";
 /// Longest address that is led back to, in bytes.
 const NEXT_LIMIT_BYTES: usize = 2048;
 /// Fields of a form that is kept, at most.
@@ -63,6 +64,8 @@ struct Ask {
     /// What goes along: the token, and where to go back or what was typed.
     hidden: Vec<(String, String)>,
     by_mail: bool,
+    /// Whether a passkey may be shown instead.
+    passkey: bool,
     sent: bool,
     errors: FieldErrors,
 }
@@ -78,6 +81,7 @@ struct NextQuery {
 enum Action {
     Check,
     Send,
+    Passkey,
 }
 
 #[derive(Deserialize)]
@@ -86,6 +90,8 @@ struct CodeForm {
     next: String,
     #[serde(default)]
     step_up_code: String,
+    #[serde(default)]
+    step_up_answer: String,
     step_up_action: Action,
 }
 
@@ -138,7 +144,11 @@ async fn answer_staff(
 
 async fn answer(app: &App, who: &Who, form: CodeForm) -> Result<Response, PageError> {
     let now = app.clock.now();
-    let (sent, wrong) = act(app, who, form.step_up_action, &form.step_up_code, now).await?;
+    let typed = match form.step_up_action {
+        Action::Passkey => &form.step_up_answer,
+        Action::Check | Action::Send => &form.step_up_code,
+    };
+    let (sent, wrong) = act(app, who, form.step_up_action, typed, now).await?;
     if !sent && wrong.is_none() {
         return Ok(Redirect::to(safe_next(&form.next)).into_response());
     }
@@ -157,6 +167,7 @@ async fn act(
 ) -> Result<(bool, Option<String>), PageError> {
     Ok(match action {
         Action::Check => (false, take_code(app, who, typed, now).await?),
+        Action::Passkey => (false, take_passkey(app, who, typed, now).await?),
         Action::Send => {
             let refused = send_code(app, who, now).await?;
             (refused.is_none(), refused)
@@ -188,6 +199,7 @@ async fn ask_alone(
             ("next".to_owned(), safe_next(next).to_owned()),
         ],
         by_mail: who.uses_mail(app).await?,
+        passkey: who.has_passkey(app).await?,
         sent,
         errors,
     })
@@ -303,27 +315,32 @@ async fn keep(app: &App, request: Request, next: Next) -> Result<Response, PageE
         action: parts.uri.path().to_owned(),
         hidden: fields,
         by_mail: who.uses_mail(app).await?,
+        passkey: who.has_passkey(app).await?,
         sent,
         errors,
     };
     render(app, &who, ask, status, now)
 }
 
-/// Takes our own two fields out of a form.
+/// Takes our own fields out of a form: what was shown, and how.
 fn take_own(fields: &mut Vec<(String, String)>) -> Result<(String, Action), PageError> {
     let bad = || PageError::BadForm("step-up fields".to_owned());
     let value = |name: &str| {
         let found = fields.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.clone())
     };
-    let code = value(CODE).unwrap_or_default();
     let action = match value(ACTION).as_deref() {
         Some("check") => Action::Check,
         Some("send") => Action::Send,
+        Some("passkey") => Action::Passkey,
         Some(_) | None => return Err(bad()),
     };
-    fields.retain(|(name, _)| name != CODE && name != ACTION);
-    Ok((code, action))
+    let shown = match action {
+        Action::Passkey => value(ANSWER).unwrap_or_default(),
+        Action::Check | Action::Send => value(CODE).unwrap_or_default(),
+    };
+    fields.retain(|(name, _)| ![CODE, ACTION, ANSWER].contains(&name.as_str()));
+    Ok((shown, action))
 }
 
 /// The head of a request once more.

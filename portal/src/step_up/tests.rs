@@ -141,7 +141,7 @@ async fn guessing_is_stopped_like_guessing_at_sign_in() {
         let (authenticator, mut browser) = supervisor(&app).await;
         let later = NOW + Duration::minutes(20);
         app.clock.set(later);
-        for _ in 0..sign_in::FAILURES_MAX {
+        for _ in 0..sign_in::OFFICE_FAILURES_MAX {
             let form = [("step_up_code", "000000"), ("step_up_action", "check")];
             browser.submit("/step-up", &form).await;
         }

@@ -44,6 +44,11 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("../../assets/sign_in.js"),
     },
     Asset {
+        name: "passkey.js",
+        kind: SCRIPT,
+        bytes: include_bytes!("../../assets/passkey.js"),
+    },
+    Asset {
         name: "upload.js",
         kind: SCRIPT,
         bytes: include_bytes!("../../assets/upload.js"),

@@ -165,3 +165,41 @@ fn a_download_that_is_cut_goes_on_by_itself() {
         assert!(done < Duration::from_secs(6), "{done:?}");
     }
 }
+
+/// Everything in flight was longer than the path let pass from then on: nothing was ever
+/// acknowledged, so nothing counted as lost, and both ends waited for hours.
+#[test]
+fn a_path_that_drops_long_datagrams_for_a_while_leaves_nobody_waiting() {
+    let slow = Trouble::Rate {
+        kbyte_per_s: 193,
+        queue_kb: 37,
+    };
+    for ms in [500, 3_000, 16_820, 60_000] {
+        let troubles = [(slow, 678), (Trouble::Mtu(1280), ms)];
+        let Recovery { going_on, done } = survive(&troubles, 1);
+        println!("{ms} ms: goes on after {going_on:?}, done after {done:?}");
+        assert!(going_on < Duration::from_secs(5), "{going_on:?}");
+        assert!(done < Duration::from_secs(20), "{done:?}");
+    }
+}
+
+#[test]
+fn a_path_that_drops_long_datagrams_from_now_on_still_carries_the_transfers() {
+    let mut world = World::connected(line(), 1);
+    let mut up = Transfer::start(&mut world, 0, Way::Up, LENGTH);
+    let mut down = Transfer::start(&mut world, 0, Way::Down, LENGTH);
+    let since = world.now;
+    world.run_until("something is under way", |world| {
+        up.advance(world);
+        down.advance(world);
+        world.now > since + Duration::from_millis(50)
+    });
+    world.path.mtu_payload = 1280;
+    let shorter = world.now;
+    world.run_until("all has arrived", |world| {
+        let (up_done, down_done) = (up.advance(world), down.advance(world));
+        up_done && down_done
+    });
+    let took = world.now - shorter;
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}

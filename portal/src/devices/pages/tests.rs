@@ -48,6 +48,11 @@ async fn staff_approve_a_pc_after_comparing_its_code_and_can_revoke_it() {
         let form = [("csrf", token.as_str()), ("reason", "入替え")];
         let answer = browser.post(&revoke, &form).await;
         assert_eq!(answer.location, "/devices?done=revoked");
+        let mails: Vec<String> = sqlx::query_scalar("SELECT purpose FROM outbox ORDER BY id")
+            .fetch_all(db.pool())
+            .await
+            .unwrap();
+        assert_eq!(mails, ["device_approved", "people_changed"]);
         assert_eq!(listing::registered(&db, now).await.unwrap(), []);
         assert!(browser.get(&path).await.text.contains("理由：入替え"));
     }

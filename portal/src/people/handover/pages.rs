@@ -144,7 +144,7 @@ async fn propose(
             );
         });
     let confirmed = confirm_password(&app, member, &password, now).await?;
-    if let Some(sentence) = confirmed.page_text(now) {
+    if let Some(sentence) = confirmed.page_text() {
         errors.add("password", sentence);
     }
     if let (Ok(successor), Ok(becomes), true) = (successor, becomes, errors.is_empty()) {
@@ -175,7 +175,7 @@ async fn accept(
 ) -> Result<Response, PageError> {
     let now = app.clock.now();
     let confirmed = confirm_password(&app, &member, &form.password, now).await?;
-    if let Some(sentence) = confirmed.page_text(now) {
+    if let Some(sentence) = confirmed.page_text() {
         let errors = FieldErrors::of_one("password", sentence);
         let page = handover_page(&app, &member, ProposeForm::default(), errors).await?;
         return Ok(page_with(StatusCode::UNPROCESSABLE_ENTITY, &page)?.into_response());

@@ -110,3 +110,59 @@ async fn a_new_account_is_shown_once_and_does_nothing_before_its_own_password() 
         assert_eq!(world.admin.get(&picture).await.0, StatusCode::NOT_FOUND);
     }
 }
+
+#[tokio::test]
+async fn a_lost_sign_in_of_staff_is_made_anew_by_two_and_never_ones_own() {
+    for world in worlds().await {
+        let id = world.sato.as_staff().await.id();
+        let own = world.admin.as_staff().await.id();
+        let reason = [("reason", "スマートフォンの紛失")];
+        let (status, _, text) = world
+            .admin
+            .post(&format!("/staff/{own}/reset"), &reason)
+            .await;
+        assert_eq!(status, StatusCode::CONFLICT);
+        assert!(text.contains("ご自分のアカウント"), "{text}");
+
+        let (path, issue) = (format!("/staff/{id}/reset"), format!("/staff/{id}/issue"));
+        assert_eq!(
+            world.tanaka.post(&path, &reason).await.0,
+            StatusCode::NOT_FOUND
+        );
+        assert_eq!(world.admin.post(&path, &[]).await.0, StatusCode::CONFLICT);
+        assert_eq!(world.admin.post(&issue, &[]).await.0, StatusCode::CONFLICT);
+        let (_, location, text) = world.admin.post(&path, &reason).await;
+        assert_eq!(location, "/approvals?done=proposed", "{text}");
+        let (_, page) = world.tanaka.get("/approvals").await;
+        let at = page.find("/approvals/0").unwrap();
+        let approve = page[at..].split('"').next().unwrap().to_owned();
+        assert_eq!(
+            world.admin.post(&approve, &[]).await.0,
+            StatusCode::CONFLICT
+        );
+        assert_eq!(
+            world.suzuki.post(&approve, &[]).await.0,
+            StatusCode::NOT_FOUND
+        );
+        assert_eq!(
+            world.tanaka.post(&approve, &[]).await.0,
+            StatusCode::SEE_OTHER
+        );
+        assert_eq!(world.sato.get("/filings").await.0, StatusCode::OK);
+
+        let (one, two) = tokio::join!(world.admin.post(&issue, &[]), world.admin.post(&issue, &[]));
+        let mut statuses = [one.0, two.0];
+        statuses.sort();
+        assert_eq!(statuses, [StatusCode::OK, StatusCode::CONFLICT]);
+        assert_eq!(world.sato.get("/filings").await.0, StatusCode::UNAUTHORIZED);
+        let picture = format!("/staff/{id}/authenticator.png");
+        assert_eq!(world.admin.get(&picture).await.0, StatusCode::OK);
+        let acts: Vec<String> =
+            sqlx::query_scalar("SELECT act FROM audit_log WHERE object_id = $1")
+                .bind(id.to_string())
+                .fetch_all(world.app.db.pool())
+                .await
+                .unwrap();
+        assert!(acts.contains(&"staff_reset".to_owned()), "{acts:?}");
+    }
+}

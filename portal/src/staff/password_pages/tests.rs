@@ -74,7 +74,7 @@ async fn guesses_of_a_staff_password_are_counted() {
             ("new_password_again", NEW),
         ]
     };
-    for _ in 0..crate::sign_in::FAILURES_MAX {
+    for _ in 0..crate::sign_in::OFFICE_FAILURES_MAX {
         browser.submit("/password", &form("not mine")).await;
     }
     let answer = browser.submit("/password", &form(PASSWORD)).await;

@@ -12,6 +12,7 @@ use sqlx::Row as _;
 
 use super::super::{member_routes, office_routes};
 use crate::staff::StaffRole;
+use crate::testing::key::Device;
 use crate::testing::world::{Browser, World, read};
 use crate::web::forms::CSRF_HEADER;
 use crate::web::router::{Route, Routes};
@@ -28,10 +29,10 @@ enum Filling {
 /// Per kind (the segment before the parameter, and the parameter if another stands there),
 /// an object of beta's.
 #[derive(Debug)]
-struct Objects(BTreeMap<&'static str, Filling>);
+pub(super) struct Objects(BTreeMap<&'static str, Filling>);
 
 /// Whom a route of the office is for; `None` if it is for nobody in particular.
-fn roles(principal: &str) -> Option<&'static [StaffRole]> {
+pub(super) fn roles(principal: &str) -> Option<&'static [StaffRole]> {
     use StaffRole::{Reviewer, Supervisor, SystemAdmin};
     Some(match principal.trim_start_matches("fresh ") {
         "anyone" | "anyone at the office" => return None,
@@ -71,7 +72,7 @@ async fn one(world: &World, sql: &'static str) -> String {
 
 impl Objects {
     /// Lets beta have one of everything.
-    async fn of_beta(world: &World) -> Self {
+    pub(super) async fn of_beta(world: &World) -> Self {
         let filing = world.bob.file("20260313_0124_資格喪失届.pdf").await;
         let path = format!("{filing}/determination");
         world.sato.post(&format!("{filing}/take"), &[]).await;
@@ -95,6 +96,15 @@ impl Objects {
             .upload("20260313_0124_算定基礎届.pdf", bytes)
             .await;
 
+        let (_, options) = world
+            .bob
+            .post_json("/settings/passkeys/question", &serde_json::Value::Null)
+            .await;
+        let answer = Device::at("https://renkei.example.jp").create(&options);
+        let form = [("name", "総務のパソコン"), ("answer", answer.as_str())];
+        let added = world.bob.post("/settings/passkeys", &form).await;
+        assert_eq!(added.0, StatusCode::SEE_OTHER, "{}", added.2);
+
         let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
         let mut objects = BTreeMap::from([
             ("filings", last(&open)),
@@ -113,6 +123,12 @@ impl Objects {
             (
                 "devices",
                 "SELECT id FROM devices WHERE establishment_id = $1",
+            ),
+            (
+                "passkeys",
+                "SELECT passkeys.id FROM passkeys
+                   JOIN memberships ON memberships.user_id = passkeys.owner_id
+                  WHERE memberships.establishment_id = $1",
             ),
             ("pcs", "SELECT id FROM devices WHERE establishment_id = $1"),
             (
@@ -161,7 +177,7 @@ impl Objects {
 
     /// Who asks for the PC of beta's second user: the rows that an agent leaves; and what waits
     /// for a second member of staff.
-    async fn ask_to_enrol(world: &World) {
+    pub(super) async fn ask_to_enrol(world: &World) {
         let user = one(
             world,
             "SELECT user_id AS id FROM memberships WHERE establishment_id = $1",
@@ -210,7 +226,7 @@ impl Objects {
     }
 
     /// The path with its parameters filled in, and how many of them are objects.
-    fn fill(&self, route: &Route) -> (String, usize) {
+    pub(super) fn fill(&self, route: &Route) -> (String, usize) {
         let (mut path, mut objects, mut before) = (String::new(), 0, "");
         for part in route.path.split('/').skip(1) {
             path.push('/');
@@ -278,7 +294,7 @@ async fn ask(browser: &Browser, route: &Route, path: &str) -> StatusCode {
     status
 }
 
-fn tables(world: &World) -> (Vec<Route>, Vec<Route>) {
+pub(super) fn tables(world: &World) -> (Vec<Route>, Vec<Route>) {
     let routes = || Routes::new(world.app.clone());
     (
         member_routes(routes()).finish().1,
