@@ -43,5 +43,13 @@ mod updates;
 mod watching;
 #[path = "stories/windows.rs"]
 mod windows;
+#[path = "stories/windows_bad_input.rs"]
+mod windows_bad_input;
+#[path = "stories/windows_chip.rs"]
+mod windows_chip;
 #[path = "stories/windows_package.rs"]
 mod windows_package;
+#[path = "stories/windows_proxy.rs"]
+mod windows_proxy;
+#[path = "stories/windows_update.rs"]
+mod windows_update;

@@ -11,6 +11,7 @@ pub mod bench;
 pub mod browser;
 pub mod disk;
 pub mod job;
+pub mod kerberos;
 pub mod link;
 pub mod mailbox;
 pub mod many;

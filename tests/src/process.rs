@@ -1,8 +1,9 @@
 //! A program that runs beside the story and ends with it.
 
 use std::fs::File;
+use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -107,12 +108,32 @@ pub fn signal(pid: u32, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Runs a program to its end, however that is. What it prints goes through files: a program that
+/// it starts and that stays, such as Wine's desktop, would hold a pipe open for ever.
+pub fn run(command: &mut Command) -> Result<Output> {
+    let (out, err) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(out.try_clone()?)
+        .stderr(err.try_clone()?)
+        .status()
+        .with_context(|| format!("run {command:?}"))?;
+    let read = |mut file: File| -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    Ok(Output {
+        status,
+        stdout: read(out)?,
+        stderr: read(err)?,
+    })
+}
+
 /// Runs a program to its end and returns what it printed.
 pub fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("run {command:?}"))?;
+    let output = run(command)?;
     if !output.status.success() {
         bail!(
             "{command:?}: {}\n{}",

@@ -23,6 +23,8 @@ pub struct Prefix {
     folder: PathBuf,
     /// Whose Windows it is; none: that of the user who runs the tests.
     user: Option<&'static str>,
+    /// What programs in it are told besides.
+    variables: Vec<(&'static str, PathBuf)>,
 }
 
 impl Prefix {
@@ -51,6 +53,7 @@ impl Prefix {
         let prefix = Self {
             folder: folder.to_owned(),
             user,
+            variables: Vec::new(),
         };
         std::fs::create_dir_all(prefix.home())?;
         prefix.hand_over()?;
@@ -58,6 +61,13 @@ impl Prefix {
         // The settings are written a moment after the command that made them.
         output(prefix.server().arg("--wait"))?;
         Ok(prefix)
+    }
+
+    /// Tells every program from now on `variables` of the environment.
+    #[must_use]
+    pub fn with(mut self, variables: impl IntoIterator<Item = (&'static str, PathBuf)>) -> Self {
+        self.variables.extend(variables);
+        self
     }
 
     /// `wine64`, for a program and its arguments. Nothing is drawn: there is no display.
@@ -98,9 +108,14 @@ impl Prefix {
             // Wine's desktop, documents and downloads are this user's, so not the tester's.
             .env("HOME", self.home())
             .env("WINEDEBUG", "-all")
-            // No .NET, no Internet Explorer, no entries in the desktop's menus.
-            .env("WINEDLLOVERRIDES", "mscoree,mshtml=;winemenubuilder.exe=d")
+            // No .NET, no Internet Explorer, no entries in the desktop's menus; the chip of
+            // `install_chip` where there is one.
+            .env(
+                "WINEDLLOVERRIDES",
+                "mscoree,mshtml=;winemenubuilder.exe=d;ncrypt=n,b",
+            )
             .env("LANG", "C.UTF-8")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .env_remove("DISPLAY")
             .env_remove("WAYLAND_DISPLAY");
         command
@@ -155,6 +170,17 @@ impl Prefix {
         std::fs::copy(agent_program()?, &program)?;
         supply_missing_dll(folder)?;
         Ok(program)
+    }
+
+    /// Gives the PC a security chip: a DLL beside the agent's program, in the place of Windows'
+    /// own. Its keys lie in `C:\tpm`; while `C:\tpm\off` is there, it does not answer.
+    ///
+    /// # Errors
+    /// If the compiler is not installed.
+    pub fn install_chip(&self) -> Result<()> {
+        let program = self.agent();
+        let dll = program.with_file_name("ncrypt.dll");
+        compile(&["-shared", "-o"], &dll, "ncrypt.c", &["-lbcrypt"])
     }
 
     /// Where [`Self::install_agent`] puts the agent's program.

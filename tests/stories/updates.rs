@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 /// What stands before the version in the program's file.
 const MARK: &str = "renkei-agent-version=";
 /// The version that is built.
-const BUILT: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const BUILT: &str = env!("CARGO_PKG_VERSION");
 /// How long an agent may take to do what it does in quiet moments, in seconds.
 const PATIENCE_S: u64 = 120;
 /// Rounds of requests that keep the tunnel busy, each longer than the pages' own signs of life.
@@ -28,13 +28,14 @@ const TRANSFERS: usize = 40;
 const REQUESTS: usize = 24;
 
 /// Whoever makes the programs: a signing key, away from every server.
-struct Maker {
+pub(crate) struct Maker {
     folder: tempfile::TempDir,
-    public_key: String,
+    /// What agents are told to believe.
+    pub(crate) public_key: String,
 }
 
 impl Maker {
-    fn new(stage: &Stage) -> Result<Self> {
+    pub(crate) fn new(stage: &Stage) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let made = stage
             .program("portal")
@@ -47,11 +48,22 @@ impl Maker {
     }
 
     /// Offers `program` as `version`, with the command that a maker has.
-    fn offer(&self, stage: &Stage, version: &str, program: &[u8]) -> Result<()> {
+    pub(crate) fn offer(&self, stage: &Stage, version: &str, program: &[u8]) -> Result<()> {
+        let platform = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
+        self.offer_for(stage, &platform, version, program)
+    }
+
+    /// The same for PCs of another kind than this machine.
+    pub(crate) fn offer_for(
+        &self,
+        stage: &Stage,
+        platform: &str,
+        version: &str,
+        program: &[u8],
+    ) -> Result<()> {
         let file = self.folder.path().join("program");
         std::fs::write(&file, program)?;
         withdraw(stage)?;
-        let platform = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
         output(
             stage
                 .program("portal")
@@ -65,7 +77,11 @@ impl Maker {
     }
 
     /// Signs again what is offered, changed.
-    fn offer_changed(&self, stage: &Stage, change: impl FnOnce(&mut Manifest)) -> Result<()> {
+    pub(crate) fn offer_changed(
+        &self,
+        stage: &Stage,
+        change: impl FnOnce(&mut Manifest),
+    ) -> Result<()> {
         let path = stage.agent_updates().join(MANIFEST_FILE);
         let signed = SignedManifest::read(&std::fs::read(&path)?)?;
         let mut manifest = Manifest::read(&signed.manifest)?;
@@ -88,6 +104,20 @@ impl Maker {
     }
 }
 
+/// Changes one byte of the offered program, in the middle of it.
+pub(crate) fn tamper(stage: &Stage) -> Result<()> {
+    let file = std::fs::read_dir(stage.agent_updates())?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| !path.ends_with(MANIFEST_FILE))
+        .context("a program")?;
+    let mut tampered = std::fs::read(&file)?;
+    let middle = tampered.len() / 2;
+    tampered[middle] ^= 1;
+    std::fs::write(&file, &tampered)?;
+    Ok(())
+}
+
 /// Offers nothing any more.
 fn withdraw(stage: &Stage) -> Result<()> {
     match std::fs::remove_dir_all(stage.agent_updates()) {
@@ -97,7 +127,7 @@ fn withdraw(stage: &Stage) -> Result<()> {
 }
 
 /// The built program, calling itself `version`.
-fn of_version(built: &Path, version: &str) -> Result<Vec<u8>> {
+pub(crate) fn of_version(built: &Path, version: &str) -> Result<Vec<u8>> {
     ensure!(
         version.len() == BUILT.len(),
         "the mark has room for {BUILT}"
@@ -115,6 +145,13 @@ fn of_version(built: &Path, version: &str) -> Result<Vec<u8>> {
         program[at..at + to.len()].copy_from_slice(to.as_bytes());
     }
     Ok(program)
+}
+
+/// The names of the files in a program's folder.
+pub(crate) fn programs_in(folder: &Path) -> Result<Vec<String>> {
+    std::fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
 }
 
 /// A PC with a program of its own that believes `maker`. After an update another process is
@@ -189,13 +226,9 @@ impl Pc {
 
     fn left_beside(&self) -> Result<Vec<String>> {
         let folder = self.program.parent().context("a folder")?;
-        let names = std::fs::read_dir(folder)?
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(names
-            .into_iter()
-            .filter(|name| name != "vpn-agent")
-            .collect())
+        let mut names = programs_in(folder)?;
+        names.retain(|name| name != "vpn-agent");
+        Ok(names)
     }
 }
 
@@ -313,15 +346,7 @@ async fn an_update_that_is_tampered_expired_older_or_broken_is_refused_and_said_
 
     // Another program than the one that was signed, of the same length.
     maker.offer(&stage, "0.2.0", &newer)?;
-    let file = std::fs::read_dir(stage.agent_updates())?
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .find(|path| !path.ends_with(MANIFEST_FILE))
-        .context("a program")?;
-    let mut tampered = newer.clone();
-    let middle = tampered.len() / 2;
-    tampered[middle] ^= 1;
-    std::fs::write(&file, &tampered)?;
+    tamper(&stage)?;
     pc.connect_again().await?;
     pc.told("0.2.0）は、正しいものと確認できなかった").await?;
 

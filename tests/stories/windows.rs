@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use renkei_tests::browser::Browser;
 use renkei_tests::job::{ADMIN_EMAIL, CORPUS_PASSWORD, FILED_ZIP, Letter, corpus};
-use renkei_tests::process::{output, wait_for};
+use renkei_tests::process::{output, run, wait_for};
 use renkei_tests::stage::{ESTABLISHMENT_NAME, ESTABLISHMENT_NUMBER};
 use renkei_tests::wine::{self, Prefix};
 use renkei_tests::{Agent, MemberPages, OfficePages, Stage, StageOptions};
@@ -18,7 +18,7 @@ use renkei_tests::{Agent, MemberPages, OfficePages, Stage, StageOptions};
 const AGENT_PAGE: &str = "http://renkei-agent.invalid/";
 
 /// What every Windows 10 has; the program may ask for nothing else.
-const SYSTEM_DLLS: [&str; 22] = [
+const SYSTEM_DLLS: [&str; 23] = [
     "advapi32.dll",
     "bcrypt.dll",
     "bcryptprimitives.dll",
@@ -30,6 +30,7 @@ const SYSTEM_DLLS: [&str; 22] = [
     "kernel32.dll",
     "kernelbase.dll",
     "msvcrt.dll",
+    "ncrypt.dll",
     "ntdll.dll",
     "ole32.dll",
     "oleaut32.dll",
@@ -237,13 +238,13 @@ fn another_user_cannot_use_the_key(prefix: &Prefix, agent: &Agent) -> Result<()>
 }
 
 /// What the agent in a prefix says of itself.
-fn status_in(prefix: &Prefix, config: &Path) -> Result<serde_json::Value> {
-    let told = prefix
-        .wine()
+pub(crate) fn status_in(prefix: &Prefix, config: &Path) -> Result<serde_json::Value> {
+    let mut command = prefix.wine();
+    command
         .arg(prefix.agent())
         .args(["--config", &wine::windows_path(config)])
-        .args(["status", "--json"])
-        .output()?;
+        .args(["status", "--json"]);
+    let told = run(&mut command)?;
     let printed = String::from_utf8_lossy(&told.stdout).into_owned();
     serde_json::from_str(&printed)
         .with_context(|| format!("{printed}{}", String::from_utf8_lossy(&told.stderr)))
@@ -297,7 +298,7 @@ async fn ended_at_any_moment_of_an_enrolment_the_exe_goes_on_with_the_same_key()
     Ok(())
 }
 
-fn files_called(folder: &Path, name: &str) -> Result<Vec<PathBuf>> {
+pub(crate) fn files_called(folder: &Path, name: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, ensure};
-use renkei_tests::process::{Process, output, wait_for};
+use renkei_tests::process::{self, Process, output, wait_for};
 use renkei_tests::wine::{self, Prefix};
 
 /// Where silent installations are told to connect to.
@@ -178,9 +178,7 @@ fn values(hive: &str, text: &[u8], found: &mut BTreeSet<String>) {
 fn run(prefix: &Prefix, program: &Path, arguments: &[&str]) -> Result<Option<i32>> {
     let mut command = prefix.wine();
     command.arg(program).args(arguments);
-    let ended = command
-        .output()
-        .with_context(|| format!("run {command:?}"))?;
+    let ended = process::run(&mut command)?;
     Ok(ended.status.code())
 }
 
@@ -273,7 +271,7 @@ async fn the_installer_puts_in_replaces_and_takes_out_without_a_trace() -> Resul
         "X",
         "--no-wait",
     ];
-    let asked = command.arg(&program).args(words).output()?;
+    let asked = process::run(command.arg(&program).args(words))?;
     let said = String::from_utf8_lossy(&asked.stderr);
     ensure!(asked.status.code() == Some(1), "{asked:?}");
     ensure!(!said.is_empty() && !said.contains("--gateway"), "{said}");

@@ -207,6 +207,9 @@ FunctionEnd
 Section "Uninstall"
   !insertmacro EndAgent
   ${If} $Keep == "no"
+    ; Keys in the PC's security chip lie in no folder.
+    nsExec::Exec '"$INSTDIR\vpn-agent.exe" forget'
+    Pop $0
     RMDir /r "$LOCALAPPDATA\Renkei"
   ${EndIf}
   Delete "$SMPROGRAMS\${NAME}.lnk"

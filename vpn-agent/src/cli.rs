@@ -90,6 +90,9 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Erase every profile with its key; the uninstaller removes the rest.
+    #[command(hide = true)]
+    Forget,
     /// Say how things stand.
     Status {
         /// As one JSON object.

@@ -110,6 +110,7 @@ pub async fn run(
         }
         cli::Command::Profiles { json } => profiles::list(config, store, json).await,
         cli::Command::Remove { yes } => profiles::remove(config, store, choice, yes).await,
+        cli::Command::Forget => profiles::forget(store),
         cli::Command::Status { json } => profiles::status(config, store, choice, json).await,
         cli::Command::Disconnect => disconnect(store, choice).await,
         cli::Command::Quit => quit(store).await,

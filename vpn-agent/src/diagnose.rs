@@ -130,9 +130,8 @@ pub(crate) async fn run_with(
             return findings;
         }
     };
-    for path in &found.damaged {
-        let sentence = crate::store::damaged_text(path);
-        findings.push(Finding::new("登録情報", Outcome::Bad, sentence));
+    for damage in &found.damaged {
+        findings.push(Finding::new("登録情報", Outcome::Bad, damage.page_text()));
     }
     let scene = Scene {
         config,

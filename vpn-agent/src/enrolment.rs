@@ -66,6 +66,9 @@ impl EnrolError {
         match self {
             Self::Api(error) => error.page_text(),
             Self::Store(error) => error.page_text(),
+            Self::Key(error @ (KeyError::Gone | KeyError::ChipSilent(_))) => {
+                error.page_text().to_owned()
+            }
             Self::Key(_) => "このパソコンの鍵を作成または利用できませんでした。もう一度お試しください。".to_owned(),
             Self::NoCode => "登録コードを入力してください。".to_owned(),
             Self::UnusableApproval(_) => {

@@ -24,7 +24,7 @@ use crate::link::paths::Outlook;
 use crate::link::{Link, LinkEnd, LinkError};
 use crate::session_state::{Doubt, Refused, SessionState, State};
 use crate::status::{Approved, Pc, View};
-use crate::store::{Enrolment, Progress, Store, damaged_text};
+use crate::store::{Damage, Enrolment, Progress, Store};
 use crate::update::Note;
 
 mod announcements;
@@ -156,7 +156,7 @@ impl EventLoop {
     /// Reads the disk and starts with what is found there.
     pub fn new(settings: Settings) -> Result<Self, EnrolError> {
         let found = settings.store.find()?;
-        let damage = found.damaged.first().map(|path| damaged_text(path));
+        let damage = found.damaged.first().map(Damage::page_text);
         let now = settings.clock.now().mono;
         let (view, _) = watch::channel(View {
             state: State::Unenrolled { problem: None },

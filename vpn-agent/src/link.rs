@@ -1,7 +1,7 @@
 //! The tunnel on real sockets: several ways, one task, streams for the proxy.
 //!
 //! [`tunnel::client::ClientTunnel`] is the protocol; this gives it datagrams and time
-//! ([`event_loop`]) over the way that works ([`paths`]) and lends its streams out as ordinary
+//! ([`event_loop`]) over the way that works ([`core`]) and lends its streams out as ordinary
 //! async streams ([`stream`]). Data waits in QUIC's own bounded windows, so that a slow side
 //! slows the other down.
 //!
@@ -27,23 +27,17 @@ use crate::dial::Dialer;
 use crate::urls::GatewayUrl;
 
 mod carriers;
+pub mod core;
 mod event_loop;
 pub mod paths;
 pub mod pulse;
 mod stream;
 pub(crate) mod tls_way;
 
-use event_loop::{Driver, Wanted};
+use self::core::{CONNECT_LIMIT, Core, GIVE_UP_AFTER};
+use event_loop::{Driver, Lent, Wanted};
 use paths::{Experience, Outlook, Via, Way};
-use pulse::Pulse;
 pub use stream::LinkStream;
-
-/// A link that has not come about for this long, with every way refused or silent, is given
-/// up: the user, or another gateway, can do more.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(4);
-
-/// A link that has not come about for this long is given up in any case.
-const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 
 /// How long a stream may take to open while too many are open.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(20);
@@ -140,7 +134,7 @@ impl LinkError {
 
 /// What the link's handles and its task share.
 struct Shared {
-    core: Mutex<event_loop::Core>,
+    lent: Mutex<Lent>,
     /// Wakes the task: something was written, read or wished for.
     wake: Arc<Notify>,
     /// A stream may be opened again.
@@ -160,8 +154,8 @@ struct Shared {
 }
 
 impl Shared {
-    fn core(&self) -> MutexGuard<'_, event_loop::Core> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lent(&self) -> MutexGuard<'_, Lent> {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -206,10 +200,15 @@ impl Link {
         let endpoints: Vec<_> = config.endpoints.iter().map(canonical).collect();
         let left = config.left.lock();
         let left = left.unwrap_or_else(PoisonError::into_inner).take();
-        let core = event_loop::Core::new(tunnel, left, Pulse::new(config.pulse))
+        let udp = endpoints.iter().copied().map(Way::Udp);
+        let tls = config.dialer.ways(&config.gateway).into_iter();
+        let ways: Vec<_> = udp.chain(tls.map(Way::Tls)).collect();
+        let count = ways.len();
+        let ways = (ways, remembered);
+        let core = Core::new(tunnel, left, config.pulse, ways, event_loop::now())
             .map_err(|error| LinkError::Setup(error.to_string()))?;
         let shared = Arc::new(Shared {
-            core: Mutex::new(core),
+            lent: Mutex::new(Lent::new(core)),
             wake: Arc::default(),
             streams_available: Notify::new(),
             connected: watch::Sender::new(false),
@@ -221,7 +220,7 @@ impl Link {
             trouble: Mutex::new(None),
             endpoints,
         });
-        tokio::spawn(Driver::new(shared.clone(), config, remembered).run());
+        tokio::spawn(Driver::new(shared.clone(), config, count).run());
         Ok(Self(shared))
     }
 
@@ -293,7 +292,7 @@ impl Link {
                 if let Some(end) = *self.0.end.borrow() {
                     return Err(LinkError::Ended(end));
                 }
-                if let Some(id) = self.0.core().open_stream() {
+                if let Some(id) = self.0.lent().core.open_stream() {
                     self.0.wake.notify_one();
                     return Ok(LinkStream::new(self.0.clone(), id));
                 }
@@ -323,7 +322,7 @@ impl Link {
 
     /// Somebody looks at how the tunnel stands: asks for signs of life more often, for a while.
     pub fn look_closely(&self) {
-        self.0.core().look_closely();
+        self.0.lent().look_closely();
         self.0.wake.notify_one();
     }
 
@@ -333,7 +332,7 @@ impl Link {
     }
 
     fn wish(&self, wanted: Wanted) {
-        self.0.core().want(wanted);
+        self.0.lent().want(wanted);
         self.0.wake.notify_one();
     }
 }

@@ -6,6 +6,7 @@
 //! | [`create_private_dir`], [`create_private_file`], [`tighten`] | files that only this user can read |
 //! | [`replace_file`], [`sync_dir`] | files that are whole at any moment |
 //! | [`protect`], [`unprotect`] | the device key at rest (DPAPI where there is such a thing) |
+//! | [`key_chip`] | the chip that keeps device keys, where there is one (TPM) |
 //! | [`ControlListener`], [`ControlStream`], [`connect_control`] | the channel between two runs of the agent |
 //! | [`ask_to_end`], [`shutdown_signal`] | how programs end |
 //! | [`network`] | which network the PC is in, and whether it is in any |
@@ -46,9 +47,11 @@ pub use windows::{
 };
 
 #[cfg(unix)]
-pub use unix::{free_bytes, path_mtu, set_zip_opener, sign_on, system_proxy, zip_opener};
+pub use unix::{free_bytes, key_chip, path_mtu, set_zip_opener, sign_on, system_proxy, zip_opener};
 #[cfg(windows)]
-pub use windows::{free_bytes, path_mtu, set_zip_opener, sign_on, system_proxy, zip_opener};
+pub use windows::{
+    free_bytes, key_chip, path_mtu, set_zip_opener, sign_on, system_proxy, zip_opener,
+};
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};

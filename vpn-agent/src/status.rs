@@ -177,6 +177,9 @@ pub struct StatusReport {
     /// Which of this PC's profiles.
     #[serde(default)]
     pub profile: Option<ProfileId>,
+    /// Whether the portal said that the service is closed now.
+    #[serde(default)]
+    pub closed: bool,
 }
 
 impl View {
@@ -220,7 +223,13 @@ impl View {
             version: update::running_version_text().to_owned(),
             update: self.update.as_ref().map(Note::page_text),
             profile: None,
+            closed: self.is_closed(),
         }
+    }
+
+    /// Whether the portal said, when last asked, that the service is closed.
+    pub fn is_closed(&self) -> bool {
+        self.service.as_ref().is_some_and(|service| !service.open)
     }
 
     /// The sentence that belongs to the state.
@@ -241,7 +250,8 @@ impl View {
         service.sentence.clone()
     }
 
-    fn next_opening(&self) -> Option<OffsetDateTime> {
+    /// When the service opens next, as far as the portal has said.
+    pub fn next_opening(&self) -> Option<OffsetDateTime> {
         let refused = match &self.state {
             State::Refused { next_opening, .. } => *next_opening,
             State::Unenrolled { .. }
@@ -288,10 +298,22 @@ impl StateName {
     }
 }
 
+/// What a PC that could connect, at another hour, is called.
+pub const CLOSED_TEXT: &str = "ただいまはご利用時間外です";
+
 impl StatusReport {
+    /// The state, in a few words for the user.
+    pub fn state_text(&self) -> &'static str {
+        if self.state == StateName::Ready && self.closed {
+            CLOSED_TEXT
+        } else {
+            self.state.page_text()
+        }
+    }
+
     /// A few lines for a person at the command line.
     pub fn to_text(&self) -> String {
-        let state = self.state.page_text();
+        let state = self.state_text();
         let mut lines = vec![format!("状態: {state}")];
         let mut line = |label: &str, value: Option<String>| {
             if let Some(value) = value {
@@ -302,13 +324,16 @@ impl StatusReport {
         line("照合番号", self.matching_code.clone());
         line("基金", self.fund_name.clone());
         line("事業所", self.establishment_name.clone());
-        line("終了時刻", self.deadline.clone());
+        line("終了時刻", self.deadline.as_deref().and_then(said));
         line(
             "残り時間",
             self.remaining_s
                 .map(|left| format!("{}分{:02}秒", left / 60, left % 60)),
         );
-        line("次回の利用開始", self.next_opening.clone());
+        line(
+            "次回のご利用開始",
+            self.next_opening.as_deref().and_then(said),
+        );
         line("通信方法", self.transport_text.clone());
         line("業務画面", self.portal_url.clone());
         line("プロキシ", self.proxy.clone());
@@ -383,6 +408,12 @@ pub fn clock_time(time: OffsetDateTime) -> String {
 pub fn day_and_time(time: OffsetDateTime) -> String {
     let local = time.to_offset(JST);
     format!("{}{}", japanese_day(local.date()), clock_time(local))
+}
+
+/// A time of the report, as people read it.
+fn said(rfc3339: &str) -> Option<String> {
+    let time = OffsetDateTime::parse(rfc3339, &Rfc3339).ok()?;
+    Some(day_and_time(time))
 }
 
 /// RFC 3339 in Japan's time. `None` for years that the format does not have.
@@ -498,6 +529,30 @@ mod tests {
             day_and_time(datetime!(2026-11-23 23:00 UTC)),
             "11月24日（火）8:00"
         );
+        let text = report.to_text();
+        assert!(
+            text.contains("次回のご利用開始: 11月24日（火）8:00"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn outside_the_hours_nothing_says_that_the_pc_can_connect() {
+        let sentence = "土曜日・日曜日はご利用いただけません。次回は11月24日（火）8:00からご利用いただけます。";
+        let mut view = view(State::Ready { problem: None });
+        view.service = Some(Service {
+            open: false,
+            sentence: Some(sentence.to_owned()),
+            next_opening: Some(datetime!(2026-11-24 08:00 +9)),
+            rehearsal: false,
+        });
+        let report = view.report(Clock::system(None).now());
+        let text = report.to_text();
+        assert!(
+            text.contains(CLOSED_TEXT) && text.contains(sentence),
+            "{text}"
+        );
+        assert!(!text.contains("接続できます"), "{text}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the agent keeps on disk: keys, enrolments, the latest server time.
 //!
 //! ```text
-//! <data_dir>/enrolments/<id>/device-key     the PC's key, protected by the system
+//! <data_dir>/enrolments/<id>/device-key     the PC's key, or where it is kept: see [`keys`]
 //!                            enrolment.json how far the enrolment came
 //!                            gateways.json  what is known of the fund's gateways
 //!            time.json                      the latest server time ever seen
@@ -20,6 +20,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use protocol::agent_api::Enrolled;
 use protocol::{EnrolmentId, EstablishmentNumber};
@@ -28,12 +29,14 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::clock::{from_unix_ms, to_unix_ms};
+use crate::device_key::chip::Chip;
 use crate::device_key::{DeviceKey, KeyError};
 use crate::os;
 use crate::urls::GatewayUrl;
 
 pub(crate) mod files;
 mod gateways;
+mod keys;
 mod networks;
 pub mod profiles;
 
@@ -54,6 +57,8 @@ const NETWORKS_FILE: &str = "networks.json";
 #[derive(Debug, Clone)]
 pub struct Store {
     dir: PathBuf,
+    /// Where new keys are made, if the PC has such a chip.
+    chip: Option<Arc<dyn Chip>>,
 }
 
 /// One enrolment with its key.
@@ -110,8 +115,19 @@ pub enum Progress {
 pub struct Found {
     /// All that can be read, oldest first.
     pub enrolments: Vec<Enrolment>,
-    /// Folders that could not be read.
-    pub damaged: Vec<PathBuf>,
+    /// Those that cannot be used.
+    pub damaged: Vec<Damage>,
+}
+
+/// An enrolment that is there and cannot be used, by its folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Damage {
+    /// Its files cannot be read, or make no sense.
+    Unreadable(PathBuf),
+    /// Its key is not in the chip that should keep it.
+    KeyGone(PathBuf),
+    /// The chip that keeps its key does not answer.
+    ChipSilent(PathBuf),
 }
 
 /// Why something could not be kept or read.
@@ -154,20 +170,45 @@ impl StoreError {
                 path.display()
             ),
             Self::Damaged { path, .. } => damaged_text(path),
-            Self::Key(_) => {
-                "このパソコンの鍵を利用できませんでした。もう一度パソコンを登録してください。"
-                    .to_owned()
-            }
+            Self::Key(error) => error.page_text().to_owned(),
         }
     }
 }
 
-/// What the user is told about a folder that cannot be read: the way on is a new enrolment.
-pub fn damaged_text(path: &Path) -> String {
+impl Damage {
+    fn of(dir: PathBuf, error: &StoreError) -> Self {
+        match error {
+            StoreError::Key(KeyError::Gone) => Self::KeyGone(dir),
+            StoreError::Key(KeyError::ChipSilent(_)) => Self::ChipSilent(dir),
+            StoreError::Io { .. } | StoreError::Damaged { .. } | StoreError::Key(_) => {
+                Self::Unreadable(dir)
+            }
+        }
+    }
+
+    /// What the user is told: what happened, and the way on.
+    pub fn page_text(&self) -> String {
+        match self {
+            Self::Unreadable(dir) => damaged_text(dir),
+            Self::KeyGone(_) => KeyError::Gone.page_text().to_owned(),
+            Self::ChipSilent(_) => KeyError::ChipSilent(String::new()).page_text().to_owned(),
+        }
+    }
+}
+
+fn damaged_text(path: &Path) -> String {
     format!(
         "このパソコンの登録情報が壊れているため読み取れません（{}）。登録コードを基金事務局に依頼し、もう一度パソコンを登録してください。",
         path.display()
     )
+}
+
+/// What is not there is gone.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 fn doing(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
@@ -184,6 +225,7 @@ impl Store {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let store = Self {
             dir: dir.to_owned(),
+            chip: os::key_chip(),
         };
         // A folder that was there already keeps its mode: it may be somebody else's too.
         if !dir.is_dir() {
@@ -219,12 +261,12 @@ impl Store {
             if !path.is_dir() {
                 continue;
             }
-            match Enrolment::read(&path) {
+            match self.read(&path) {
                 Ok(Some(enrolment)) => enrolments.push(enrolment),
                 Ok(None) => {}
                 Err(error) => {
                     tracing::error!(%error, "enrolment cannot be read");
-                    damaged.push(path);
+                    damaged.push(Damage::of(path, &error));
                 }
             }
         }
@@ -233,6 +275,31 @@ impl Store {
             enrolments,
             damaged,
         })
+    }
+
+    /// Reads one folder. `None` if it holds no enrolment yet: a crash came before the record.
+    fn read(&self, dir: &Path) -> Result<Option<Enrolment>, StoreError> {
+        let record_file = dir.join(ENROLMENT_FILE);
+        let damaged = |path: &Path, reason: String| StoreError::Damaged {
+            path: path.to_owned(),
+            reason,
+        };
+        let bytes = match read_bounded(&record_file) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(doing("read", &record_file)(error)),
+        };
+        let record: Record = serde_json::from_slice(&bytes)
+            .map_err(|error| damaged(&record_file, error.to_string()))?;
+        if record.version != FORMAT_VERSION {
+            let reason = format!("version {} is not known", record.version);
+            return Err(damaged(&record_file, reason));
+        }
+        Ok(Some(Enrolment {
+            dir: dir.to_owned(),
+            key: self.open_key(dir)?,
+            record,
+        }))
     }
 
     /// Makes a key and writes it down, before anybody hears of it. An earlier try for the
@@ -256,10 +323,7 @@ impl Store {
         }
         let dir = self.enrolments().join(Uuid::new_v4().to_string());
         os::create_private_dir(&dir).map_err(doing("make folder", &dir))?;
-        let key = DeviceKey::generate()?;
-        let key_file = dir.join(KEY_FILE);
-        let wrapped = os::protect(&key.to_pkcs8()).map_err(doing("protect", &key_file))?;
-        write_atomically(&key_file, &wrapped).map_err(doing("write", &key_file))?;
+        let key = self.make_key(&dir)?;
         let mut enrolment = Enrolment {
             dir,
             key,
@@ -317,39 +381,6 @@ impl Found {
 }
 
 impl Enrolment {
-    /// Reads one folder. `None` if it holds no enrolment yet: a crash came before the record.
-    fn read(dir: &Path) -> Result<Option<Self>, StoreError> {
-        let record_file = dir.join(ENROLMENT_FILE);
-        let damaged = |path: &Path, reason: String| StoreError::Damaged {
-            path: path.to_owned(),
-            reason,
-        };
-        let bytes = match read_bounded(&record_file) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(doing("read", &record_file)(error)),
-        };
-        let record: Record = serde_json::from_slice(&bytes)
-            .map_err(|error| damaged(&record_file, error.to_string()))?;
-        if record.version != FORMAT_VERSION {
-            let reason = format!("version {} is not known", record.version);
-            return Err(damaged(&record_file, reason));
-        }
-        let key_file = dir.join(KEY_FILE);
-        if os::tighten(&key_file).map_err(doing("read", &key_file))? {
-            tracing::warn!("the device key was readable by others");
-        }
-        let wrapped = read_bounded(&key_file).map_err(doing("read", &key_file))?;
-        let pkcs8 = os::unprotect(&wrapped).map_err(doing("unprotect", &key_file))?;
-        let key =
-            DeviceKey::from_pkcs8(&pkcs8).map_err(|error| damaged(&key_file, error.to_string()))?;
-        Ok(Some(Self {
-            dir: dir.to_owned(),
-            key,
-            record,
-        }))
-    }
-
     /// Writes down how far the enrolment came.
     pub fn save(&mut self, progress: Progress) -> Result<(), StoreError> {
         let path = self.dir.join(ENROLMENT_FILE);
@@ -490,7 +521,7 @@ mod tests {
             assert!(found.enrolments.is_empty());
             assert_eq!(
                 found.damaged,
-                std::slice::from_ref(&enrolment.dir),
+                [Damage::Unreadable(enrolment.dir.clone())],
                 "{rubbish}"
             );
         }
@@ -508,7 +539,8 @@ mod tests {
         let (_folder, store) = store();
         let enrolment = store.prepare(&gateway(), number("123"), "PC").unwrap();
         fs::write(enrolment.dir.join(KEY_FILE), b"rubbish").unwrap();
-        assert_eq!(store.find().unwrap().damaged, [enrolment.dir]);
+        let damaged = store.find().unwrap().damaged;
+        assert_eq!(damaged, [Damage::Unreadable(enrolment.dir)]);
     }
 
     #[test]

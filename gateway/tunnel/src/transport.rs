@@ -49,8 +49,8 @@ const IDLE_TIMEOUT_MS: u32 = 95 * 60 * 1000;
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 
 /// What a session may have in flight and unread in either direction, in bytes. Bounds a
-/// session's memory.
-const SESSION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// session's memory: a stream that nobody reads leaves another one at full speed.
+const SESSION_WINDOW_BYTES: u32 = 2 * STREAM_WINDOW_BYTES;
 
 /// First guess of the round trip: a lost first packet is repeated after three of these.
 const INITIAL_RTT: Duration = Duration::from_millis(100);

@@ -213,7 +213,7 @@ fn sources(page: &Page) -> Vec<String> {
 }
 
 /// Looks at pages and remembers what is wrong with them.
-struct Walk<'a> {
+pub(super) struct Walk<'a> {
     browser: &'a Browser,
     base: String,
     axe: String,
@@ -222,7 +222,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(browser: &'a Browser, base: &str) -> Result<Self> {
+    pub(super) fn new(browser: &'a Browser, base: &str) -> Result<Self> {
         let axe =
             std::env::var_os("RENKEI_TEST_AXE").context("RENKEI_TEST_AXE: see scripts/test")?;
         Ok(Self {
@@ -240,7 +240,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Inspects what the browser shows.
-    async fn inspect(&self, place: &str) -> Result<()> {
+    pub(super) async fn inspect(&self, place: &str) -> Result<()> {
         let browser = self.browser;
         browser.prefer(&[]).await?;
         browser.set_window(WIDE.0, WIDE.1).await?;
@@ -357,7 +357,7 @@ impl<'a> Walk<'a> {
         Ok(inspected)
     }
 
-    fn notes(self) -> Vec<String> {
+    pub(super) fn notes(self) -> Vec<String> {
         self.notes.into_inner().expect("no panic while held")
     }
 }

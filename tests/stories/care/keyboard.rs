@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::browser::{corpus, portal_key};
 
 const TAB: &str = "\u{E004}";
-const ENTER: &str = "\u{E007}";
+pub(super) const ENTER: &str = "\u{E007}";
 const SPACE: &str = " ";
 const DOWN: &str = "\u{E015}";
 /// How often Tab is pressed in search of something.
@@ -32,11 +32,11 @@ const FOCUSED: &str = "const el = document.activeElement;
     return [words, seen, el.tagName]";
 
 /// Somebody with a keyboard and no mouse.
-struct Keyboard<'a>(&'a Browser);
+pub(super) struct Keyboard<'a>(pub(super) &'a Browser);
 
 impl Keyboard<'_> {
     /// Presses keys of the keyboard, one after the other, whatever has the focus.
-    async fn press(&self, keys: &str) -> Result<()> {
+    pub(super) async fn press(&self, keys: &str) -> Result<()> {
         let mut pressed = KeyActions::new("keyboard".into());
         for value in keys.chars() {
             pressed = pressed.then(KeyAction::Down { value });
@@ -47,7 +47,7 @@ impl Keyboard<'_> {
     }
 
     /// Presses Tab until what has the focus is called `words`.
-    async fn to(&self, words: &str) -> Result<()> {
+    pub(super) async fn to(&self, words: &str) -> Result<()> {
         let mut passed = Vec::new();
         for _ in 0..TABS_LIMIT {
             self.press(TAB).await?;
@@ -68,17 +68,17 @@ impl Keyboard<'_> {
         )
     }
 
-    async fn follow(&self, words: &str) -> Result<()> {
+    pub(super) async fn follow(&self, words: &str) -> Result<()> {
         self.to(words).await?;
         self.press(ENTER).await
     }
 
-    async fn fill(&self, label: &str, text: &str) -> Result<()> {
+    pub(super) async fn fill(&self, label: &str, text: &str) -> Result<()> {
         self.to(label).await?;
         self.press(text).await
     }
 
-    async fn reads(&self, words: &str) -> Result<()> {
+    pub(super) async fn reads(&self, words: &str) -> Result<()> {
         self.0.wait_text(words).await
     }
 }

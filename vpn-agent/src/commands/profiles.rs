@@ -10,7 +10,7 @@ use crate::control::{Reply, Request};
 use crate::desk::{Choice, Desk};
 use crate::status::{StatusReport, at_rest};
 use crate::store::Store;
-use crate::store::profiles::ProfileId;
+use crate::store::profiles::{ProfileId, Profiles};
 
 pub(super) async fn list(config: &Config, store: Store, json: bool) -> Result<(), CommandError> {
     let reports = every_report(config, store).await?;
@@ -155,4 +155,19 @@ fn headed(report: &StatusReport) -> String {
     let number = report.profile.map(|id| id.to_string()).unwrap_or_default();
     let lines = report.to_text().replace('\n', "\n  ");
     format!("登録先 {number}\n  {lines}")
+}
+
+/// Erases every profile with its key. Keys in the PC's security chip lie in no folder, so that
+/// removing the folders would leave them.
+pub(super) fn forget(store: Store) -> Result<(), CommandError> {
+    // While somebody holds the lock, the keys are in use.
+    let Claim::Ours(_lock) = claim(&store)? else {
+        return Err(CommandError::Told(
+            "電子連携サービスが動いています。終了してからもう一度お試しください。".to_owned(),
+        ));
+    };
+    for (_, profile) in Profiles::beside(store).all()? {
+        profile.erase()?;
+    }
+    Ok(())
 }

@@ -28,9 +28,10 @@ impl EventLoop {
         if self.busy.linking || self.busy.seeking || !active.wants_another(now) {
             return;
         }
-        let (Some(enrolled), Ok(key)) = (enrolment.enrolled(), enrolment.key.copy()) else {
+        let Some(enrolled) = enrolment.enrolled() else {
             return;
         };
+        let key = enrolment.key.clone();
         self.busy.seeking = true;
         let (attempt, client, device) = (self.attempt, fund.client.clone(), enrolled.device);
         let (lost, session) = (active.gateway().clone(), active.session());

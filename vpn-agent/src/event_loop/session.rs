@@ -173,15 +173,7 @@ impl EventLoop {
         let Some(enrolled) = enrolment.enrolled() else {
             return;
         };
-        // A copy, for the job outlives this call.
-        let key = match enrolment.key.copy() {
-            Ok(key) => key,
-            Err(error) => {
-                self.state
-                    .handle_service_unknown(ApiError::from(error).page_text());
-                return;
-            }
-        };
+        let key = enrolment.key.clone();
         if !self.state.connect() {
             return;
         }

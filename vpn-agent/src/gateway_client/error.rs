@@ -50,12 +50,15 @@ pub enum ApiError {
 impl ApiError {
     /// Sorts out why there is no connection.
     pub(crate) fn from_dial(error: DialError) -> Self {
-        match certificate_error(&error) {
-            Some(found) if has_wrong_dates(found) => Self::WrongDates,
-            Some(_) => Self::Untrusted(error),
-            None => match error {
-                DialError::Proxy(error) => Self::Proxy(error),
-                error => Self::Unreachable(error),
+        match tls_error(&error) {
+            Some(rustls::Error::InvalidCertificate(found)) if has_wrong_dates(found) => {
+                Self::WrongDates
+            }
+            Some(rustls::Error::InvalidCertificate(_)) => Self::Untrusted(error),
+            found => match (found.and_then(own_key_error), error) {
+                (Some(own), _) => Self::Own(own),
+                (None, DialError::Proxy(error)) => Self::Proxy(error),
+                (None, error) => Self::Unreachable(error),
             },
         }
     }
@@ -92,6 +95,9 @@ impl ApiError {
             Self::NoGateway => {
                 "接続先が登録されていません。もう一度パソコンを登録してください。".to_owned()
             }
+            Self::Own(error @ (KeyError::Gone | KeyError::ChipSilent(_))) => {
+                error.page_text().to_owned()
+            }
             Self::Trust(_) | Self::Own(_) => {
                 "このパソコンの鍵または証明書を利用できませんでした。もう一度パソコンを登録してください。".to_owned()
             }
@@ -102,7 +108,18 @@ impl ApiError {
 /// Whether there is no connection because the certificate's dates do not fit the time that
 /// the PC goes by.
 pub(crate) fn is_about_dates(error: &DialError) -> bool {
-    certificate_error(error).is_some_and(has_wrong_dates)
+    matches!(
+        tls_error(error),
+        Some(rustls::Error::InvalidCertificate(found)) if has_wrong_dates(found)
+    )
+}
+
+/// What became of the PC's own key, if that is why TLS failed.
+fn own_key_error(error: &rustls::Error) -> Option<KeyError> {
+    match error {
+        rustls::Error::Other(other) => other.0.downcast_ref().cloned(),
+        _ => None,
+    }
 }
 
 fn has_wrong_dates(error: &CertificateError) -> bool {
@@ -115,12 +132,12 @@ fn has_wrong_dates(error: &CertificateError) -> bool {
     )
 }
 
-/// Finds what TLS said about the server's certificate. An `io::Error` hides the error it
-/// carries from `source()`, so it is opened by hand.
-fn certificate_error(error: &DialError) -> Option<&CertificateError> {
+/// Finds what TLS said. An `io::Error` hides the error it carries from `source()`, so it is
+/// opened by hand.
+fn tls_error(error: &DialError) -> Option<&rustls::Error> {
     let mut cause = error.source();
     while let Some(error) = cause {
-        if let Some(rustls::Error::InvalidCertificate(found)) = error.downcast_ref() {
+        if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
         cause = match error

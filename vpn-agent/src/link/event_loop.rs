@@ -1,7 +1,7 @@
 //! The task that gives the tunnel its datagrams and its time.
 //!
-//! Which way they go is for [`super::paths`] to say; this does as it says and tells it what
-//! came of it.
+//! Which way they go, and what follows from what comes, is for [`super::core`] to say; this
+//! does as it says and tells it what came of it.
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -10,13 +10,13 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use protocol::agent_api::EndCode;
-use tunnel::client::{ClientConfig, ClientTunnel, ConfigError, Event, Greeting, Heard, Wireguard};
-use tunnel::{CloseReason, MAX_SEGMENTS, StreamId, Transmit};
+use tunnel::client::{Event, Wireguard};
+use tunnel::{MAX_SEGMENTS, StreamId, Transmit};
 use udp::Batch;
 
 use super::carriers::{Carriers, News, WayError};
-use super::paths::{Action, Outlook, Paths, Via, Way, WayId};
-use super::pulse::{Pulse, Reading, Streams};
+use super::core::{Action, Core};
+use super::paths::{Outlook, Via, WayId};
 use super::tls_way::TlsWayError;
 use super::{LinkConfig, LinkEnd, Shared};
 use crate::dial::DialError;
@@ -39,62 +39,31 @@ pub(super) enum Wanted {
 }
 
 /// The tunnel with who waits for it.
-pub(super) struct Core {
-    pub(super) tunnel: ClientTunnel,
+pub(super) struct Lent {
+    pub(super) core: Core,
     pub(super) readers: HashMap<StreamId, Waker>,
     pub(super) writers: HashMap<StreamId, Waker>,
-    pub(super) streams: Streams,
     wishes: Vec<Wanted>,
-    pulse: Pulse,
-    looked_at: Instant,
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the tunnel's event loop")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-impl Core {
-    pub(super) fn new(
-        config: ClientConfig,
-        left: Option<Wireguard>,
-        pulse: Pulse,
-    ) -> Result<Self, ConfigError> {
-        let now = now();
-        let mut tunnel = match left {
-            Some(left) => ClientTunnel::again(left, config, now)?,
-            None => ClientTunnel::new(config, now)?,
-        };
-        tunnel.set_greeting(Greeting::Caller);
-        Ok(Self {
-            tunnel,
+impl Lent {
+    pub(super) fn new(core: Core) -> Self {
+        Self {
+            core,
             readers: HashMap::new(),
             writers: HashMap::new(),
-            streams: Streams {
-                open: 0,
-                moved: None,
-            },
             wishes: Vec::new(),
-            pulse,
-            looked_at: now,
-        })
-    }
-
-    pub(super) fn open_stream(&mut self) -> Option<StreamId> {
-        let opened = self.tunnel.open_stream()?;
-        self.streams.open += 1;
-        self.stream_moved();
-        Some(opened)
-    }
-
-    /// Notes that a stream carried something, as of the last look.
-    pub(super) fn stream_moved(&mut self) {
-        self.streams.moved = Some(self.looked_at);
+        }
     }
 
     /// Notes that somebody looks.
     pub(super) fn look_closely(&mut self) {
-        self.pulse.handle_looked(now());
+        self.core.look_closely(now());
     }
 
     pub(super) fn want(&mut self, wanted: Wanted) {
@@ -102,34 +71,20 @@ impl Core {
             self.wishes.push(wanted);
         }
     }
-
-    fn ping(&mut self, now: Instant) {
-        self.tunnel.ping();
-        self.pulse.handle_asked(now);
-    }
 }
 
 /// The task.
 pub(super) struct Driver {
     shared: Arc<Shared>,
-    paths: Paths,
     carriers: Carriers,
-    /// Whether a way was in use before: the first one has nothing to make up for.
-    had_way: bool,
     left: Arc<Mutex<Option<Wireguard>>>,
 }
 
 impl Driver {
-    pub(super) fn new(shared: Arc<Shared>, config: &LinkConfig, remembered: Option<Via>) -> Self {
-        let udp = shared.endpoints.iter().copied().map(Way::Udp);
-        let tls = config.dialer.ways(&config.gateway);
-        let ways: Vec<_> = udp.chain(tls.into_iter().map(Way::Tls)).collect();
-        let carriers = Carriers::new(config, ways.len(), shared.wake.clone());
+    pub(super) fn new(shared: Arc<Shared>, config: &LinkConfig, ways: usize) -> Self {
         Self {
-            paths: Paths::new(ways, remembered, now()),
-            carriers,
+            carriers: Carriers::new(config, ways, shared.wake.clone()),
             shared,
-            had_way: false,
             left: config.left.clone(),
         }
     }
@@ -138,18 +93,18 @@ impl Driver {
     pub(super) async fn run(mut self) {
         let end = self.drive().await;
         tracing::debug!(?end, "link ended");
-        let mut core = self.shared.core();
+        let mut lent = self.shared.lent();
         // Before anybody hears of the end: the next tunnel goes on with it.
-        let left = core.tunnel.take_wireguard();
+        let left = lent.core.tunnel.take_wireguard();
         *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
         self.shared.end.send_replace(Some(end));
-        for (_, waker) in core.readers.drain() {
+        for (_, waker) in lent.readers.drain() {
             waker.wake();
         }
-        for (_, waker) in core.writers.drain() {
+        for (_, waker) in lent.writers.drain() {
             waker.wake();
         }
-        drop(core);
+        drop(lent);
         self.shared.streams_available.notify_waiters();
     }
 
@@ -178,7 +133,7 @@ impl Driver {
                 () = std::future::ready(()), if more => {}
                 () = tokio::time::sleep(sleep), if !more => {}
             }
-            if let Some(end) = self.handle_time() {
+            if let Some(end) = self.handle_timeout() {
                 return end;
             }
         }
@@ -186,17 +141,17 @@ impl Driver {
 
     /// Does what the handles want. Gives back what ends the tunnel.
     fn handle_wishes(&mut self) -> Option<Wanted> {
-        let mut core = self.shared.core();
+        let mut lent = self.shared.lent();
         let mut over = None;
-        for wanted in std::mem::take(&mut core.wishes) {
+        for wanted in std::mem::take(&mut lent.wishes) {
             match wanted {
                 Wanted::Close(code) => {
-                    core.tunnel.close(now(), code as u64);
+                    lent.core.tunnel.close(now(), code as u64);
                     over = Some(wanted);
                 }
                 Wanted::Abandon => over = Some(wanted),
                 Wanted::NewNetwork(remembered) => {
-                    self.paths.handle_network_changed(remembered, now());
+                    lent.core.handle_network_changed(remembered, now());
                 }
             }
         }
@@ -205,33 +160,37 @@ impl Driver {
 
     /// Does what the search for a way asks for, and tells how it stands.
     async fn steer(&mut self) {
-        let was_searching = !matches!(*self.shared.outlook.borrow(), Outlook::Standing(_));
-        if !self.paths.has_actions() && !was_searching && !self.paths.is_searching() {
+        let shown = *self.shared.outlook.borrow();
+        if matches!(shown, Outlook::Standing(_)) && self.shared.lent().core.is_steady() {
             return;
         }
-        while let Some(action) = self.paths.poll_action() {
-            tracing::trace!(?action, "way");
-            match action {
-                Action::Open(id) => self.carriers.open(id, self.paths.way(id)),
-                Action::Close(id) => self.carriers.close(id),
-                Action::Greet(id) => self.greet(id).await,
-                Action::Use(id) => self.change_to(id),
+        loop {
+            let next = self.shared.lent().core.poll_action(now());
+            match next {
+                None => break,
+                Some(Action::Open(id)) => {
+                    let way = self.shared.lent().core.way(id);
+                    self.carriers.open(id, way);
+                }
+                Some(Action::Close(id)) => self.carriers.close(id),
+                Some(Action::Send(id, message)) => {
+                    let sent = self.carriers.send(id, &message, message.len()).await;
+                    if let Err(error) = sent {
+                        self.handle_failed(id, &error);
+                    }
+                }
+                Some(Action::Use(id)) => {
+                    let way = self.shared.lent().core.way(id);
+                    let kind = if way.is_udp() { "udp" } else { "tls" };
+                    tracing::info!(kind, "the tunnel's way");
+                    self.shared.way.send_replace(Some(way));
+                }
             }
         }
-        let (now, searching) = (now(), self.paths.is_searching());
-        let greeting = if searching {
-            Greeting::Caller
-        } else {
-            Greeting::Tunnel
+        let (outlook, ways) = {
+            let lent = self.shared.lent();
+            (lent.core.outlook(now()), lent.core.experiences())
         };
-        let outlook = self.paths.outlook(now);
-        let mut core = self.shared.core();
-        core.tunnel.set_greeting(greeting);
-        if was_searching && matches!(outlook, Outlook::Standing(_)) && self.had_way {
-            core.ping(now);
-        }
-        drop(core);
-        let ways = self.paths.experiences();
         self.shared.ways.send_if_modified(|shown| {
             let changed = *shown != ways;
             *shown = ways;
@@ -244,32 +203,10 @@ impl Driver {
         });
     }
 
-    async fn greet(&mut self, id: WayId) {
-        let Some(message) = self.shared.core().tunnel.initiate() else {
-            return;
-        };
-        if let Err(error) = self.carriers.send(id, &message, message.len()).await {
-            self.handle_failed(id, &error);
-        }
-    }
-
-    fn change_to(&mut self, id: WayId) {
-        let way = self.paths.way(id);
-        if std::mem::replace(&mut self.had_way, true) {
-            let now = now();
-            let mut core = self.shared.core();
-            core.tunnel.way_changed(now);
-            core.pulse.handle_asked(now);
-        }
-        let kind = if way.is_udp() { "udp" } else { "tls" };
-        tracing::info!(kind, "the tunnel's way");
-        self.shared.way.send_replace(Some(way));
-    }
-
     /// Sends what the tunnel has to send. True if there may be more.
     async fn transmit(&mut self, buffer: &mut Vec<u8>) -> bool {
         for _ in 0..BURSTS {
-            let Some(id) = self.paths.used() else {
+            let Some(id) = self.shared.lent().core.used() else {
                 return false;
             };
             // A full way tells when it has room again; until then QUIC keeps what it has.
@@ -279,8 +216,8 @@ impl Driver {
             let segments = self.carriers.max_segments(id).clamp(1, MAX_SEGMENTS);
             let next = self
                 .shared
-                .core()
-                .tunnel
+                .lent()
+                .core
                 .poll_transmit(now(), segments, buffer);
             let Some(Transmit { len, segment_size }) = next else {
                 return false;
@@ -295,41 +232,22 @@ impl Driver {
 
     fn handle_news(&mut self, news: News, received: &Batch) {
         match news {
-            News::Opened(id) => self.paths.handle_opened(id, now()),
+            News::Opened(id) => self.shared.lent().core.handle_opened(id, now()),
             News::Failed(id, error) => self.handle_failed(id, &error),
             News::Datagrams(id) => {
-                self.handle_datagrams(id, received.datagrams().map(|(_, datagram)| datagram));
+                let datagrams = received.datagrams().map(|(_, datagram)| datagram);
+                let mut lent = self.shared.lent();
+                lent.core.handle_datagrams(id, datagrams, now());
             }
-            News::Frames(id, frames) => self.handle_datagrams(id, frames.datagrams()),
-        }
-    }
-
-    fn handle_datagrams<'a>(&mut self, id: WayId, datagrams: impl Iterator<Item = &'a [u8]>) {
-        let now = now();
-        let (mut heard, mut cookie) = (false, false);
-        let mut core = self.shared.core();
-        for datagram in datagrams {
-            match core.tunnel.handle_datagram(now, datagram) {
-                Heard::Nothing => {}
-                Heard::Gateway => heard = true,
-                Heard::Answer => {
-                    heard = true;
-                    core.pulse.handle_answer(now);
-                }
-                Heard::Cookie => cookie = true,
+            News::Frames(id, frames) => {
+                let mut lent = self.shared.lent();
+                lent.core.handle_datagrams(id, frames.datagrams(), now());
             }
-        }
-        drop(core);
-        if heard {
-            self.paths.handle_heard(id, now);
-        }
-        if cookie {
-            self.paths.handle_cookie(id);
         }
     }
 
     fn handle_failed(&mut self, id: WayId, error: &WayError) {
-        let way = self.paths.way(id);
+        let way = self.shared.lent().core.way(id);
         tracing::debug!(?way, cause = chain(error), "way failed");
         if let WayError::Tls(error) = error {
             let sentence = match error {
@@ -344,68 +262,30 @@ impl Driver {
             let mut trouble = trouble.unwrap_or_else(PoisonError::into_inner);
             *trouble = sentence.or(trouble.take());
         }
-        self.paths.handle_failed(id, now());
+        self.shared.lent().core.handle_failed(id, now());
     }
 
-    fn until_timeout(&mut self) -> Duration {
-        if self.paths.has_actions() {
-            return Duration::ZERO;
-        }
+    fn until_timeout(&self) -> Duration {
         let now = now();
-        let paths = self.paths.poll_timeout(now);
-        let mut core = self.shared.core();
-        let tunnel = core.tunnel.poll_timeout();
-        let next = [tunnel, paths, core.pulse.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min();
+        let next = self.shared.lent().core.poll_timeout(now);
         next.map_or(TICK, |due| due.saturating_duration_since(now).min(TICK))
     }
 
-    fn handle_time(&mut self) -> Option<LinkEnd> {
-        let now = now();
-        let mut core = self.shared.core();
-        if core.tunnel.poll_timeout().is_some_and(|due| due <= now) {
-            core.tunnel.handle_timeout(now);
-        }
-        core.looked_at = now;
-        let reading = Reading {
-            signs: core.tunnel.signs(),
-            owed_since: core.tunnel.owed_since(),
-            round_trip: core.tunnel.round_trip(),
-            streams: core.streams,
-            standing: !self.paths.is_searching(),
-        };
-        let finding = core.pulse.look(&reading, now);
-        if finding.ask {
-            core.tunnel.ping();
-        }
-        drop(core);
-        if finding.progress {
-            self.paths.handle_progress();
-        }
-        if finding.forgotten {
-            tracing::info!("the gateway does not know the connection any more");
-            return Some(LinkEnd::Lost);
-        }
-        if finding.silent {
-            self.paths.handle_silence(now);
-        }
-        self.paths.handle_timeout(now);
-        None
+    fn handle_timeout(&self) -> Option<LinkEnd> {
+        self.shared.lent().core.handle_timeout(now())
     }
 
     fn handle_events(&self) -> Option<LinkEnd> {
-        let mut core = self.shared.core();
-        while let Some(event) = core.tunnel.poll_event() {
+        let mut lent = self.shared.lent();
+        while let Some(event) = lent.core.poll_event() {
             match event {
                 Event::Connected => {
                     self.shared.connected.send_replace(true);
                     self.shared.streams_available.notify_waiters();
                 }
-                Event::StreamReadable(id) => wake(core.readers.remove(&id)),
+                Event::StreamReadable(id) => wake(lent.readers.remove(&id)),
                 Event::StreamWritable(id) | Event::StreamStopped { stream: id, .. } => {
-                    wake(core.writers.remove(&id));
+                    wake(lent.writers.remove(&id));
                 }
                 Event::StreamsAvailable => self.shared.streams_available.notify_waiters(),
                 Event::Message(message) => match serde_json::from_slice(&message) {
@@ -417,7 +297,7 @@ impl Driver {
                 },
                 Event::Closed(reason) => {
                     tracing::info!(%reason, "tunnel closed");
-                    return Some(link_end(&reason, *self.shared.connected.borrow()));
+                    return Some(lent.core.end(&reason));
                 }
             }
         }
@@ -428,21 +308,6 @@ impl Driver {
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
-    }
-}
-
-/// What a closed connection means. One that stood and broke down can be made anew: the
-/// gateway may have been restarted. One that never stood was not believed.
-fn link_end(reason: &CloseReason, stood: bool) -> LinkEnd {
-    match reason {
-        CloseReason::ByPeer { code } => {
-            EndCode::from_close_code(*code).map_or(LinkEnd::Failed, LinkEnd::Told)
-        }
-        CloseReason::ByUs => LinkEnd::Ours,
-        CloseReason::TimedOut => LinkEnd::Lost,
-        CloseReason::Unexplained => LinkEnd::Unexplained,
-        CloseReason::Failed(_) if stood => LinkEnd::Lost,
-        CloseReason::Failed(_) => LinkEnd::Failed,
     }
 }
 

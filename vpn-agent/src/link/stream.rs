@@ -56,16 +56,16 @@ impl AsyncRead for LinkStream {
         if self.read_to_end || buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        let mut core = self.shared.core();
-        let read = core.tunnel.read(self.id, buffer.remaining());
+        let mut lent = self.shared.lent();
+        let read = lent.core.tunnel.read(self.id, buffer.remaining());
         if matches!(read, Ok(Read::Blocked)) {
             // Under the lock that the task takes before it tells of the end.
-            core.readers.insert(self.id, context.waker().clone());
+            lent.readers.insert(self.id, context.waker().clone());
         }
         if matches!(read, Ok(Read::Data(_))) {
-            core.stream_moved();
+            lent.core.stream_moved();
         }
-        drop(core);
+        drop(lent);
         match read {
             Ok(Read::Data(data)) => {
                 buffer.put_slice(&data);
@@ -98,14 +98,14 @@ impl AsyncWrite for LinkStream {
             return Poll::Ready(Ok(0));
         }
         let mut chunk = Bytes::copy_from_slice(&data[..data.len().min(WRITE_BYTES)]);
-        let mut core = self.shared.core();
-        let written = core.tunnel.write(self.id, &mut chunk);
+        let mut lent = self.shared.lent();
+        let written = lent.core.tunnel.write(self.id, &mut chunk);
         if matches!(written, Ok(0)) {
-            core.writers.insert(self.id, context.waker().clone());
+            lent.writers.insert(self.id, context.waker().clone());
         } else {
-            core.stream_moved();
+            lent.core.stream_moved();
         }
-        drop(core);
+        drop(lent);
         match written {
             Ok(0) => match self.check_end() {
                 Ok(()) => Poll::Pending,
@@ -126,7 +126,7 @@ impl AsyncWrite for LinkStream {
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.finished {
             self.finished = true;
-            let finished = self.shared.core().tunnel.finish(self.id);
+            let finished = self.shared.lent().core.tunnel.finish(self.id);
             self.shared.wake.notify_one();
             return Poll::Ready(finished.map_err(broken));
         }
@@ -136,17 +136,12 @@ impl AsyncWrite for LinkStream {
 
 impl Drop for LinkStream {
     fn drop(&mut self) {
-        let mut core = self.shared.core();
-        core.streams.open = core.streams.open.saturating_sub(1);
-        core.readers.remove(&self.id);
-        core.writers.remove(&self.id);
-        if !self.finished {
-            core.tunnel.reset(self.id, 0);
-        }
-        if !self.read_to_end {
-            core.tunnel.stop(self.id, 0);
-        }
-        drop(core);
+        let mut lent = self.shared.lent();
+        lent.readers.remove(&self.id);
+        lent.writers.remove(&self.id);
+        lent.core
+            .drop_stream(self.id, self.finished, self.read_to_end);
+        drop(lent);
         self.shared.wake.notify_one();
     }
 }

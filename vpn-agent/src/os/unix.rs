@@ -21,6 +21,7 @@ mod surroundings;
 pub use surroundings::{free_bytes, path_mtu, set_zip_opener, sign_on, system_proxy, zip_opener};
 
 use super::{Browser, Notification, Notifier, PeerCheck, Urgency};
+use crate::device_key::chip::Chip;
 use crate::network::{self, Network, Seen, Tables};
 
 /// Names under which browsers of the Chromium family are installed, best first.
@@ -89,6 +90,11 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
 /// Wraps a secret for this user on this PC. Here the file's mode is the protection.
 pub fn protect(secret: &[u8]) -> io::Result<Vec<u8>> {
     Ok(secret.to_vec())
+}
+
+/// A chip that keeps device keys: none is used here.
+pub fn key_chip() -> Option<Arc<dyn Chip>> {
+    None
 }
 
 /// Opens what [`protect`] wrapped.

@@ -28,8 +28,10 @@ use crate::secret::random_bytes;
 use crate::update::take_over;
 
 mod browsers;
+mod chip;
 mod surroundings;
 pub use browsers::browsers;
+pub use chip::key_chip;
 pub use surroundings::{free_bytes, path_mtu, set_zip_opener, sign_on, system_proxy, zip_opener};
 
 /// What DPAPI mixes into the wrapping: another program of this user that asks Windows to open

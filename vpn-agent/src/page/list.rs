@@ -108,7 +108,7 @@ fn entry(profile: &Profile) -> Entry {
         },
         fund_name: report.fund_name.clone(),
         establishment: report.establishment.clone(),
-        state: report.state.page_text(),
+        state: report.state_text(),
         is_connected: report.state == StateName::Connected,
         remaining: report.remaining_s.map(spell_seconds),
         matching_code: report.matching_code.clone(),

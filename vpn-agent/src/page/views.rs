@@ -120,6 +120,8 @@ pub(super) struct Frame<'a> {
 struct UnenrolledPage<'a> {
     frame: Frame<'a>,
     form: &'a EnrolForm,
+    /// What kind of problem it is.
+    heading: &'static str,
     problem: Option<String>,
 }
 
@@ -243,7 +245,13 @@ pub fn render(shown: &Shown<'_>) -> String {
         State::Ready { .. } => {
             let problem = view.report(shown.now).reason;
             let tone = if problem.is_some() { "warning" } else { "info" };
-            ready(shown, "接続できます", "接続", tone, problem)
+            ready(
+                shown,
+                view.report(shown.now).state_text(),
+                "接続",
+                tone,
+                problem,
+            )
         }
         State::Asking | State::Linking(_) => connecting(shown, None),
         State::Reconnecting(session) => connecting(shown, Some(session)),
@@ -277,8 +285,15 @@ pub fn render(shown: &Shown<'_>) -> String {
 
 fn unenrolled(shown: &Shown<'_>) -> String {
     let problem = shown.view.report(shown.now).reason;
+    // Nothing was asked for: what is there from before cannot be used.
+    let is_damage = matches!(shown.view.state, State::Unenrolled { problem: None });
     let page = UnenrolledPage {
         frame: frame(shown, None),
+        heading: if is_damage && problem.is_some() {
+            "これまでの登録を利用できません"
+        } else {
+            "登録を申請できませんでした"
+        },
         problem: match problem {
             Some(problem) => Some(problem),
             None if shown.form.has_errors() => Some("入力内容をご確認ください。".to_owned()),
@@ -314,10 +329,10 @@ fn ready(
     sentence: Option<String>,
 ) -> String {
     let pc = shown.view.pc.as_ref();
-    let next_opening = match &shown.view.state {
-        State::Refused { next_opening, .. } => next_opening.map(day_and_time),
-        _ => None,
-    };
+    // What ended a session may have been the closing time, and names no other day; what is said
+    // before one does.
+    let says_when = matches!(shown.view.state, State::Ready { .. });
+    let next_opening = shown.view.next_opening().filter(|_| !says_when);
     let page = ReadyPage {
         frame: frame(shown, Some(REFRESH_LATER_S)),
         form: &shown.form,
@@ -325,7 +340,7 @@ fn ready(
         button,
         tone,
         sentence,
-        next_opening,
+        next_opening: next_opening.map(day_and_time),
         establishment: pc.map_or("", |pc| &pc.establishment),
         establishment_name: pc
             .and_then(|pc| pc.approved.as_ref())

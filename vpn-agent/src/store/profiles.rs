@@ -10,8 +10,8 @@
 //! nobody's and is swept away at the next start.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -19,7 +19,7 @@ use protocol::EstablishmentNumber;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ENROLMENT_FILE, Enrolment, Found, KEY_FILE, NETWORKS_FILE, Progress, Store, StoreError, doing,
+    ENROLMENT_FILE, Enrolment, Found, NETWORKS_FILE, Progress, Store, StoreError, doing, gone,
 };
 use crate::desk::Choice;
 use crate::os;
@@ -302,7 +302,7 @@ impl Store {
         for folder in self.enrolment_folders()? {
             let record = folder.join(ENROLMENT_FILE);
             gone(fs::remove_file(&record)).map_err(doing("remove", &record))?;
-            erase_folder(&folder)?;
+            self.erase_folder(&folder)?;
         }
         let networks = self.dir.join(NETWORKS_FILE);
         gone(fs::remove_file(&networks)).map_err(doing("remove", &networks))?;
@@ -311,10 +311,10 @@ impl Store {
     }
 
     /// Removes keys that no record names: left by a crash while one was made or erased.
-    fn sweep(&self) -> Result<(), StoreError> {
+    pub(super) fn sweep(&self) -> Result<(), StoreError> {
         for folder in self.enrolment_folders()? {
             if !folder.join(ENROLMENT_FILE).exists() {
-                erase_folder(&folder)?;
+                self.erase_folder(&folder)?;
             }
         }
         Ok(())
@@ -341,31 +341,9 @@ impl Store {
     }
 }
 
-/// Overwrites the key in `folder`, then removes all of it.
-fn erase_folder(folder: &Path) -> Result<(), StoreError> {
-    let key = folder.join(KEY_FILE);
-    gone(overwrite(&key)).map_err(doing("erase", &key))?;
-    fs::remove_dir_all(folder).map_err(doing("remove", folder))
-}
-
-/// Where the disk writes in place, nothing is left to be read.
-fn overwrite(path: &Path) -> io::Result<()> {
-    let mut file = File::options().write(true).open(path)?;
-    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-    file.write_all(&vec![0; length.min(super::files::MAX_FILE_BYTES)])?;
-    file.sync_all()
-}
-
-/// What is not there is gone.
-fn gone(removed: io::Result<()>) -> io::Result<()> {
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::{Damage, KEY_FILE};
     use super::*;
     use protocol::EnrolmentId;
     use uuid::Uuid;
@@ -523,7 +501,8 @@ mod tests {
         fs::write(damaged.join(ENROLMENT_FILE), b"{").unwrap();
         profiles.take_over().unwrap();
         assert!(!half.exists());
-        assert_eq!(first.find().unwrap().damaged, [damaged]);
+        let found = first.find().unwrap().damaged;
+        assert_eq!(found, [Damage::Unreadable(damaged)]);
     }
 
     #[test]

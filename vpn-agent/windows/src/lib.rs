@@ -9,6 +9,7 @@
 pub mod clock;
 pub mod console;
 pub mod files;
+pub mod key_chip;
 pub mod measures;
 pub mod networks;
 pub mod peers;

@@ -2,21 +2,24 @@
 //! Kerberos or NTLM. The password stays with Windows.
 
 use std::io;
-use std::ptr::{null, null_mut};
+use std::ptr::null;
 
 use windows_sys::Win32::Foundation::{
     SEC_E_OK, SEC_I_COMPLETE_AND_CONTINUE, SEC_I_COMPLETE_NEEDED, SEC_I_CONTINUE_NEEDED,
 };
 use windows_sys::Win32::Security::Authentication::Identity::{
-    AcquireCredentialsHandleW, CompleteAuthToken, DeleteSecurityContext, FreeContextBuffer,
-    FreeCredentialsHandle, ISC_REQ_ALLOCATE_MEMORY, ISC_REQ_CONNECTION, InitializeSecurityContextW,
-    SECBUFFER_TOKEN, SECBUFFER_VERSION, SECPKG_CRED_OUTBOUND, SECURITY_NATIVE_DREP, SecBuffer,
-    SecBufferDesc,
+    AcquireCredentialsHandleW, CompleteAuthToken, DeleteSecurityContext, FreeCredentialsHandle,
+    ISC_REQ_CONNECTION, InitializeSecurityContextW, SECBUFFER_TOKEN, SECBUFFER_VERSION,
+    SECPKG_CRED_OUTBOUND, SECURITY_NATIVE_DREP, SecBuffer, SecBufferDesc,
 };
 use windows_sys::Win32::Security::Credentials::SecHandle;
 use zeroize::Zeroizing;
 
 use crate::text::wide;
+
+/// Room for a token: the most that Windows can be told to allow (`MaxTokenSize`). Room of the
+/// package's own would be asked for with a flag that Wine's Kerberos does not know.
+const TOKEN_ROOM_BYTES: u16 = u16::MAX;
 
 /// Which package speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,10 +89,11 @@ impl Conversation {
             pvBuffer: challenge.as_ptr().cast_mut().cast(),
         };
         let given = list(&mut given);
+        let mut token = Zeroizing::new(vec![0u8; usize::from(TOKEN_ROOM_BYTES)]);
         let mut answer = SecBuffer {
-            cbBuffer: 0,
+            cbBuffer: TOKEN_ROOM_BYTES.into(),
             BufferType: SECBUFFER_TOKEN,
-            pvBuffer: null_mut(),
+            pvBuffer: token.as_mut_ptr().cast(),
         };
         let mut answers = list(&mut answer);
         let mut next = SecHandle {
@@ -100,13 +104,13 @@ impl Conversation {
         let known = self.context.as_ref();
         // SAFETY: credentials and context come from these functions and were not freed; the
         // target ends with a zero; `given` names memory that is only read and lives until the
-        // call returns; the other places are for the answer, whose memory the call allocates.
+        // call returns; the other places are for the answer, and `token` is as long as it says.
         let code = unsafe {
             InitializeSecurityContextW(
                 &raw const self.credentials,
                 known.map_or(null(), |context| &raw const *context),
                 self.target.as_ptr(),
-                ISC_REQ_CONNECTION | ISC_REQ_ALLOCATE_MEMORY,
+                ISC_REQ_CONNECTION,
                 0,
                 SECURITY_NATIVE_DREP,
                 if known.is_some() {
@@ -133,7 +137,7 @@ impl Conversation {
             }
             _ => SEC_E_OK,
         };
-        let token = taken(&answer);
+        token.truncate(usize::try_from(answer.cbBuffer).expect("32 bits fit"));
         if completed != SEC_E_OK {
             return Err(io::Error::from_raw_os_error(completed));
         }
@@ -164,18 +168,4 @@ fn list(buffer: &mut SecBuffer) -> SecBufferDesc {
         cBuffers: 1,
         pBuffers: buffer,
     }
-}
-
-/// Copies a token that Windows has allocated and frees it.
-fn taken(buffer: &SecBuffer) -> Zeroizing<Vec<u8>> {
-    if buffer.pvBuffer.is_null() {
-        return Zeroizing::default();
-    }
-    let length = usize::try_from(buffer.cbBuffer).expect("32 bits fit");
-    // SAFETY: the call has succeeded, so that address and length are those of its token.
-    let bytes = unsafe { std::slice::from_raw_parts(buffer.pvBuffer.cast::<u8>(), length) };
-    let token = Zeroizing::new(bytes.to_vec());
-    // SAFETY: to be freed so, once; `bytes` is not used any more.
-    unsafe { FreeContextBuffer(buffer.pvBuffer) };
-    token
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::line::{Line, Path};
 use super::traffic::{Transfer, Way};
@@ -142,7 +143,13 @@ fn survive(troubles: &[(Trouble, u64)], seed: u64) -> Recovery {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    // The same cases each time: nobody's work is to fail by chance. More of them find more.
+    #![proptest_config(ProptestConfig {
+        cases: 48,
+        max_shrink_iters: 200,
+        rng_seed: RngSeed::Fixed(1),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn transfers_go_on_within_seconds_of_the_networks_return(

@@ -42,7 +42,7 @@ const focus = () => {
 
 // Each error stands at its field, and the summary leads there (WCAG 3.3.1, 3.3.3).
 const errors = () => {
-  for (const error of all(".field__error")) {
+  for (const error of all(".field__error, .field-error")) {
     const fields = [...document.querySelectorAll(`[aria-describedby~="${CSS.escape(error.id)}"]`)];
     if (!error.id || fields.length === 0) found.push(`an error without its field: ${name(error)}`);
     for (const field of fields) {

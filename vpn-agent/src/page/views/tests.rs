@@ -221,3 +221,42 @@ fn a_form_with_mistakes_names_each_and_keeps_what_was_typed() {
         EnrolForm::read("https://gw.example.jp".into(), "０１２３".into(), "ABCD");
     assert_eq!(application.unwrap().establishment.to_string(), "0123");
 }
+
+#[test]
+fn what_is_there_from_before_and_cannot_be_used_is_no_request_that_failed() {
+    let mut damaged = view(State::Unenrolled { problem: None });
+    damaged.pc = None;
+    damaged.damage = Some("このパソコンの鍵が見つかりません。".to_owned());
+    let html = page(&damaged, now());
+    assert!(html.contains("これまでの登録を利用できません"), "{html}");
+    assert!(html.contains("鍵が見つかりません"));
+    assert!(!html.contains("登録を申請できませんでした"));
+}
+
+#[test]
+fn outside_the_hours_the_page_says_so_and_when_they_begin_again() {
+    let next = datetime!(2026-11-24 08:00 +9);
+    let closed = Some(Service {
+        open: false,
+        sentence: Some(
+            "ただいまの時間はご利用いただけません。次回は11月24日（火）8:00から".to_owned(),
+        ),
+        next_opening: Some(next),
+        rehearsal: false,
+    });
+    let mut ended = view(State::Ended {
+        sentence: EndReason::ClosingTime.page_text().into(),
+    });
+    ended.service = closed.clone();
+    let html = page(&ended, now());
+    assert!(
+        html.contains("次回のご利用開始：<strong>11月24日（火）8:00"),
+        "{html}"
+    );
+    let mut ready = view(State::Ready { problem: None });
+    ready.service = closed;
+    let html = page(&ready, now());
+    assert!(html.contains("ただいまはご利用時間外です"), "{html}");
+    assert!(!html.contains("接続できます"), "{html}");
+    assert_eq!(html.matches("11月24日（火）8:00").count(), 1, "{html}");
+}
