@@ -8,6 +8,7 @@
 //! name what you are doing in [`StoreError::doing`], bind ids as text, read rows through
 //! `try_get`.
 
+pub mod conditions;
 pub mod rows;
 
 use std::time::Duration;
@@ -232,4 +233,5 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (7, "around", include_str!("../migrations/0007_around.sql")),
     (8, "signin", include_str!("../migrations/0008_signin.sql")),
     (9, "desk", include_str!("../migrations/0009_desk.sql")),
+    (10, "scale", include_str!("../migrations/0010_scale.sql")),
 ];

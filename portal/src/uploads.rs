@@ -33,7 +33,7 @@ pub const PART_LIMIT_BYTES: u64 = 8 * 1024 * 1024;
 /// How many uploads a user may have open.
 pub const OPEN_LIMIT: i64 = 20;
 /// How many bytes an establishment's open uploads may have together.
-pub const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
+pub const QUOTA_BYTES: i64 = 4 * 1024 * 1024 * 1024;
 /// How long an upload is kept: over a weekend and the holidays after it.
 pub const LIFETIME: Duration = Duration::days(7);
 

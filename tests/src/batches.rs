@@ -1,64 +1,24 @@
 //! Batches of notices, as the people of the office handle them over HTTP.
 
-use std::io::Write as _;
-use std::process::Stdio;
-
 use anyhow::{Context as _, Result, ensure};
 use reqwest::multipart::{Form, Part};
 use reqwest::{Method, StatusCode};
-use serde_json::Value;
 
-use crate::pages::{Page, Site, staff_code};
-use crate::stage::{Staff, Stage};
+use crate::pages::{Page, Site};
+use crate::stage::Stage;
 use crate::{MemberPages, OfficePages};
 
 /// The supervisor's user ID.
 pub const SUPERVISOR: &str = "sekininsha";
-const PASSWORD: &str = "yama-no-ue-no-shiroi-kumo-4";
 
 /// Somebody else of the office: a supervisor (責任者), signed in.
 ///
 /// # Errors
 /// If the account cannot be made or does not sign in.
 pub async fn supervisor(stage: &Stage) -> Result<OfficePages> {
-    let words = [
-        "staff",
-        "add",
-        "--user-id",
-        SUPERVISOR,
-        "--name",
-        "責任 太郎",
-        "--role",
-        "supervisor",
-        "--password-stdin",
-        "--json",
-    ];
-    let mut child = stage
-        .portal_command(&words)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut input = child.stdin.take().context("standard input")?;
-    input.write_all(PASSWORD.as_bytes())?;
-    drop(input);
-    let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "staff add: {}", output.status);
-    let printed: Value = serde_json::from_slice(&output.stdout)?;
-    let secret = printed["totp_secret"].as_str().context("a secret")?;
-    let account = Staff {
-        user_id: SUPERVISOR.into(),
-        password: PASSWORD.into(),
-        totp_secret: secret.into(),
-    };
+    let account = stage.further_staff(SUPERVISOR, "責任 太郎", "supervisor")?;
     let office = OfficePages::open(stage)?;
-    let page = office.site.open("/sign-in").await?;
-    let form = page
-        .form("/sign-in")?
-        .fill("user_id", &account.user_id)?
-        .fill("password", &account.password)?
-        .fill("code", &staff_code(&account)?)?;
-    let page = office.site.submit(&form).await?;
-    ensure!(page.path != "/sign-in", "supervisor: {}", page.text());
+    office.sign_in_as(&account).await?;
     Ok(office)
 }
 

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 mod agent;
-mod batches;
 mod client;
 mod first_byte;
 mod namespaces;
@@ -21,11 +20,12 @@ mod renkei;
 mod report;
 mod softether;
 mod tunnel;
+mod upload;
 mod usage;
 mod wireguard;
 
-const USAGE: &str =
-    "usage: renkei-bench agent | batches | portal | tunnel [--quick] [--only PART]…";
+const USAGE: &str = "usage: renkei-bench agent | portal [--filings N] [--hand-in N] [--only PART]… [--database NAME] | \
+     tunnel [--quick] [--only PART]… | upload";
 
 /// Runs what the command line asks for.
 ///
@@ -35,9 +35,9 @@ pub fn main(arguments: Vec<String>) -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.split_first() {
         Some((&"agent", [])) => agent::run(),
-        Some((&"batches", [])) => batches::run(),
-        Some((&"portal", [])) => portal::run(),
+        Some((&"portal", rest)) => portal::run(rest),
         Some((&"tunnel", rest)) => tunnel::run(rest),
+        Some((&"upload", [])) => upload::run(),
         // Called by the benchmark itself, in a network namespace.
         Some((&"first-byte", rest)) => first_byte::run(rest),
         _ => bail!("{USAGE}"),

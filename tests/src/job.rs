@@ -294,10 +294,16 @@ impl MemberPages {
 
     /// Begins an upload; returns its path.
     pub async fn begin_upload(&self, name: &str, length: usize) -> Result<String> {
+        let csrf = self.csrf().await?;
+        self.begin_upload_with(&csrf, name, length).await
+    }
+
+    /// Begins an upload with an anti-forgery token that is known; returns its path.
+    pub async fn begin_upload_with(&self, csrf: &str, name: &str, length: usize) -> Result<String> {
         let request = self
             .site
             .request(Method::POST, "/uploads")
-            .header("renkei-csrf", self.csrf().await?)
+            .header("renkei-csrf", csrf)
             .header("tus-resumable", "1.0.0")
             .header("upload-length", length)
             .header(

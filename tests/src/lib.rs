@@ -19,6 +19,7 @@ pub mod network;
 pub mod pages;
 pub mod postgres;
 pub mod process;
+pub mod scanner;
 pub mod stage;
 pub mod wine;
 

@@ -28,6 +28,18 @@ pub fn database() -> Result<String> {
     Ok(format!("{server}/{name}"))
 }
 
+/// The process of the server that a database's URL leads to.
+///
+/// # Errors
+/// If it runs on another machine.
+pub fn process(url: &str) -> Result<u32> {
+    let folder = query(url, "SHOW data_directory")?;
+    let file = Path::new(folder.trim()).join("postmaster.pid");
+    let text = std::fs::read_to_string(&file).context("the server's process")?;
+    let first = text.lines().next().context("a line")?;
+    first.trim().parse().context("a process id")
+}
+
 /// Runs one statement and returns what `psql` prints.
 pub fn query(url: &str, sql: &str) -> Result<String> {
     output(Command::new("psql").args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql, url]))

@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
+use http_body_util::channel::Channel;
 use renkei_tests::job::{ADMIN_EMAIL, ADMIN_PASSWORD, AtWork};
 use renkei_tests::process::wait_for;
-use renkei_tests::{MemberPages, Stage, StageOptions};
+use renkei_tests::{Agent, MemberPages, Stage, StageOptions};
 use reqwest::StatusCode;
 
 /// The invented colleague.
@@ -14,6 +16,9 @@ const COLLEAGUE: (&str, &str) = ("ichiro", "ichiro@mihon-denki.example");
 const COLLEAGUE_PASSWORD: &str = "himawari-no-oka-de-7";
 /// How soon a removed person's session has ended.
 const REMOVED_WITHIN: Duration = Duration::from_secs(2);
+/// An upload that is under way when its sender is removed, and its parts, in bytes.
+const UPLOAD_BYTES: usize = 50_000_000;
+const PART_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of an id in a path.
 const ID_LENGTH: usize = 36;
 
@@ -26,47 +31,8 @@ async fn a_colleague_works_on_a_pc_of_his_own_until_the_admin_removes_him() -> R
     let stage = Stage::start(StageOptions::default()).await?;
     let work = AtWork::on(&stage).await?;
     let site = &work.pages.site;
-    let (login, email) = COLLEAGUE;
-    let page = site.get("/users/new").await?;
-    let form = page
-        .form("/users/new")?
-        .fill("user_name", "社労 一郎")?
-        .fill("login", login)?
-        .fill("email", email)?
-        .with("code", "yes");
-    let slip = site.submit(&form).await?;
-    ensure!(slip.status == StatusCode::OK, "{}", slip.text());
-    let password = slip.find("#initial-password")?;
-    let code = slip.find("#registration-code")?;
-    let mailbox = stage.mailbox();
-    let told = |mail: &renkei_tests::mailbox::Mail| mail.subject.contains("利用者情報の変更");
-    let mail = mailbox.wait(ADMIN_EMAIL, 0, told).await?;
-    ensure!(
-        !mail.body.contains("一郎") && !mail.body.contains(login),
-        "{}",
-        mail.body
-    );
-
-    let mut pc = work.office.enrol(&stage, "pc2", &code).await?;
-    mailbox
-        .wait(email, 0, |mail| {
-            mail.subject.contains("パソコンの登録が完了")
-        })
-        .await?;
-    pc.connect().await?;
-    let code = mailbox.wait_code(email, 0).await?;
-    let colleague = MemberPages::through(&stage, &pc)?;
-    let page = colleague.sign_in(login, &password, &code).await?;
-    let form = page
-        .form("password")?
-        .fill("new_password", COLLEAGUE_PASSWORD)?
-        .fill("new_password_again", COLLEAGUE_PASSWORD)?;
-    let page = colleague.site.submit(&form).await?;
-    let form = page.form("/terms")?.with("accept", "yes");
-    let page = colleague.site.submit(&form).await?;
-    let form = page.form("/welcome")?.with("next", "home");
-    let page = colleague.site.submit(&form).await?;
-    page.must_say("社労 一郎 さん")?;
+    let login = COLLEAGUE.0;
+    let (pc, colleague) = colleague_at_work(&stage, &work).await?;
     let page = colleague.site.open("/users").await?;
     ensure!(page.status == StatusCode::NOT_FOUND, "{}", page.text());
 
@@ -89,6 +55,110 @@ async fn a_colleague_works_on_a_pc_of_his_own_until_the_admin_removes_him() -> R
     ensure!(again.status.code() == Some(1), "{again:?}");
     ensure!(site.get("/").await?.status == StatusCode::OK);
     Ok(())
+}
+
+/// S003-39: he is removed while he sends a large file through agent, gateway and portal: the
+/// part that is under way is cut, and nothing of it is kept.
+#[tokio::test]
+async fn a_removed_colleagues_upload_is_cut_in_its_midst_and_nothing_of_the_part_is_kept()
+-> Result<()> {
+    let stage = Stage::start(StageOptions::default()).await?;
+    let work = AtWork::on(&stage).await?;
+    let (_pc, colleague) = colleague_at_work(&stage, &work).await?;
+    let site = &work.pages.site;
+    let person = person(&work.pages, COLLEAGUE.0).await?;
+    let page = site.get(&format!("{person}/remove")).await?;
+    let form = page.form("/remove")?.fill("password", ADMIN_PASSWORD)?;
+
+    let location = colleague.begin_upload("届書.pdf", UPLOAD_BYTES).await?;
+    let csrf = colleague.csrf().await?;
+    let first = colleague
+        .send_part(&location, &csrf, 0, vec![0; PART_BYTES])
+        .await?;
+    ensure!(first.status() == StatusCode::NO_CONTENT);
+    let (mut sender, body) = Channel::<Bytes>::new(1);
+    let feeding = tokio::spawn(async move {
+        let few = Bytes::from_static(&[0; 16 * 1024]);
+        // Slow enough that the part would take half a minute.
+        while sender.send_data(few.clone()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+        }
+    });
+    let mut part =
+        Box::pin(colleague.send_part(&location, &csrf, PART_BYTES, reqwest::Body::wrap(body)));
+    let early = tokio::time::timeout(Duration::from_secs(2), &mut part).await;
+    ensure!(early.is_err(), "the part ended by itself: {early:?}");
+    site.submit(&form).await?.must_say("登録を解除しました")?;
+    let cut = tokio::time::timeout(REMOVED_WITHIN, part)
+        .await
+        .context("the upload went on for two seconds")?;
+    ensure!(cut.is_err(), "a cut part was answered: {cut:?}");
+    feeding.abort();
+    let kept = documents(&stage.documents())?;
+    ensure!(
+        kept == 1,
+        "{kept} objects for the one part that had arrived"
+    );
+    Ok(())
+}
+
+/// How many files lie in a folder and those below it.
+fn documents(folder: &std::path::Path) -> Result<usize> {
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => count += documents(&path)?,
+            false => count += usize::from(!path.ends_with("health/probe")),
+        }
+    }
+    Ok(count)
+}
+
+/// The admin adds a colleague with a PC of his own; the fund approves it, he signs in.
+async fn colleague_at_work(stage: &Stage, work: &AtWork) -> Result<(Agent, MemberPages)> {
+    let (login, email) = COLLEAGUE;
+    let page = work.pages.site.get("/users/new").await?;
+    let form = page
+        .form("/users/new")?
+        .fill("user_name", "社労 一郎")?
+        .fill("login", login)?
+        .fill("email", email)?
+        .with("code", "yes");
+    let slip = work.pages.site.submit(&form).await?;
+    ensure!(slip.status == StatusCode::OK, "{}", slip.text());
+    let password = slip.find("#initial-password")?;
+    let code = slip.find("#registration-code")?;
+    let mailbox = stage.mailbox();
+    let told = |mail: &renkei_tests::mailbox::Mail| mail.subject.contains("利用者情報の変更");
+    let mail = mailbox.wait(ADMIN_EMAIL, 0, told).await?;
+    ensure!(
+        !mail.body.contains("一郎") && !mail.body.contains(login),
+        "{}",
+        mail.body
+    );
+
+    let mut pc = work.office.enrol(stage, "pc2", &code).await?;
+    mailbox
+        .wait(email, 0, |mail| {
+            mail.subject.contains("パソコンの登録が完了")
+        })
+        .await?;
+    pc.connect().await?;
+    let code = mailbox.wait_code(email, 0).await?;
+    let colleague = MemberPages::through(stage, &pc)?;
+    let page = colleague.sign_in(login, &password, &code).await?;
+    let form = page
+        .form("password")?
+        .fill("new_password", COLLEAGUE_PASSWORD)?
+        .fill("new_password_again", COLLEAGUE_PASSWORD)?;
+    let page = colleague.site.submit(&form).await?;
+    let form = page.form("/terms")?.with("accept", "yes");
+    let page = colleague.site.submit(&form).await?;
+    let form = page.form("/welcome")?.with("next", "home");
+    let page = colleague.site.submit(&form).await?;
+    page.must_say("社労 一郎 さん")?;
+    Ok((pc, colleague))
 }
 
 /// Where the admin's page of the person is.

@@ -30,7 +30,7 @@ pub const DIRECTORY_LIMIT: usize = 4 * ENTRY_LIMIT;
 /// How large one filing may be when opened: a form scanned in colour has about 1 MiB a page.
 pub const ENTRY_LIMIT_BYTES: u64 = 50 * MIB;
 /// How large all filings of one archive may be together when opened.
-pub const TOTAL_LIMIT_BYTES: u64 = 100 * MIB;
+pub const TOTAL_LIMIT_BYTES: u64 = 200 * MIB;
 /// Above [`RATIO_FREE_BYTES`], a file may not shrink to less than this part of its size.
 pub const RATIO_LIMIT: u64 = 100;
 /// Up to this size no ratio is suspicious.

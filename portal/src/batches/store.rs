@@ -453,7 +453,7 @@ pub async fn missing(
 ) -> Result<Vec<(EstablishmentNumber, String)>, StoreError> {
     let rows = sqlx::query(
         "SELECT e.number, e.name FROM establishments e
-          WHERE e.suspended_ms IS NULL
+          WHERE e.suspended_ms IS NULL AND e.kind = 'employer'
             AND NOT EXISTS (SELECT 1 FROM notice_batch_items i
                              WHERE i.batch_id = $1 AND i.establishment_id = e.id)
           ORDER BY e.number",

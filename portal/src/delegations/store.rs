@@ -13,6 +13,7 @@ use crate::db::{Db, StoreError, Tx};
 use crate::establishments::store::number_from_row;
 use crate::ids::{DelegationId, EstablishmentId, UserId};
 use crate::permissions::{Permission, Permissions};
+use crate::tunnel_sessions;
 use crate::web::principals::Member;
 
 /// Lines of the inbox at most.
@@ -261,6 +262,39 @@ pub(super) async fn cut_pages(
     .await
     .map(drop)
     .map_err(StoreError::doing("cut the pages of delegates"))
+}
+
+/// Has the open connections of those cut whose delegation has come to its last moment. With
+/// that they are at their own office again. Says whether there was anybody.
+pub async fn cut_overdue(db: &Db, now: OffsetDateTime) -> Result<bool, StoreError> {
+    const OVERDUE: &str = "acting_for IS NOT NULL AND ended_ms IS NULL
+        AND acting_for IN (SELECT g.id FROM delegations g
+                              WHERE g.ends_ms IS NOT NULL AND g.ends_ms <= $1)";
+    let somebody = sqlx::query(sqlx::AssertSqlSafe(format!(
+        "SELECT 1 AS found FROM web_sessions WHERE {OVERDUE} LIMIT 1"
+    )))
+    .bind(unix_ms(now))
+    .fetch_optional(db.pool())
+    .await
+    .map_err(StoreError::doing("look for delegations that are over"))?;
+    if somebody.is_none() {
+        return Ok(false);
+    }
+    let mut tx = db.begin().await?;
+    let left = sqlx::query(sqlx::AssertSqlSafe(format!(
+        "UPDATE web_sessions SET acting_for = NULL WHERE {OVERDUE} RETURNING tunnel_session_id"
+    )))
+    .bind(unix_ms(now))
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(StoreError::doing("end acting for a client"))?;
+    for row in &left {
+        if let Some(session) = row.text_if("tunnel_session_id")? {
+            tunnel_sessions::store::cut_pages(&mut tx, &session, now).await?;
+        }
+    }
+    Db::commit(tx).await?;
+    Ok(true)
 }
 
 /// Says whether what a member acts by stands, and keeps it standing until the transaction

@@ -437,6 +437,36 @@ async fn an_offices_desk_tells_of_a_hand_over_and_its_number_is_no_establishment
     }
 }
 
+#[tokio::test]
+async fn the_end_of_the_last_day_cuts_what_is_under_way_and_nobody_elses() {
+    for world in worlds().await {
+        let office = world.sharoushi().await;
+        let today = [("last_day", "2026-03-13")];
+        let id = agreed(&world, &office, &today).await;
+        let member = acting(&office, &id).await.as_member().await;
+        let ends = date!(2026 - 03 - 14).midnight().assume_offset(access::JST);
+        let cuts = async || {
+            let rows = sqlx::query("SELECT id, pages_cut FROM tunnel_sessions WHERE pages_cut > 0")
+                .fetch_all(world.app.db.pool())
+                .await
+                .unwrap();
+            let cut = |row: &sqlx::any::AnyRow| -> (String, i64) {
+                use sqlx::Row as _;
+                (row.get("id"), row.get("pages_cut"))
+            };
+            rows.iter().map(cut).collect::<Vec<_>>()
+        };
+        let over = async |now| store::cut_overdue(&world.app.db, now).await.unwrap();
+        assert!(!over(ends - Duration::MILLISECOND).await);
+        assert!(cuts().await.is_empty());
+        assert!(over(ends).await);
+        assert_eq!(cuts().await, [(member.session().to_string(), 1)]);
+        // Once: he is at his own office again, and what he does there goes on.
+        assert!(!over(ends + Duration::SECOND).await);
+        assert_eq!(cuts().await, [(member.session().to_string(), 1)]);
+    }
+}
+
 #[test]
 fn a_last_day_is_neither_past_nor_too_far() {
     for (day, taken) in [

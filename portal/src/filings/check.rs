@@ -25,7 +25,7 @@ use super::pdf::{self, PdfError};
 use crate::text_layer::worker::Searcher;
 
 /// How large an upload may be, as it arrives.
-pub const UPLOAD_LIMIT_BYTES: usize = 100 * 1024 * 1024;
+pub const UPLOAD_LIMIT_BYTES: usize = 200 * 1024 * 1024;
 
 /// What somebody hands in.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use access::JST;
 use serde_json::json;
 use time::{Date, Duration, OffsetDateTime};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use zeroize::Zeroizing;
 
 use super::check::{
@@ -43,10 +43,22 @@ use archive::{ArchiveError, Password};
 pub const FILES_LIMIT: usize = 20;
 /// Longest reason for filing the same again, in characters.
 pub const REASON_LIMIT_CHARS: usize = 200;
-/// How many files are opened and checked at once; each may take some 300 MiB.
-const CHECKS_AT_ONCE: usize = 2;
+/// How many files are opened and checked at once; each may take some 350 MiB.
+const CHECKS_AT_ONCE: u32 = 2;
+/// A larger file is checked alone: with what is in it, it may take some 500 MiB.
+const ALONE_ABOVE_BYTES: u64 = 50 * 1024 * 1024;
 
-static CHECKS: Semaphore = Semaphore::const_new(CHECKS_AT_ONCE);
+static CHECKS: Semaphore = Semaphore::const_new(CHECKS_AT_ONCE as usize);
+
+/// Waits until a file may be held in memory and checked.
+async fn turn(upload: &Upload) -> Result<SemaphorePermit<'static>, HandInFailure> {
+    let places = match upload.length_bytes > ALONE_ABOVE_BYTES {
+        true => CHECKS_AT_ONCE,
+        false => 1,
+    };
+    let turn = CHECKS.acquire_many(places).await;
+    turn.map_err(|_| HandInFailure::Interrupted)
+}
 
 /// What a member hands in.
 #[derive(Debug)]
@@ -307,10 +319,7 @@ async fn check_and_seal(
     upload: &Upload,
     now: OffsetDateTime,
 ) -> Result<Result<Passed, Vec<Problem>>, HandInFailure> {
-    let _turn = CHECKS
-        .acquire()
-        .await
-        .map_err(|_| HandInFailure::Interrupted)?;
+    let _turn = turn(upload).await?;
     let bytes = Arc::new(uploads::content(app, member, upload).await?);
     let is_released = quarantine::store::is_released(&app.db, member, &sha256_hex(&bytes)).await?;
     let job = Job {
@@ -628,10 +637,7 @@ pub async fn suggest_name(
             }
         }
     }
-    let _turn = CHECKS
-        .acquire()
-        .await
-        .map_err(|_| HandInFailure::Interrupted)?;
+    let _turn = turn(upload).await?;
     let bytes = uploads::content(app, member, upload).await?;
     let head = tokio::task::spawn_blocking(move || {
         let is_small = bytes.len() <= pdf::SIZE_LIMIT_BYTES && pdf::looks_like_pdf(&bytes);

@@ -12,7 +12,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::Filing;
-use super::store::{self, Search};
+use super::store;
 use super::words::{Chip, TimelineLine, chip, size, timeline};
 use crate::app::App;
 use crate::audit::{self, Act};
@@ -222,20 +222,16 @@ pub struct Overview {
 }
 
 /// Filings on the home page: how many of the latest.
-const LATEST: usize = 5;
+const LATEST: i64 = 5;
 
 /// Looks up what the home page says about filings.
 pub async fn overview(app: &App, member: &Member) -> Result<Overview, PageError> {
-    let latest = store::history(&app.db, member, &Search::default()).await?;
-    let returned = Search {
-        state: Some("returned"),
-        ..Search::default()
-    };
-    let returned = store::history(&app.db, member, &returned).await?;
+    let latest = store::latest(&app.db, member, None, LATEST).await?;
+    let returned = Some("returned");
+    let returned = store::latest(&app.db, member, returned, store::PAGE_LENGTH).await?;
     Ok(Overview {
-        latest: latest.lines.iter().take(LATEST).map(Line::new).collect(),
+        latest: latest.iter().map(Line::new).collect(),
         returned: returned
-            .lines
             .iter()
             .filter(|line| line.replaced_by.is_none())
             .map(Line::new)

@@ -21,7 +21,7 @@ use crate::history::{self, Entry};
 use crate::ids::{FilingId, RowId, SubmissionId};
 use crate::web::principals::{Member, Reviewer};
 pub(crate) use lists::{BESIDE, FROM, line_from_row, pattern};
-pub use lists::{Listing, PAGE_LENGTH, Search, history};
+pub use lists::{Listing, PAGE_LENGTH, Search, history, latest};
 
 /// The columns that [`filing_from_row`] reads, of `filings f`.
 pub(crate) const FILING: &str =

@@ -382,22 +382,24 @@ pub async fn list_for_office(
     page: u32,
 ) -> Result<OfficeListing, StoreError> {
     let page = page.max(1);
-    let not_yet = i64::from(fetched == Fetched::NotYet);
-    let total = sqlx::query(
-        "SELECT COUNT(*) AS total FROM notices n WHERE $1 = 0
-            OR (n.first_fetched_ms IS NULL AND n.recalled_ms IS NULL)",
-    )
-    .bind(not_yet)
+    let condition = match fetched {
+        Fetched::Any => "1 = 1",
+        Fetched::NotYet => "n.first_fetched_ms IS NULL AND n.recalled_ms IS NULL",
+    };
+    let total = sqlx::query(sqlx::AssertSqlSafe(format!(
+        "SELECT COUNT(*) AS total FROM notices n WHERE {condition}"
+    )))
     .fetch_one(db.pool())
     .await
     .map_err(StoreError::doing("count notices"))?
     .count("total")?;
+    // The page is found along the index alone, whatever lies before it.
     let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
         "SELECT {NOTICE}, {BESIDE} FROM {FROM}
-          WHERE $1 = 0 OR (n.first_fetched_ms IS NULL AND n.recalled_ms IS NULL)
-          ORDER BY n.issued_ms DESC, n.id DESC LIMIT $2 OFFSET $3"
+          WHERE n.id IN (SELECT p.id FROM (SELECT n.id FROM notices n WHERE {condition}
+                  ORDER BY n.issued_ms DESC, n.id DESC LIMIT $1 OFFSET $2) p)
+          ORDER BY n.issued_ms DESC, n.id DESC"
     )))
-    .bind(not_yet)
     .bind(PAGE_LENGTH)
     .bind((i64::from(page) - 1) * PAGE_LENGTH)
     .fetch_all(db.pool())

@@ -10,6 +10,7 @@ use crate::db::{Db, StoreError, Tx};
 use crate::establishments::{Name, Role};
 use crate::ids::{EstablishmentId, UserId};
 use crate::permissions::Permissions;
+use crate::tunnel_sessions;
 
 /// Members that a list holds at most.
 const LIST_LIMIT: i64 = 1_000;
@@ -220,27 +221,33 @@ pub(super) async fn end_membership(
     .map_err(StoreError::doing("end a membership"))
 }
 
-/// Ends a user's web sessions on the PCs of an establishment.
+/// Ends a user's web sessions on the PCs of an establishment, and has their open connections
+/// cut: on a PC that is another's, the tunnel stays.
 pub(super) async fn end_web_sessions(
     tx: &mut Tx,
     establishment: EstablishmentId,
     user: UserId,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    let ended = sqlx::query(
         "UPDATE web_sessions SET ended_ms = $1
           WHERE kind = 'member' AND account_id = $2 AND ended_ms IS NULL
             AND tunnel_session_id IN (SELECT t.id FROM tunnel_sessions t
                                         JOIN devices d ON d.id = t.device_id
-                                       WHERE d.establishment_id = $3)",
+                                       WHERE d.establishment_id = $3)
+         RETURNING tunnel_session_id",
     )
     .bind(unix_ms(now))
     .bind(user.to_string())
     .bind(establishment.to_string())
-    .execute(&mut **tx)
+    .fetch_all(&mut **tx)
     .await
-    .map(drop)
-    .map_err(StoreError::doing("end a member's web sessions"))
+    .map_err(StoreError::doing("end a member's web sessions"))?;
+    for row in &ended {
+        let session = row.text("tunnel_session_id")?;
+        tunnel_sessions::store::cut_pages(tx, &session, now).await?;
+    }
+    Ok(())
 }
 
 /// Makes the registration codes that were issued to a user good for nothing.

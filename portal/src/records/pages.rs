@@ -155,7 +155,7 @@ async fn find(
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, found));
     };
     found.sums = sums(app, asker, &search).await?;
-    found.size = words::size(found.sums.bytes);
+    found.size = found.sums.bytes.map(words::size).unwrap_or_default();
     found.too_much = too_much(found.sums);
     let pages = found
         .sums
@@ -179,7 +179,7 @@ async fn find(
 fn too_much(sums: Sums) -> String {
     if sums.records > RECORD_LIMIT {
         format!("一式にできるのは一度に{RECORD_LIMIT}件までです。期間を短くしてください。")
-    } else if sums.bytes > LIMIT_BYTES {
+    } else if sums.bytes.unwrap_or_default() > LIMIT_BYTES {
         format!(
             "一式にできるのは一度に{}までです。期間を短くしてください。",
             words::size(LIMIT_BYTES)

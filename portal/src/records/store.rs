@@ -6,8 +6,10 @@ use sqlx::any::AnyRow;
 use time::OffsetDateTime;
 
 use super::Search;
+use super::pack::RECORD_LIMIT;
 use crate::clock::unix_ms;
 use crate::custody::Document;
+use crate::db::conditions::Where;
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError};
 use crate::establishments::store::number_from_row;
@@ -51,40 +53,50 @@ pub struct Record {
 pub struct Sums {
     /// Records.
     pub records: u64,
-    /// Their documents together, without those that are destroyed.
-    pub bytes: u64,
+    /// Their documents together, without those that are destroyed; of more than
+    /// [`RECORD_LIMIT`] nobody adds it up.
+    pub bytes: Option<u64>,
 }
 
-const FROM: &str = "notices n
-      JOIN establishments e ON e.id = n.establishment_id
-      JOIN documents d ON d.id = n.document_id
-      LEFT JOIN notices c ON c.id = n.replaces_id
-     WHERE n.issued_ms >= $1 AND n.issued_ms < $2
-       AND ($3 = 0 OR (n.amount_yen >= $4 AND n.amount_yen <= $5))
-       AND ($6 = '' OR (n.establishment_id = $6 AND n.recalled_ms IS NULL))
-       AND ($7 = '' OR e.name LIKE $7 ESCAPE '!' OR e.number = $8)";
-
-/// Binds the conditions of [`FROM`].
-macro_rules! bound {
-    ($sql:expr, $asker:expr, $search:expr) => {{
-        let search: &Search = $search;
-        let amounts = search.least_yen.is_some() || search.most_yen.is_some();
-        let (own, pattern) = match $asker {
-            // A member's only counterparty is the fund: the caller compares its name.
-            Asker::Member(member) => (member.establishment().to_string(), String::new()),
-            Asker::Office(_) => (String::new(), pattern(&search.counterparty)),
-        };
-        let number = search.counterparty.parse::<EstablishmentNumber>();
-        sqlx::query(sqlx::AssertSqlSafe($sql))
-            .bind(unix_ms(search.begins()))
-            .bind(unix_ms(search.ends()))
-            .bind(i64::from(amounts))
-            .bind(search.least_yen.unwrap_or(0))
-            .bind(search.most_yen.unwrap_or(i64::MAX))
-            .bind(own)
-            .bind(pattern)
-            .bind(number.map_or(-1, |number| i64::from(number.as_u16())))
-    }};
+/// What of the notices `n` is looked for.
+fn narrowed(asker: Asker<'_>, search: &Search) -> Where {
+    let mut narrowed = Where::default();
+    if search.from.is_some() {
+        let begins = narrowed.value(unix_ms(search.begins()));
+        narrowed.and(format!("n.issued_ms >= {begins}"));
+    }
+    if search.until.is_some() {
+        let ends = narrowed.value(unix_ms(search.ends()));
+        narrowed.and(format!("n.issued_ms < {ends}"));
+    }
+    if search.least_yen.is_some() || search.most_yen.is_some() {
+        let least = narrowed.value(search.least_yen.unwrap_or(0));
+        let most = narrowed.value(search.most_yen.unwrap_or(i64::MAX));
+        narrowed.and(format!(
+            "n.amount_yen >= {least} AND n.amount_yen <= {most}"
+        ));
+    }
+    match asker {
+        // A member's only counterparty is the fund: the caller compares its name.
+        Asker::Member(member) => {
+            let own = narrowed.value(member.establishment().to_string());
+            narrowed.and(format!(
+                "n.establishment_id = {own} AND n.recalled_ms IS NULL"
+            ));
+        }
+        Asker::Office(_) if search.counterparty.is_empty() => {}
+        Asker::Office(_) => {
+            let name = narrowed.value(pattern(&search.counterparty));
+            let number = search.counterparty.parse::<EstablishmentNumber>();
+            let number = number.map_or(-1, |number| i64::from(number.as_u16()));
+            let number = narrowed.value(number);
+            narrowed.and(format!(
+                "n.establishment_id IN (SELECT e.id FROM establishments e
+                    WHERE e.name LIKE {name} ESCAPE '!' OR e.number = {number})"
+            ));
+        }
+    }
+    narrowed
 }
 
 /// `%text%` in which the text stands for itself.
@@ -103,21 +115,37 @@ fn pattern(text: &str) -> String {
     pattern
 }
 
-/// Returns how much there is.
+/// Returns how much there is. How large it is together is added up for what can become a pack.
 pub async fn sums(db: &Db, asker: Asker<'_>, search: &Search) -> Result<Sums, StoreError> {
-    let sql = format!(
-        "SELECT COUNT(*) AS records,
-                CAST(COALESCE(SUM(CASE WHEN d.destroyed_ms IS NULL THEN d.size_bytes END), 0)
-                     AS BIGINT) AS bytes
-           FROM {FROM}"
-    );
-    let row = bound!(sql, asker, search)
+    let narrowed = narrowed(asker, search);
+    let condition = narrowed.sql();
+    let records = narrowed
+        .bind(format!(
+            "SELECT COUNT(*) AS records FROM notices n WHERE {condition}"
+        ))
         .fetch_one(db.pool())
         .await
-        .map_err(StoreError::doing("count records"))?;
+        .map_err(StoreError::doing("count records"))?
+        .count("records")?;
+    if records > RECORD_LIMIT {
+        return Ok(Sums {
+            records,
+            bytes: None,
+        });
+    }
+    let bytes = narrowed
+        .bind(format!(
+            "SELECT CAST(COALESCE(SUM(d.size_bytes), 0) AS BIGINT) AS bytes
+               FROM notices n JOIN documents d ON d.id = n.document_id
+              WHERE d.destroyed_ms IS NULL AND {condition}"
+        ))
+        .fetch_one(db.pool())
+        .await
+        .map_err(StoreError::doing("add records up"))?
+        .count("bytes")?;
     Ok(Sums {
-        records: row.count("records")?,
-        bytes: row.count("bytes")?,
+        records,
+        bytes: Some(bytes),
     })
 }
 
@@ -129,17 +157,25 @@ pub async fn list(
     length: i64,
     offset: i64,
 ) -> Result<Vec<Record>, StoreError> {
+    let mut narrowed = narrowed(asker, search);
+    let (length, offset) = (narrowed.value(length), narrowed.value(offset));
     let sql = format!(
         "SELECT n.id, n.number, n.establishment_id, n.filing_id, n.document_id, n.title,
                 n.issued_ms, n.first_fetched_ms, n.amount_yen, n.recalled_ms, n.kind,
                 e.number AS establishment_number, e.name AS establishment_name,
                 d.file_name, d.sha256, d.size_bytes, d.pages, d.destroyed_ms,
                 c.number AS corrects
-           FROM {FROM} ORDER BY n.issued_ms DESC, n.id DESC LIMIT $9 OFFSET $10"
+           FROM (SELECT n.id FROM notices n WHERE {}
+                  ORDER BY n.issued_ms DESC, n.id DESC LIMIT {length} OFFSET {offset}) p
+           JOIN notices n ON n.id = p.id
+           JOIN establishments e ON e.id = n.establishment_id
+           JOIN documents d ON d.id = n.document_id
+           LEFT JOIN notices c ON c.id = n.replaces_id
+          ORDER BY n.issued_ms DESC, n.id DESC",
+        narrowed.sql()
     );
-    let rows = bound!(sql, asker, search)
-        .bind(length)
-        .bind(offset)
+    let rows = narrowed
+        .bind(sql)
         .fetch_all(db.pool())
         .await
         .map_err(StoreError::doing("list records"))?;

@@ -204,11 +204,12 @@ pub async fn list(
     let rows = sqlx::query(
         "SELECT n.number, n.title, n.issued_ms, e.number AS establishment_number,
                 e.name AS establishment_name, x.sha256, d.size_bytes, x.years, x.destroyed_ms
-           FROM destructions x
+           FROM (SELECT y.* FROM destructions y
+                  ORDER BY y.destroyed_ms DESC, y.id DESC LIMIT $1 OFFSET $2) x
            JOIN notices n ON n.id = x.notice_id
            JOIN establishments e ON e.id = n.establishment_id
            JOIN documents d ON d.id = x.document_id
-          ORDER BY x.destroyed_ms DESC, x.id DESC LIMIT $1 OFFSET $2",
+          ORDER BY x.destroyed_ms DESC, x.id DESC",
     )
     .bind(length)
     .bind((i64::from(page.max(1)) - 1) * length)

@@ -9,6 +9,7 @@ use sqlx::AssertSqlSafe;
 use time::Date;
 
 use crate::clock::unix_ms;
+use crate::db::conditions::{Value, Where};
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError};
 use crate::deadlines::store::{day_from_text, day_text};
@@ -236,31 +237,7 @@ impl Place {
     }
 }
 
-/// A value of a statement whose conditions differ from search to search.
-#[derive(Debug, Clone)]
-enum Value {
-    Text(String),
-    Number(i64),
-}
-
-/// Conditions, each with its values, in the order of the statement's `$1`, `$2`, ….
-#[derive(Default)]
-struct Where {
-    conditions: Vec<String>,
-    values: Vec<Value>,
-}
-
 impl Where {
-    /// The name of the next value in the statement.
-    fn value(&mut self, value: Value) -> String {
-        self.values.push(value);
-        format!("${}", self.values.len())
-    }
-
-    fn and(&mut self, condition: impl Into<String>) {
-        self.conditions.push(condition.into());
-    }
-
     fn of(search: &Search, reviewer: StaffId, today: Date) -> Self {
         let mut narrowed = Self::default();
         match search.view {
@@ -277,7 +254,7 @@ impl Where {
             View::Returned => narrowed.and("f.state = 'returned'"),
             View::Decided => narrowed.and("f.state = 'decided'"),
             View::Withdrawn => narrowed.and("f.state = 'withdrawn'"),
-            View::All => narrowed.and("1 = 1"),
+            View::All => {}
         }
         if let Some(number) = search.establishment {
             let number = narrowed.value(Value::Number(number.as_u16().into()));
@@ -301,20 +278,6 @@ impl Where {
         }
         narrowed
     }
-
-    /// Binds the values to a statement.
-    fn bind<'q>(
-        &'q self,
-        sql: String,
-    ) -> sqlx::query::Query<'q, sqlx::Any, sqlx::any::AnyArguments> {
-        self.values.iter().fold(
-            sqlx::query(AssertSqlSafe(sql)),
-            |query, value| match value {
-                Value::Text(text) => query.bind(text.as_str()),
-                Value::Number(number) => query.bind(*number),
-            },
-        )
-    }
 }
 
 /// Nobody has it, or somebody whose account is disabled: both can be taken.
@@ -335,7 +298,7 @@ fn statement(search: &Search, reviewer: StaffId, today: Date) -> (String, Where)
         let id = narrowed.value(Value::Text(place.id.to_string()));
         narrowed.and(format!("(f.{column}, f.id) {sign} ({key}, {id})"));
     }
-    let conditions = narrowed.conditions.join(" AND ");
+    let conditions = narrowed.sql();
     // One line more than the page shows says whether there is another page.
     let limit = PAGE_LENGTH + 1;
     let from = FROM.replacen(

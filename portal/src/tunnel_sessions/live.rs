@@ -9,11 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use protocol::{Generation, SessionId};
+use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use super::store::{self, Liveness};
 use crate::app::App;
 use crate::clock::unix_ms;
+use crate::db::StoreError;
+use crate::delegations;
 use crate::web::page_error::chain;
 
 /// How often the task looks by itself.
@@ -125,7 +128,7 @@ impl LiveSessions {
             let now = app.clock.now();
             let changed = match self.is_empty() {
                 true => Vec::new(),
-                false => match store::changed(&app.db, now - back).await {
+                false => match look(&app, now, back).await {
                     Ok(changed) => changed,
                     Err(error) => {
                         // Deadlines are known and still hold; pages fail by themselves.
@@ -145,6 +148,17 @@ impl LiveSessions {
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What changed since `back`. A delegation whose last day is over ends in the midst of what
+/// is done by it, like one that is revoked.
+async fn look(
+    app: &App,
+    now: OffsetDateTime,
+    back: time::Duration,
+) -> Result<Vec<Liveness>, StoreError> {
+    delegations::store::cut_overdue(&app.db, now).await?;
+    store::changed(&app.db, now - back).await
 }
 
 impl Stay {

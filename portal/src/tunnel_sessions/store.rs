@@ -337,6 +337,20 @@ pub async fn shorten_all(
     .collect()
 }
 
+/// Has every open connection of a session cut. The tunnel stays.
+pub async fn cut_pages(tx: &mut Tx, session: &str, now: OffsetDateTime) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE tunnel_sessions SET pages_cut = pages_cut + 1, changed_ms = $1
+          WHERE id = $2 AND ended_ms IS NULL",
+    )
+    .bind(unix_ms(now))
+    .bind(session)
+    .execute(&mut **tx)
+    .await
+    .map(drop)
+    .map_err(StoreError::doing("cut a session's pages"))
+}
+
 /// Ends sessions whose deadline was before `before`.
 pub(super) async fn end_overdue(
     tx: &mut Tx,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use reqwest::{Method, StatusCode};
 
-use super::report::{Part, Table, Target, publish};
+use super::report::{Part, RESULTS, Table, Target, publish};
 use super::usage::{cpu_seconds, resident_bytes};
 use super::{median, now, seconds};
 use crate::job::ADMIN_EMAIL;
@@ -81,9 +81,9 @@ async fn measure() -> Result<()> {
         socket passes Wine's server."
         .into();
     part.tables.push(table);
-    let results = folder.join("results");
-    part.keep(&results, "agent")?;
-    publish(&results)
+    let results = Path::new(RESULTS);
+    part.keep(results, "agent")?;
+    publish(results)
 }
 
 fn note(part: &mut Part, table: &mut Table, promise: &Promise, found: &Found) -> Result<()> {

@@ -12,7 +12,10 @@ const FREQUENCY: &str = "2000";
 
 /// Kinds of work, with what their symbols or files have in their names; the first that fits
 /// counts.
-const KINDS: &[(&str, &[&str])] = &[
+pub(super) type Kinds = &'static [(&'static str, &'static [&'static str])];
+
+/// The kinds of work at both ends of a tunnel.
+pub(super) const TUNNEL: Kinds = &[
     (
         "WireGuard's ChaCha20-Poly1305",
         &["chacha20", "poly1305", "ChaCha20", "Poly1305"],
@@ -97,7 +100,7 @@ pub(super) fn start(processes: &[u32], file: &Path) -> Result<Recording> {
 
 impl Recording {
     /// Stops and returns each kind's share, the largest first, in percent.
-    pub(super) fn shares(mut self) -> Result<Vec<(&'static str, f64)>> {
+    pub(super) fn shares(mut self, kinds: Kinds) -> Result<Vec<(&'static str, f64)>> {
         signal(self.child.id(), "INT")?;
         self.child.wait()?;
         let mut report = Command::new("perf");
@@ -113,13 +116,13 @@ impl Recording {
             ])
             .args(["-F", "overhead,dso,sym", "-t", ";", "-i"])
             .arg(&self.file);
-        let shares = fold(&output(&mut report)?);
+        let shares = fold(&output(&mut report)?, kinds);
         ensure!(!shares.is_empty(), "perf has taken no samples");
         Ok(shares)
     }
 }
 
-fn fold(report: &str) -> Vec<(&'static str, f64)> {
+fn fold(report: &str, kinds: Kinds) -> Vec<(&'static str, f64)> {
     let mut shares: Vec<(&str, f64)> = Vec::new();
     for line in report.lines().filter(|line| !line.starts_with('#')) {
         let Some((percent, what)) = line.split_once(';') else {
@@ -128,7 +131,7 @@ fn fold(report: &str) -> Vec<(&'static str, f64)> {
         let Ok(percent) = percent.trim().trim_end_matches('%').parse::<f64>() else {
             continue;
         };
-        let kind = KINDS
+        let kind = kinds
             .iter()
             .find(|(_, parts)| parts.iter().any(|part| what.contains(part)))
             .map_or("the rest", |(kind, _)| *kind);
@@ -150,7 +153,7 @@ mod tests {
         let report = "# Overhead;Object;Symbol\n 40.00%;gateway;[.] ring_core_0_17_14__chacha20_poly1305_seal_avx2\n \
                       25.00%;[kernel.kallsyms];[k] udp_sendmsg\n 5.50%;gateway;[.] ring_core_chacha20_poly1305_open\n 1.00%;libz;[.] odd\n";
         assert_eq!(
-            fold(report),
+            fold(report, TUNNEL),
             [
                 ("WireGuard's ChaCha20-Poly1305", 45.5),
                 ("UDP and TCP in the kernel, copies included", 25.0),

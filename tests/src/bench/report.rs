@@ -14,7 +14,11 @@ use time::format_description::well_known::Rfc3339;
 use crate::process::output;
 
 /// The parts, in the order of the document.
-pub(super) const PARTS: [&str; 4] = ["speed", "lines", "many", "agent"];
+pub(super) const PARTS: [&str; 5] = ["speed", "lines", "many", "agent", "portal"];
+
+/// Where the parts lie: with the document, so that one part can be measured on a machine
+/// that has never measured the others.
+pub(super) const RESULTS: &str = "docs/benchmarks";
 
 /// What one part found.
 #[derive(Debug, Default, Serialize, Deserialize)]

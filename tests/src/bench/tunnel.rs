@@ -1,11 +1,12 @@
 //! `scripts/bench tunnel`: the contestants, in turns, between two network namespaces.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::namespaces::{Cable, Namespaces};
-use super::report::{PARTS, publish};
+use super::report::{PARTS, RESULTS, publish};
 
 mod field;
 mod lines;
@@ -54,24 +55,24 @@ impl Options {
 pub(super) fn run(words: &[&str]) -> Result<()> {
     let options = Options::parse(words)?;
     let folder = std::env::current_dir()?.join("var/bench");
-    let results = folder.join("results");
+    let results = Path::new(RESULTS);
     if options.wants("speed") {
         let namespaces = Namespaces::join(Cable::Ethernet)?;
         namespaces.fund().run(async || {
-            unless_interrupted(speed::measure(&namespaces, &folder, &results, &options)).await
+            unless_interrupted(speed::measure(&namespaces, &folder, results, &options)).await
         })?;
     }
     if options.wants("lines") {
         let namespaces = Namespaces::join(Cable::Line(lines::line(0.0)))?;
         namespaces.fund().run(async || {
-            unless_interrupted(lines::measure(&namespaces, &folder, &results, &options)).await
+            unless_interrupted(lines::measure(&namespaces, &folder, results, &options)).await
         })?;
     }
     for (part, program) in OTHERS {
         let program = std::env::current_exe()?.with_file_name(program);
         if options.wants(part) && program.exists() {
             let kept = results.join(part).with_extension("json");
-            std::fs::create_dir_all(&results)?;
+            std::fs::create_dir_all(results)?;
             let status = Command::new(&program).arg("--keep").arg(&kept).status()?;
             ensure!(
                 status.success(),
@@ -80,7 +81,7 @@ pub(super) fn run(words: &[&str]) -> Result<()> {
             );
         }
     }
-    publish(&results)
+    publish(results)
 }
 
 /// Lets what was started be ended before the program is.

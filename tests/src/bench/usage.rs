@@ -26,9 +26,9 @@ pub(super) fn cpu_seconds(processes: &[u32]) -> Result<f64> {
     Ok(sum)
 }
 
-/// CPU seconds that this process's children have used that have ended.
-pub(super) fn ended_children_cpu_seconds() -> Result<f64> {
-    let fields = stat(std::process::id()).context("no /proc")?;
+/// CPU seconds that a process's children have used that have ended.
+pub(super) fn ended_children_cpu_seconds(process: u32) -> Result<f64> {
+    let fields = stat(process).context("no such process")?;
     let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
     // Fields 16 and 17 of proc(5).
     let (user, system) = ticks(13).zip(ticks(14)).context("cutime and cstime")?;

@@ -17,6 +17,8 @@ use crate::mail::{Outgoing, SendError, Transport};
 use crate::testing::world::{Browser, World, ZIP_PASSWORD};
 use crate::testing::{NOW, worlds};
 
+mod whom;
+
 /// A month's CSV for both establishments.
 fn csv() -> String {
     let template = table::template();

@@ -8,6 +8,7 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use super::{FILING, FilingLine, filing_from_row};
 use crate::clock::unix_ms;
+use crate::db::conditions::Where;
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError};
 use crate::ids::FilingId;
@@ -44,26 +45,6 @@ pub struct Listing {
     pub page: u32,
 }
 
-/// What every list can be narrowed by; the empty value narrows nothing.
-struct Filter {
-    establishment_id: String,
-    state: &'static str,
-    text: String,
-    from_ms: i64,
-    before_ms: i64,
-    sender: String,
-    procedures: String,
-}
-
-/// Conditions that are empty let everything through.
-const WHERE: &str = "f.establishment_id = $1
-    AND ($2 = '' OR f.state = $2)
-    AND ($3 = '' OR f.name LIKE $3 ESCAPE '!' OR s.receipt_number LIKE $3 ESCAPE '!')
-    AND f.received_ms >= $4 AND f.received_ms < $5
-    AND ($6 = '' OR s.user_id = $6)
-    AND ($7 = '' OR EXISTS (SELECT 1 FROM filing_kinds k WHERE k.code = f.kind
-                                AND $7 LIKE '%,' || k.procedure_group || ',%'))";
-
 /// The condition that a filing `f` is within a member's [`Reach`], whose three texts are the
 /// parameters from `first` on.
 pub(super) fn within_reach(first: u8) -> String {
@@ -91,61 +72,111 @@ pub(crate) const BESIDE: &str = "s.receipt_number, e.number AS establishment_num
 
 /// Returns one page of the establishment's history, newest first.
 pub async fn history(db: &Db, member: &Member, search: &Search) -> Result<Listing, StoreError> {
-    let reach = member.reach();
-    let filter = Filter {
-        establishment_id: reach.establishment,
-        state: search.state.unwrap_or_default(),
-        text: pattern(&search.text),
-        from_ms: search.from.map_or(0, day_begins_ms),
-        before_ms: search
-            .to
-            .and_then(Date::next_day)
-            .map_or(i64::MAX, day_begins_ms),
-        sender: reach.sender,
-        procedures: reach.procedures,
-    };
-    list(db, &filter, search.page, "f.received_ms DESC, f.id DESC").await
-}
-
-async fn list(
-    db: &Db,
-    filter: &Filter,
-    page: u32,
-    order: &'static str,
-) -> Result<Listing, StoreError> {
-    let page = page.max(1);
-    macro_rules! narrowed {
-        ($sql:expr) => {
-            sqlx::query(sqlx::AssertSqlSafe($sql))
-                .bind(filter.establishment_id.as_str())
-                .bind(filter.state)
-                .bind(filter.text.as_str())
-                .bind(filter.from_ms)
-                .bind(filter.before_ms)
-                .bind(filter.sender.as_str())
-                .bind(filter.procedures.as_str())
-        };
-    }
-    let total = narrowed!(format!(
-        "SELECT COUNT(*) AS total FROM {FROM} WHERE {WHERE}"
-    ))
-    .fetch_one(db.pool())
-    .await
-    .map_err(StoreError::doing("count filings"))?
-    .count("total")?;
-    let rows = narrowed!(format!(
-        "SELECT {FILING}, {BESIDE} FROM {FROM} WHERE {WHERE} ORDER BY {order} LIMIT $8 OFFSET $9"
-    ))
-    .bind(PAGE_LENGTH)
-    .bind((i64::from(page) - 1) * PAGE_LENGTH)
-    .fetch_all(db.pool())
-    .await
-    .map_err(StoreError::doing("list filings"))?;
+    let page = search.page.max(1);
+    let narrowed = narrowed(member, search);
+    let total = narrowed
+        .bind(format!(
+            "SELECT COUNT(*) AS total FROM filings f WHERE {}",
+            narrowed.sql()
+        ))
+        .fetch_one(db.pool())
+        .await
+        .map_err(StoreError::doing("count filings"))?
+        .count("total")?;
+    let offset = (i64::from(page) - 1) * PAGE_LENGTH;
     Ok(Listing {
-        lines: rows.iter().map(line_from_row).collect::<Result<_, _>>()?,
+        lines: newest(db, narrowed, PAGE_LENGTH, offset).await?,
         total,
         page,
     })
+}
+
+/// Returns the establishment's newest filings, of one state or any.
+pub async fn latest(
+    db: &Db,
+    member: &Member,
+    state: Option<&'static str>,
+    length: i64,
+) -> Result<Vec<FilingLine>, StoreError> {
+    let search = Search {
+        state,
+        ..Search::default()
+    };
+    newest(db, narrowed(member, &search), length, 0).await
+}
+
+/// What of the establishment's filings `f` is looked for.
+fn narrowed(member: &Member, search: &Search) -> Where {
+    let reach = member.reach();
+    let mut narrowed = Where::default();
+    let own = narrowed.value(reach.establishment);
+    narrowed.and(format!("f.establishment_id = {own}"));
+    if let Some(state) = search.state {
+        let state = narrowed.value(state);
+        narrowed.and(format!("f.state = {state}"));
+    }
+    let text = pattern(&search.text);
+    if !text.is_empty() {
+        let text = narrowed.value(text);
+        narrowed.and(format!(
+            "(f.name LIKE {text} ESCAPE '!' OR f.submission_id IN
+               (SELECT x.id FROM submissions x
+                 WHERE x.establishment_id = {own} AND x.receipt_number LIKE {text} ESCAPE '!'))"
+        ));
+    }
+    if let Some(from) = search.from {
+        let from = narrowed.value(day_begins_ms(from));
+        narrowed.and(format!("f.received_ms >= {from}"));
+    }
+    if let Some(end) = search.to.and_then(Date::next_day) {
+        let end = narrowed.value(day_begins_ms(end));
+        narrowed.and(format!("f.received_ms < {end}"));
+    }
+    if !reach.sender.is_empty() {
+        let sender = narrowed.value(reach.sender);
+        narrowed.and(format!(
+            "f.submission_id IN (SELECT x.id FROM submissions x
+                WHERE x.establishment_id = {own} AND x.user_id = {sender})"
+        ));
+    }
+    if !reach.procedures.is_empty() {
+        let procedures = narrowed.value(reach.procedures);
+        narrowed.and(format!(
+            "f.kind IN (SELECT k.code FROM filing_kinds k
+                WHERE {procedures} LIKE '%,' || k.procedure_group || ',%')"
+        ));
+    }
+    narrowed
+}
+
+/// Some of what is looked for, newest first. What stands beside a filing is looked up for these
+/// lines alone.
+async fn newest(
+    db: &Db,
+    mut narrowed: Where,
+    length: i64,
+    offset: i64,
+) -> Result<Vec<FilingLine>, StoreError> {
+    let (length, offset) = (narrowed.value(length), narrowed.value(offset));
+    let from = FROM.replacen(
+        "filings f",
+        &format!(
+            "(SELECT f.* FROM filings f WHERE {} ORDER BY f.received_ms DESC, f.id DESC
+               LIMIT {length} OFFSET {offset}) f",
+            narrowed.sql()
+        ),
+        1,
+    );
+    narrowed
+        .bind(format!(
+            "SELECT {FILING}, {BESIDE} FROM {from} ORDER BY f.received_ms DESC, f.id DESC"
+        ))
+        .fetch_all(db.pool())
+        .await
+        .map_err(StoreError::doing("list filings"))?
+        .iter()
+        .map(line_from_row)
+        .collect()
 }
 
 /// Returns one filing with what its page says beside it, within a member's reach or any.

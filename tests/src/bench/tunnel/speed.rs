@@ -95,7 +95,7 @@ fn one_round(
     samples.download_s.push(client.download(BIG_FILE)?);
     samples.small_s.push(client.small(REQUESTS)?);
     let used = || -> Result<[f64; 3]> {
-        let rest = cpu_seconds(&[server])? + ended_children_cpu_seconds()?;
+        let rest = cpu_seconds(&[server])? + ended_children_cpu_seconds(std::process::id())?;
         Ok([cpu_seconds(near)?, cpu_seconds(far)?, rest])
     };
     let before = used()?;
@@ -129,7 +129,7 @@ fn profiles(field: &Field<'_>, folder: &Path) -> Result<Vec<Table>> {
         for _ in 0..PROFILED_UPLOADS {
             client.upload(&field.files.stream)?;
         }
-        let shares = recording.shares()?;
+        let shares = recording.shares(profile::TUNNEL)?;
         let row = |(kind, share): &(&str, f64)| vec![(*kind).to_owned(), format!("{share:.0} %")];
         tables.push(Table {
             title: format!("Where the {name}'s time goes while it {does} an upload"),
