@@ -11,6 +11,7 @@
 //! public_url = "https://gw.fund.example"
 //! identity_dir = "/etc/renkei/gateway"
 //! state_dir = "/var/lib/renkei-gateway"
+//! stream_memory_mb = 256      # the default: what waits between tunnels and portal at most
 //!
 //! [tls]                       # optional: a public certificate for the agent API
 //! certificate_file = "/etc/ssl/gw.fund.example.pem"
@@ -39,7 +40,7 @@ use crate::event_loop::SOCKETS_LIMIT;
 pub const PUBLIC_ENDPOINTS_LIMIT: usize = 8;
 
 /// Every key. `portal.control_url` is `RENKEI_PORTAL_CONTROL_URL` in the environment.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "name",
     UDP_LISTEN,
     "tls_listen",
@@ -47,6 +48,7 @@ const KEYS: [&str; 12] = [
     "public_url",
     "identity_dir",
     "state_dir",
+    STREAM_MEMORY,
     "tls.certificate_file",
     "tls.key_file",
     "portal.control_url",
@@ -57,6 +59,14 @@ const KEYS: [&str; 12] = [
 /// The keys that hold lists; the environment separates them by commas.
 const UDP_LISTEN: &str = "udp_listen";
 const PUBLIC_ENDPOINTS: &str = "public_endpoints";
+
+/// The key that holds a number.
+const STREAM_MEMORY: &str = "stream_memory_mb";
+
+/// What may wait between the tunnels and the portal, in megabytes, unless the configuration
+/// says otherwise, and the least and the most that it may say.
+const STREAM_MEMORY_MB: u32 = 256;
+const STREAM_MEMORY_RANGE_MB: std::ops::RangeInclusive<u32> = 16..=16_384;
 
 /// The gateway's own UDP port, unless the configuration says otherwise.
 const WIREGUARD_PORT: u16 = 51820;
@@ -95,6 +105,10 @@ pub struct Config {
     pub identity_dir: PathBuf,
     /// The gateway's own folder: its WireGuard key, and where it listens.
     pub state_dir: PathBuf,
+    /// What may wait between the tunnels and the portal, of all sessions together, in
+    /// megabytes.
+    #[serde(default = "default_stream_memory", deserialize_with = "in_range")]
+    pub stream_memory_mb: u32,
     /// A public certificate for the agent API. Absent: the one from the identity.
     #[serde(default)]
     pub tls: Option<TlsFiles>,
@@ -289,6 +303,9 @@ fn put(table: &mut Table, key: &str, text: &str) {
         let parts = text.split(',').map(str::trim);
         let parts = parts.filter(|part| !part.is_empty());
         Value::Array(parts.map(Value::from).collect())
+    } else if key == STREAM_MEMORY {
+        let number = text.parse::<i64>();
+        number.map_or_else(|_| Value::from(text), Value::from)
     } else {
         Value::from(text)
     };
@@ -305,6 +322,21 @@ fn put(table: &mut Table, key: &str, text: &str) {
             }
         }
     }
+}
+
+fn default_stream_memory() -> u32 {
+    STREAM_MEMORY_MB
+}
+
+fn in_range<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let megabytes = u32::deserialize(from)?;
+    if STREAM_MEMORY_RANGE_MB.contains(&megabytes) {
+        return Ok(megabytes);
+    }
+    let (least, most) = STREAM_MEMORY_RANGE_MB.into_inner();
+    Err(serde::de::Error::custom(format!(
+        "expected {least} to {most} megabytes"
+    )))
 }
 
 fn few_endpoints<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SocketAddr>, D::Error> {
@@ -406,6 +438,8 @@ mod tests {
             ("udp_listen", "udp_listen = []"),
             ("udp_listen", "udp_listen = [\"[::]:1\", \"everywhere\"]"),
             ("tls_listen", "tls_listen = 443"),
+            ("stream_memory_mb", "stream_memory_mb = 1"),
+            ("stream_memory_mb", "stream_memory_mb = \"much\""),
             ("public_url", "public_url = \"http://plain.example\""),
             ("public_url", "public_url = \"https://gw.example/path\""),
             ("public_endpoints", "public_endpoints = \"1.2.3.4:5\""),

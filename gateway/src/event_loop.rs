@@ -34,6 +34,7 @@ use links::Links;
 pub use links::{RESET_BY_PC, RESET_BY_PORTAL, RESET_PORTAL_UNREACHABLE};
 use tls_ways::{Sent, TlsWays};
 
+mod budget;
 mod connection;
 pub mod core;
 mod links;
@@ -76,6 +77,8 @@ pub struct DataPathConfig {
     pub tls: Arc<rustls::ServerConfig>,
     /// The portal's member listener.
     pub portal_member: SocketAddr,
+    /// What may wait between the tunnels and the portal, of all sessions together.
+    pub stream_memory_bytes: usize,
 }
 
 /// Why the data path cannot start or had to stop.
@@ -159,7 +162,7 @@ impl DataPath {
             },
             clock::now().mono,
         );
-        let (links, news) = Links::new(config.portal_member);
+        let (links, news) = Links::new(config.portal_member, config.stream_memory_bytes);
         Ok(Self {
             sockets,
             core: Core::new(tunnels.map_err(DataPathError::Tls)?, links),

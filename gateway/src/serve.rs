@@ -158,6 +158,7 @@ impl Gateway {
             secret_key,
             tls: identity.inside_tunnel()?,
             portal_member: config.portal.member_address,
+            stream_memory_bytes: config.stream_memory_mb as usize * 1024 * 1024,
         }));
         let data_path = match bound.await {
             Ok(bound) => bound?,

@@ -8,11 +8,14 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tunnel::server::{PeerId, ServerTunnels};
 use tunnel::{Read, StreamId};
 
-use super::connection::{self, CHUNK_BYTES, CHUNKS_WAITING, ConnectionError, News, Up, What};
+use super::budget::{Budget, Purse, SMALL_BYTES};
+use super::connection::{
+    self, CHUNK_BYTES, CHUNKS_WAITING, ConnectionError, News, Up, Waits, What,
+};
 use super::core::Relay;
 
 /// Connections to the portal at a time, of all sessions together.
@@ -20,6 +23,9 @@ const MAX_LINKS: usize = 16_384;
 
 /// News that wait for the event loop; connections wait while it is full.
 const NEWS_WAITING: usize = 1024;
+
+/// Starved links that are looked at when some bytes were given back.
+const MAX_FED: usize = 64;
 
 /// Stream reset code: the portal cannot be reached, or there are too many connections.
 pub const RESET_PORTAL_UNREACHABLE: u64 = 2;
@@ -40,6 +46,9 @@ pub(super) struct Links {
     news: mpsc::Sender<News>,
     by_stream: HashMap<PeerId, HashMap<StreamId, LinkId>>,
     links: HashMap<LinkId, Link>,
+    budget: Budget,
+    /// Links that have something for the portal and got no share, the longest waiting first.
+    starved: VecDeque<LinkId>,
     next: u64,
 }
 
@@ -47,6 +56,11 @@ struct Link {
     peer: PeerId,
     stream: StreamId,
     up: mpsc::Sender<Up>,
+    up_purse: Purse,
+    /// Pieces that the portal's socket has not taken yet.
+    up_waiting: usize,
+    /// Whether it stands among the starved.
+    is_starved: bool,
     up_state: UpState,
     /// What came from the portal and QUIC has not taken yet.
     down: VecDeque<Down>,
@@ -64,19 +78,22 @@ enum UpState {
 }
 
 enum Down {
-    Data(Bytes, OwnedSemaphorePermit),
+    Data(Bytes, Waits),
     Finish,
 }
 
 impl Links {
-    /// Makes an empty table and the queue in which connections report.
-    pub(super) fn new(portal: SocketAddr) -> (Self, mpsc::Receiver<News>) {
+    /// Makes an empty table and the queue in which connections report. All connections together
+    /// may hold so many bytes.
+    pub(super) fn new(portal: SocketAddr, all_bytes: usize) -> (Self, mpsc::Receiver<News>) {
         let (news, queue) = mpsc::channel(NEWS_WAITING);
         let links = Self {
             portal,
             news,
             by_stream: HashMap::new(),
             links: HashMap::new(),
+            budget: Budget::new(all_bytes),
+            starved: VecDeque::new(),
             next: 0,
         };
         (links, queue)
@@ -84,13 +101,24 @@ impl Links {
 
     /// Takes what a connection tells.
     pub(super) fn handle_news(&mut self, tunnels: &mut ServerTunnels, news: News) {
+        let gives_back = matches!(news.what, What::Room | What::Failed(_));
+        self.take_news(tunnels, news);
+        if gives_back {
+            self.feed_starved(tunnels);
+        }
+    }
+
+    fn take_news(&mut self, tunnels: &mut ServerTunnels, news: News) {
         let Some(link) = self.links.get_mut(&news.link) else {
             return;
         };
         match news.what {
-            What::Room => self.pump_up(tunnels, news.link),
-            What::Data(data, permit) => {
-                link.down.push_back(Down::Data(data, permit));
+            What::Room => {
+                link.up_waiting = link.up_waiting.saturating_sub(1);
+                self.pump_up(tunnels, news.link);
+            }
+            What::Data(data, waits) => {
+                link.down.push_back(Down::Data(data, waits));
                 self.pump_down(tunnels, news.link);
             }
             What::Finished => {
@@ -132,16 +160,38 @@ impl Links {
                 link.up_state = UpState::Finished;
                 break;
             }
-            match gather(tunnels, link.peer, link.stream) {
-                (data, Ending::None) if data.is_empty() => return,
-                (data, Ending::None) => room.send(Up::Data(data)),
-                (data, Ending::Finished) => {
+            let share = link.up_purse.try_take(CHUNK_BYTES);
+            let most = match share {
+                Some(_) => CHUNK_BYTES,
+                // Nothing of it waits: a small piece may go without a share.
+                None if link.up_waiting == 0 => SMALL_BYTES,
+                None => {
+                    if !std::mem::replace(&mut link.is_starved, true) {
+                        self.starved.push_back(id);
+                    }
+                    return;
+                }
+            };
+            let (data, ending) = gather(tunnels, link.peer, link.stream, most);
+            let length = data.len();
+            let piece = || {
+                let share = share.map(|mut share| {
+                    share.shrink(length);
+                    share
+                });
+                Up::Data(data, share)
+            };
+            link.up_waiting += usize::from(length > 0);
+            match ending {
+                Ending::None if length == 0 => return,
+                Ending::None => room.send(piece()),
+                Ending::Finished => {
                     link.up_state = UpState::Finishing;
-                    if !data.is_empty() {
-                        room.send(Up::Data(data));
+                    if length > 0 {
+                        room.send(piece());
                     }
                 }
-                (_, Ending::Reset) => {
+                Ending::Reset => {
                     drop(room);
                     self.break_off(tunnels, id, RESET_BY_PC);
                     return;
@@ -151,13 +201,27 @@ impl Links {
         self.remove_if_over(id);
     }
 
+    /// Some bytes were given back: who waited longest takes of them first. One that still gets
+    /// nothing stands at the end again, so that each is asked once.
+    fn feed_starved(&mut self, tunnels: &mut ServerTunnels) {
+        for _ in 0..self.starved.len().min(MAX_FED) {
+            let Some(id) = self.starved.pop_front() else {
+                return;
+            };
+            if let Some(link) = self.links.get_mut(&id) {
+                link.is_starved = false;
+                self.pump_up(tunnels, id);
+            }
+        }
+    }
+
     fn pump_down(&mut self, tunnels: &mut ServerTunnels, id: LinkId) {
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
         while let Some(next) = link.down.front_mut() {
             let done = match next {
-                Down::Data(data, _permit) => {
+                Down::Data(data, _waits) => {
                     match tunnels.write(link.peer, link.stream, data) {
                         // A writable event follows.
                         Ok(0) => return,
@@ -223,11 +287,13 @@ impl Relay for Links {
         let id = LinkId(self.next);
         self.next += 1;
         let (up, queue) = mpsc::channel(CHUNKS_WAITING);
+        let (up_purse, down_purse) = self.budget.purses(peer);
         tokio::spawn(connection::carry(
             id,
             self.portal,
             header,
             queue,
+            down_purse,
             self.news.clone(),
         ));
         self.by_stream.entry(peer).or_default().insert(stream, id);
@@ -237,6 +303,9 @@ impl Relay for Links {
                 peer,
                 stream,
                 up,
+                up_purse,
+                up_waiting: 0,
+                is_starved: false,
                 up_state: UpState::Open,
                 down: VecDeque::new(),
                 down_finished: false,
@@ -263,6 +332,7 @@ impl Relay for Links {
     }
 
     fn drop_peer(&mut self, peer: PeerId) {
+        self.budget.forget(peer);
         for id in self.by_stream.remove(&peer).unwrap_or_default().values() {
             // The task sees its queue closed without a finish, and aborts.
             self.links.remove(id);
@@ -276,21 +346,26 @@ enum Ending {
     Reset,
 }
 
-/// Reads up to a chunk: QUIC's pieces are as small as its packets, and each write to the
+/// Reads up to `most` bytes: QUIC's pieces are as small as its packets, and each write to the
 /// portal costs a system call.
-fn gather(tunnels: &mut ServerTunnels, peer: PeerId, stream: StreamId) -> (Bytes, Ending) {
+fn gather(
+    tunnels: &mut ServerTunnels,
+    peer: PeerId,
+    stream: StreamId,
+    most: usize,
+) -> (Bytes, Ending) {
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     let ending = loop {
         let gathered = first.len() + all.len();
-        if gathered >= CHUNK_BYTES {
+        if gathered >= most {
             break Ending::None;
         }
-        match tunnels.read(peer, stream, CHUNK_BYTES - gathered) {
+        match tunnels.read(peer, stream, most - gathered) {
             Ok(Read::Data(data)) if gathered == 0 => first = data,
             Ok(Read::Data(data)) => {
                 if all.is_empty() {
-                    all.reserve(CHUNK_BYTES);
+                    all.reserve(most);
                     all.extend_from_slice(&std::mem::take(&mut first));
                 }
                 all.extend_from_slice(&data);

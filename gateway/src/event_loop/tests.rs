@@ -23,6 +23,7 @@ use tunnel::tls::{self, Identity};
 use tunnel::{CloseReason, MAX_SEGMENTS, Read, ReadError, StreamId};
 use uuid::Uuid;
 
+mod greedy;
 mod over_tls;
 
 use super::*;
@@ -130,6 +131,7 @@ impl Office {
             )
             .unwrap(),
             portal_member: portal.local_addr().unwrap(),
+            stream_memory_bytes: 64 * 1024 * 1024,
         })
         .await
         .unwrap();

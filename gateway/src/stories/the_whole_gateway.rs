@@ -171,6 +171,7 @@ pub(super) fn settings(
         public_url: None,
         identity_dir: folder.to_owned(),
         state_dir: folder.join("state"),
+        stream_memory_mb: 64,
         tls: None,
         operator: Some(OperatorListener {
             listen: "127.0.0.1:0".parse().unwrap(),
