@@ -107,7 +107,7 @@ async fn what_is_taken_away_and_checked_stands_in_the_log_itself() {
                 .starts_with("text/csv")
         );
         let csv = String::from_utf8(csv).unwrap();
-        assert!(csv.starts_with('\u{FEFF}') && csv.contains("操作の記録を書出し") == false);
+        assert!(csv.starts_with('\u{FEFF}') && !csv.contains("操作の記録を書出し"));
         let (status, _, book) = world.tanaka.download("/audit.xlsx?").await;
         assert_eq!((status, &book[..2]), (StatusCode::OK, b"PK".as_slice()));
         let (_, location, _) = world.tanaka.post("/audit/check", &[]).await;

@@ -118,11 +118,11 @@ pub(super) async fn submit(
     let password = fields.get("password").filter(|text| !text.is_empty());
     let password = password.map(|text| Password::new(text.to_string()));
     let mut form = Form::of(&app, &filer, typed, now).await?;
-    if let Some(file) = files.into_iter().next() {
-        if let Err(errors) = form.take(&app, &filer, file, now).await? {
-            let page = form.page(&app, &filer, errors, Vec::new(), now);
-            return Ok(page_with(StatusCode::UNPROCESSABLE_ENTITY, &page)?.into_response());
-        }
+    if let Some(file) = files.into_iter().next()
+        && let Err(errors) = form.take(&app, &filer, file, now).await?
+    {
+        let page = form.page(&app, &filer, errors, Vec::new(), now);
+        return Ok(page_with(StatusCode::UNPROCESSABLE_ENTITY, &page)?.into_response());
     }
     form.hand_in(&app, filer, password, now).await
 }
