@@ -23,6 +23,8 @@ const BUSY_TIMEOUT_MS: u32 = 15_000;
 const POOL_LIMIT: u32 = 16;
 /// How long a request waits for a free connection.
 const POOL_WAIT: Duration = Duration::from_secs(10);
+/// How long a change waits for those before it, where they stand in one queue.
+const QUEUE_WAIT: Duration = Duration::from_secs(50);
 
 /// A transaction that may write.
 pub type Tx = sqlx::Transaction<'static, sqlx::Any>;
@@ -31,6 +33,9 @@ pub type Tx = sqlx::Transaction<'static, sqlx::Any>;
 #[derive(Debug, Clone)]
 pub struct Db {
     pool: AnyPool,
+    /// SQLite takes one change at a time. With a connection of their own, changes wait in one
+    /// queue, first come first served, and hold up none of those who read.
+    changes: AnyPool,
     backend: Backend,
 }
 
@@ -103,25 +108,36 @@ impl Db {
         } else {
             return Err(OpenError::UnknownKind);
         };
-        let pool = AnyPoolOptions::new()
-            .max_connections(POOL_LIMIT)
-            .acquire_timeout(POOL_WAIT)
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    if backend == Backend::Sqlite {
-                        let pragmas = format!(
-                            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                             PRAGMA foreign_keys = ON; PRAGMA busy_timeout = {BUSY_TIMEOUT_MS};"
-                        );
-                        connection.execute(sqlx::AssertSqlSafe(pragmas)).await?;
-                    }
-                    Ok(())
+        let open = async |connections, wait| {
+            AnyPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(wait)
+                .after_connect(move |connection, _| {
+                    Box::pin(async move {
+                        if backend == Backend::Sqlite {
+                            let pragmas = format!(
+                                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                                 PRAGMA foreign_keys = ON; PRAGMA busy_timeout = {BUSY_TIMEOUT_MS};"
+                            );
+                            connection.execute(sqlx::AssertSqlSafe(pragmas)).await?;
+                        }
+                        Ok(())
+                    })
                 })
-            })
-            .connect(&url)
-            .await
-            .map_err(OpenError::Connect)?;
-        Ok(Self { pool, backend })
+                .connect(&url)
+                .await
+                .map_err(OpenError::Connect)
+        };
+        let pool = open(POOL_LIMIT, POOL_WAIT).await?;
+        let changes = match backend {
+            Backend::Sqlite => open(1, QUEUE_WAIT).await?,
+            Backend::Postgres => pool.clone(),
+        };
+        Ok(Self {
+            pool,
+            changes,
+            backend,
+        })
     }
 
     /// Applies every migration that this database has not seen.
@@ -147,7 +163,7 @@ impl Db {
     /// Begins a transaction that may write.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
         let begun = match self.backend {
-            Backend::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await,
+            Backend::Sqlite => self.changes.begin_with("BEGIN IMMEDIATE").await,
             Backend::Postgres => self.pool.begin().await,
         };
         begun.map_err(StoreError::doing("begin"))

@@ -6,10 +6,11 @@
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use portal::tunnel_sessions::proxy_key;
 use protocol::agent_api::{GATEWAY_INNER_ADDRESS, GATEWAY_INNER_PORT};
 use protocol::proxy::encode;
+use reqwest::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
@@ -69,7 +70,13 @@ impl Door {
             .pages
             .sign_in(&person.login, super::fund::PASSWORD, &code)
             .await?;
-        page.must_say("ホーム").or_else(|_| page.must_say("代理"))?;
+        ensure!(
+            page.status == StatusCode::OK && matches!(page.path.as_str(), "/" | "/desk"),
+            "{} is not signed in: {} {}",
+            person.login,
+            page.status,
+            page.text()
+        );
         Ok(())
     }
 }
