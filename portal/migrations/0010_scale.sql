@@ -25,3 +25,6 @@ CREATE INDEX notices_replaces ON notices (replaces_id);
 
 -- What the reports count by month.
 CREATE INDEX history_reports ON history (at_ms, entry, kind);
+
+-- An establishment's own history by kind, and which kinds there are.
+CREATE INDEX history_establishment_kind ON history (establishment_id, kind, at_ms, id);

@@ -289,9 +289,16 @@ impl Desk {
             None => self.place_for(&application)?,
         };
         agent.enrol(application).await.map_err(DeskError::Refused)?;
-        // The picture follows the answer by a moment.
+        // The picture follows the answer by a moment. That there is a PC is not enough: a try that
+        // came to nothing has left one.
         agent
-            .wait_for(PICTURE_LIMIT, |view| view.pc.is_some())
+            .wait_for(PICTURE_LIMIT, |view| {
+                let begun = matches!(
+                    view.state,
+                    State::Unenrolled { .. } | State::Enrolling { .. }
+                );
+                view.pc.is_some() && !begun
+            })
             .await;
         Ok(id)
     }

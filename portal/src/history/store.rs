@@ -246,23 +246,15 @@ pub async fn kinds(db: &Db, _: &Reviewer) -> Result<Vec<String>, StoreError> {
 
 /// The kinds that stand in what the member sees of the establishment's history.
 pub async fn own_kinds(db: &Db, member: &Member) -> Result<Vec<String>, StoreError> {
-    sqlx::query(
-        "SELECT DISTINCT h.kind AS name FROM history h
-          WHERE h.establishment_id = $1
-            AND ($2 = '' OR h.filing_id IS NULL
-                 OR EXISTS (SELECT 1 FROM filings f JOIN filing_kinds k ON k.code = f.kind
-                             WHERE f.id = h.filing_id
-                               AND $2 LIKE '%,' || k.procedure_group || ',%'))
-          ORDER BY 1 LIMIT 500",
-    )
-    .bind(member.establishment().to_string())
-    .bind(member.reach().procedures)
-    .fetch_all(db.pool())
-    .await
-    .map_err(StoreError::doing("list kinds of the own history"))?
-    .iter()
-    .map(|row| row.text("name"))
-    .collect()
+    sqlx::query(OWN_KINDS)
+        .bind(member.establishment().to_string())
+        .bind(member.reach().procedures)
+        .fetch_all(db.pool())
+        .await
+        .map_err(StoreError::doing("list kinds of the own history"))?
+        .iter()
+        .map(|row| row.text("name"))
+        .collect()
 }
 
 fn plain_clauses(search: &Search) -> impl Iterator<Item = Clause> {
@@ -342,6 +334,22 @@ const KINDS: &str = "WITH RECURSIVE v (name) AS (
         SELECT (SELECT MIN(h.kind) FROM history h WHERE h.kind > v.name) FROM v
          WHERE v.name IS NOT NULL)
      SELECT name FROM v WHERE name IS NOT NULL LIMIT 500";
+/// The same of one establishment; of a delegate's procedures, if `$2` names any.
+const OWN_KINDS: &str = "WITH RECURSIVE v (name) AS (
+        SELECT MIN(kind) FROM history WHERE establishment_id = $1
+        UNION ALL
+        SELECT (SELECT MIN(h.kind) FROM history h WHERE h.establishment_id = $1 AND h.kind > v.name)
+          FROM v WHERE v.name IS NOT NULL)
+     SELECT name FROM v
+      WHERE name IS NOT NULL
+        AND ($2 = '' OR EXISTS (
+             SELECT 1 FROM history h
+              WHERE h.establishment_id = $1 AND h.kind = v.name
+                AND (h.filing_id IS NULL
+                     OR EXISTS (SELECT 1 FROM filings f JOIN filing_kinds k ON k.code = f.kind
+                                 WHERE f.id = h.filing_id
+                                   AND $2 LIKE '%,' || k.procedure_group || ',%'))))
+      LIMIT 500";
 
 async fn distinct(db: &Db, of: &'static str) -> Result<Vec<String>, StoreError> {
     sqlx::query(of)
