@@ -37,6 +37,16 @@ pub async fn seal(
     place: &str,
     text: &str,
 ) -> Result<Option<String>, StoreError> {
+    let key = key_of(tx, keys, filing).await?;
+    Ok(key.map(|key| key.seal_text(place, text)))
+}
+
+/// The key under which texts about a filing lie. `None` if it is destroyed.
+async fn key_of(
+    tx: &mut Tx,
+    keys: &MasterKey,
+    filing: FilingId,
+) -> Result<Option<EstablishmentKey>, StoreError> {
     let row = sqlx::query(
         "SELECT e.id, e.key_wrapped FROM filings f
            JOIN establishments e ON e.id = f.establishment_id WHERE f.id = $1",
@@ -45,8 +55,7 @@ pub async fn seal(
     .fetch_one(&mut **tx)
     .await
     .map_err(StoreError::doing("find the key for a text"))?;
-    let key = open_key(keys, row.parsed("id")?, &row.text("key_wrapped")?)?;
-    Ok(key.map(|key| key.seal_text(place, text)))
+    open_key(keys, row.parsed("id")?, &row.text("key_wrapped")?)
 }
 
 /// Opens the texts of one establishment.
@@ -128,26 +137,26 @@ pub async fn reseal(app: &App) -> Result<u64, StoreError> {
     for (table, column) in COLUMNS {
         let mut after = String::new();
         loop {
-            let mut tx = app.db.begin().await?;
+            // Outside of any change, and along the table's own key: with nothing to move this is
+            // all that happens, and nobody waits for it.
             let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
-                "SELECT t.id, t.{column} AS sealed, e.id AS establishment, e.key_wrapped
-                   FROM {table} t JOIN filings f ON f.id = t.filing_id
-                   JOIN establishments e ON e.id = f.establishment_id
-                  WHERE t.{column} NOT LIKE 'e:%' AND t.{column} <> '' AND t.id > $1
-                  ORDER BY t.id LIMIT $2"
+                "SELECT id, filing_id, {column} AS sealed FROM {table}
+                  WHERE id > $1 AND {column} NOT LIKE 'e:%' AND {column} <> ''
+                  ORDER BY id LIMIT $2"
             )))
             .bind(after.as_str())
             .bind(BATCH)
-            .fetch_all(&mut *tx)
+            .fetch_all(app.db.pool())
             .await
             .map_err(StoreError::doing("list texts to seal anew"))?;
             let Some(last) = rows.last() else { break };
             after = last.text("id")?;
+            let mut tx = app.db.begin().await?;
             for row in &rows {
                 let (id, sealed): (RowId, _) = (row.parsed("id")?, row.text("sealed")?);
                 let place = place(table, id);
-                let owner = row.parsed("establishment")?;
-                let anew = match open_key(&app.keys, owner, &row.text("key_wrapped")?)? {
+                let key = key_of(&mut tx, &app.keys, row.parsed("filing_id")?).await?;
+                let anew = match key {
                     None => String::new(),
                     Some(key) => match app.keys.open(Purpose::FilingComment, &place, &sealed) {
                         Ok(text) => key.seal_text(&place, &String::from_utf8_lossy(&text)),
