@@ -2,8 +2,9 @@
 //!
 //! Says first, in an authenticated header, for which session it speaks; then copies bytes.
 //! It never holds more than a few chunks, and those within its session's [`super::budget`]:
-//! what is not taken by the other side stays where it is, in QUIC's windows or in the portal's socket. A side that is finished is passed on as
-//! a half-close, an abort as a reset: neither end may take a torn upload for a whole one.
+//! what is not taken by the other side stays where it is, in QUIC's windows or in the portal's
+//! socket. A side that is finished is passed on as a half-close, an abort as a reset: neither
+//! end may take a torn upload for a whole one.
 
 use std::io;
 use std::net::SocketAddr;
