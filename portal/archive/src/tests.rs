@@ -149,19 +149,21 @@ fn several_bombs_that_are_each_small_enough_are_too_large_together() {
             (state >> 24) as u8 & 0x0F
         };
         let block: Vec<u8> = (0..1 << 20).map(|_| next()).collect();
-        block.repeat(40)
+        block.repeat(45)
     };
-    let files: Vec<Vec<u8>> = (1..=3).map(noise).collect();
+    let names = ["a.pdf", "b.pdf", "c.pdf", "d.pdf", "e.pdf"];
+    let files: Vec<Vec<u8>> = (1..=5).map(noise).collect();
+    let size = files[0].len() as u64;
+    assert!(size < ENTRY_LIMIT_BYTES && 5 * size > TOTAL_LIMIT_BYTES);
     let stored = plain()
         .compression_level(Some(1))
         .with_aes_encryption(AesMode::Aes256, KEY);
-    let bytes = archive(&[
-        ("a.pdf", &files[0], stored),
-        ("b.pdf", &files[1], stored),
-        ("c.pdf", &files[2], stored),
-    ]);
+    let all: Vec<_> = (names.iter().zip(&files))
+        .map(|(name, bytes)| (*name, &bytes[..], stored))
+        .collect();
+    assert!(open(&archive(&all[..4]), Some(&key())).is_ok());
     assert!(matches!(
-        errors(&bytes)[..],
+        errors(&archive(&all))[..],
         [ArchiveError::TooLarge {
             limit_bytes: TOTAL_LIMIT_BYTES,
             ..
