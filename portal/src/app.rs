@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::keys::MasterKey;
 use crate::page_images::PageImages;
+use crate::reports::months::KeptMonths;
 use crate::signals::Signals;
 use crate::vault::{Vault, VaultError};
 
@@ -29,6 +30,8 @@ pub struct Parts {
     pub vault: Vault,
     /// Pictures of pages, a few at a time.
     pub page_images: PageImages,
+    /// Figures of months that are over.
+    pub months: KeptMonths,
     /// What the fund configured.
     pub config: Config,
     /// The fund's certificate authorities.
@@ -66,6 +69,7 @@ impl App {
             keys,
             vault,
             page_images: PageImages::default(),
+            months: KeptMonths::default(),
             config,
             authorities,
             signals: Signals::default(),

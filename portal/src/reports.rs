@@ -3,6 +3,7 @@
 //! Counted from the history, so that the figures are those of the list that staff can open. No
 //! person stands in any of it, and nothing smaller than an establishment.
 
+pub mod months;
 pub mod pages;
 pub mod plot;
 pub mod store;

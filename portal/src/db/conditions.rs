@@ -28,6 +28,19 @@ impl From<i64> for Value {
     }
 }
 
+/// `%text%` for `LIKE … ESCAPE '!'`: any text that contains `text`, whose own signs stand for
+/// themselves. Nothing for an empty text.
+pub fn containing(text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    let literal = text
+        .replace('!', "!!")
+        .replace('%', "!%")
+        .replace('_', "!_");
+    format!("%{literal}%")
+}
+
 /// Conditions, all of which hold, and the values of the statement in the order of its `$1`,
 /// `$2`, ….
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,6 +88,12 @@ impl Where {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signs_of_like_stand_for_themselves() {
+        assert_eq!(containing("0001_届!100%"), "%0001!_届!!100!%%");
+        assert_eq!(containing(""), "");
+    }
 
     #[test]
     fn values_are_counted_and_no_condition_lets_everything_through() {

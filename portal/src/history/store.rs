@@ -9,6 +9,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use super::search::{Alternative, Clause, Going, Question};
 use super::{Entry, Position};
 use crate::clock::unix_ms;
+use crate::db::conditions::containing;
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError, Tx};
 use crate::establishments::store::number_from_row;
@@ -205,10 +206,12 @@ pub async fn read(
 fn own(member: &Member, search: &Search) -> Vec<Clause> {
     let text = words(&search.text);
     let person = words(&search.person);
-    let text = text.iter().map(|word| Alternative::Anywhere(pattern(word)));
+    let text = text
+        .iter()
+        .map(|word| Alternative::Anywhere(containing(word)));
     let person = person
         .iter()
-        .map(|word| Alternative::ByMember(pattern(word)));
+        .map(|word| Alternative::ByMember(containing(word)));
     let own = std::iter::once(vec![Alternative::Establishment(member.establishment())]);
     // A delegate sees the procedures that he was given.
     let procedures = member.reach().procedures;
@@ -234,7 +237,7 @@ async fn all(db: &Db, search: &Search) -> Result<Vec<Clause>, StoreError> {
         clauses.push(meanings(db, &word, &people, &kinds).await?);
     }
     for word in person {
-        clauses.push(containing(&people, &word, Alternative::Person));
+        clauses.push(among(&people, &word, Alternative::Person));
     }
     Ok(clauses)
 }
@@ -271,8 +274,8 @@ async fn meanings(
     kinds: &[String],
 ) -> Result<Clause, StoreError> {
     let mut meanings = named(establishments(db, word).await?);
-    meanings.extend(containing(people, word, Alternative::Person));
-    meanings.extend(containing(kinds, word, Alternative::Kind));
+    meanings.extend(among(people, word, Alternative::Person));
+    meanings.extend(among(kinds, word, Alternative::Kind));
     let found = sqlx::query(
         "SELECT (SELECT MIN(number) FROM history WHERE number = $1) AS number,
                 (SELECT MIN(title) FROM history WHERE title = $1) AS title",
@@ -284,7 +287,7 @@ async fn meanings(
     meanings.extend(found.text_if("number")?.map(Alternative::Number));
     meanings.extend(found.text_if("title")?.map(Alternative::Title));
     if meanings.is_empty() {
-        meanings.push(Alternative::InTitle(pattern(word)));
+        meanings.push(Alternative::InTitle(containing(word)));
     }
     Ok(meanings)
 }
@@ -294,7 +297,7 @@ fn named(establishments: Vec<EstablishmentId>) -> Clause {
     all.map(Alternative::Establishment).collect()
 }
 
-fn containing(names: &[String], word: &str, meaning: fn(String) -> Alternative) -> Clause {
+fn among(names: &[String], word: &str, meaning: fn(String) -> Alternative) -> Clause {
     let plain = |text: &str| text.nfkc().collect::<String>().to_lowercase();
     let word = plain(word);
     let found = names.iter().filter(|name| plain(name).contains(&word));
@@ -310,7 +313,7 @@ async fn establishments(db: &Db, word: &str) -> Result<Vec<EstablishmentId>, Sto
           ORDER BY CASE WHEN number = $1 THEN 0 ELSE 1 END, number LIMIT $3",
     )
     .bind(number)
-    .bind(pattern(word))
+    .bind(containing(word))
     .bind(i64::try_from(NAMES_LIMIT).unwrap_or(i64::MAX))
     .fetch_all(db.pool())
     .await
@@ -480,15 +483,6 @@ fn words(text: &str) -> Vec<String> {
         .take(WORDS_LIMIT)
         .map(|word| word.chars().take(WORD_LIMIT_CHARS).collect())
         .collect()
-}
-
-/// `%word%` for LIKE, with LIKE's own signs taken literally.
-fn pattern(word: &str) -> String {
-    let literal = word
-        .replace('!', "!!")
-        .replace('%', "!%")
-        .replace('_', "!_");
-    format!("%{literal}%")
 }
 
 fn day_begins_ms(day: Date) -> i64 {

@@ -9,7 +9,7 @@ use super::Search;
 use super::pack::RECORD_LIMIT;
 use crate::clock::unix_ms;
 use crate::custody::Document;
-use crate::db::conditions::Where;
+use crate::db::conditions::{Where, containing};
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError};
 use crate::establishments::store::number_from_row;
@@ -86,7 +86,7 @@ fn narrowed(asker: Asker<'_>, search: &Search) -> Where {
         }
         Asker::Office(_) if search.counterparty.is_empty() => {}
         Asker::Office(_) => {
-            let name = narrowed.value(pattern(&search.counterparty));
+            let name = narrowed.value(containing(&search.counterparty));
             let number = search.counterparty.parse::<EstablishmentNumber>();
             let number = number.map_or(-1, |number| i64::from(number.as_u16()));
             let number = narrowed.value(number);
@@ -97,22 +97,6 @@ fn narrowed(asker: Asker<'_>, search: &Search) -> Where {
         }
     }
     narrowed
-}
-
-/// `%text%` in which the text stands for itself.
-fn pattern(text: &str) -> String {
-    if text.is_empty() {
-        return String::new();
-    }
-    let mut pattern = String::from("%");
-    for c in text.chars() {
-        if matches!(c, '%' | '_' | '!') {
-            pattern.push('!');
-        }
-        pattern.push(c);
-    }
-    pattern.push('%');
-    pattern
 }
 
 /// Returns how much there is. How large it is together is added up for what can become a pack.

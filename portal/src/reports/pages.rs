@@ -1,16 +1,18 @@
 //! 統計: the page, and its figures as a file.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::{Html, Response};
 use http::Method;
 use serde::Deserialize;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
+use super::months::MonthFigures;
 use super::plot::{Series, columns};
-use super::store::{self, Decision, Unread};
+use super::store::{self, Unread};
 use super::{LeadTime, Period, PeriodError, Volume, YearMonth, days};
 use crate::app::App;
 use crate::db::StoreError;
@@ -53,22 +55,24 @@ impl ReportQuery {
 /// Everything that is counted for a period.
 struct Report {
     period: Period,
-    months: Vec<(YearMonth, Vec<Volume>)>,
-    decisions: Vec<Decision>,
-    returns: Vec<(String, u64)>,
+    months: Vec<Arc<MonthFigures>>,
     unread: Vec<Unread>,
 }
 
 impl Report {
-    async fn of(app: &App, staff: &Staff, period: Period) -> Result<Self, StoreError> {
+    async fn of(
+        app: &App,
+        staff: &Staff,
+        period: Period,
+        now: OffsetDateTime,
+    ) -> Result<Self, StoreError> {
         let mut months = Vec::new();
         for month in period.months() {
-            months.push((*month, store::volumes(&app.db, staff, *month).await?));
+            let figures = app.months.figures(&app.db, staff, *month, now);
+            months.push(figures.await?);
         }
         Ok(Self {
             months,
-            decisions: store::decisions(&app.db, staff, &period).await?,
-            returns: store::returns(&app.db, staff, &period).await?,
             unread: store::unread(&app.db, staff, &period).await?,
             period,
         })
@@ -83,36 +87,33 @@ impl Report {
     fn months(&self) -> Vec<MonthRow> {
         self.months
             .iter()
-            .map(|(month, volumes)| {
-                let took = self.decisions.iter().filter(|one| one.month == *month);
-                let lead = LeadTime::of(took.map(|one| one.took).collect());
-                MonthRow {
-                    month: month.label(),
-                    counts: COLUMNS.map(|entry| Self::count(volumes, entry)),
-                    lead,
-                }
+            .map(|figures| MonthRow {
+                month: figures.month.label(),
+                counts: COLUMNS.map(|entry| Self::count(&figures.volumes, entry)),
+                lead: LeadTime::of(figures.decisions.iter().map(|one| one.took).collect()),
             })
             .collect()
     }
 
     fn kinds(&self) -> Vec<KindRow> {
         let mut kinds: BTreeMap<&str, [u64; COLUMNS.len()]> = BTreeMap::new();
-        for volume in self.months.iter().flat_map(|(_, volumes)| volumes) {
+        for volume in self.months.iter().flat_map(|figures| &figures.volumes) {
             let place = COLUMNS.iter().position(|entry| *entry == volume.entry);
             let counts = kinds.entry(&volume.kind).or_default();
             if let Some(place) = place {
                 counts[place] += volume.count;
             }
         }
+        let mut took: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
+        for decision in self.months.iter().flat_map(|figures| &figures.decisions) {
+            took.entry(&decision.kind).or_default().push(decision.took);
+        }
         let mut rows: Vec<KindRow> = kinds
             .into_iter()
-            .map(|(kind, counts)| {
-                let took = self.decisions.iter().filter(|one| one.kind == kind);
-                KindRow {
-                    lead: LeadTime::of(took.map(|one| one.took).collect()),
-                    kind: kind.to_owned(),
-                    counts,
-                }
+            .map(|(kind, counts)| KindRow {
+                lead: LeadTime::of(took.remove(kind).unwrap_or_default()),
+                kind: kind.to_owned(),
+                counts,
             })
             .collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.counts.iter().sum::<u64>()));
@@ -120,14 +121,20 @@ impl Report {
     }
 
     fn returns(&self) -> Vec<(String, u64, String)> {
-        let all: u64 = self.returns.iter().map(|(_, count)| count).sum();
-        self.returns
-            .iter()
+        let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+        for (code, count) in self.months.iter().flat_map(|figures| &figures.returns) {
+            *counts.entry(code).or_default() += count;
+        }
+        let all: u64 = counts.values().sum();
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        counts
+            .into_iter()
             .map(|(code, count)| {
                 let label =
                     ReturnCode::from_code(code).map_or("（理由の記録なし）", ReturnCode::label);
-                let share = *count as f64 * 100.0 / all.max(1) as f64;
-                (label.to_owned(), *count, format!("{share:.1}%"))
+                let share = count as f64 * 100.0 / all.max(1) as f64;
+                (label.to_owned(), count, format!("{share:.1}%"))
             })
             .collect()
     }
@@ -211,12 +218,12 @@ async fn show(
             FieldErrors::of_one("from", error.page_text()),
         ),
     };
-    let report = Report::of(&app, &staff, period).await?;
+    let report = Report::of(&app, &staff, period, now).await?;
     let months = report.months();
     let labels: Vec<String> = report
         .months
         .iter()
-        .map(|(month, _)| month.short_label())
+        .map(|figures| figures.month.short_label())
         .collect();
     let values = |value: fn(&MonthRow) -> f64| months.iter().map(value).collect::<Vec<f64>>();
     let filed = |row: &MonthRow| (row.counts[0] + row.counts[1]) as f64;
@@ -242,7 +249,7 @@ async fn show(
         ],
     );
     let in_days =
-        |took: Option<time::Duration>| took.map_or(0.0, |took| took.as_seconds_f64() / 86_400.0);
+        |took: Option<Duration>| took.map_or(0.0, |took| took.as_seconds_f64() / 86_400.0);
     let lead_plot = columns(
         "lead",
         "受付から決定までの日数",
@@ -311,7 +318,7 @@ async fn csv(
     let now = app.clock.now();
     let refused = |error: PeriodError| PageError::Refused(error.page_text());
     let period = query.period(now).map_err(refused)?;
-    let report = Report::of(&app, &staff, period).await?;
+    let report = Report::of(&app, &staff, period, now).await?;
     let mut rows = Vec::new();
     let headings = headings();
     let months = report.months().into_iter();

@@ -12,14 +12,12 @@ use crate::web::principals::Staff;
 
 /// Establishments in the list of unread notices.
 const UNREAD_LIMIT: i64 = 50;
-/// Decisions of one report: ten years of the reference fund.
-const DECISIONS_LIMIT: i64 = 300_000;
+/// Decisions of one month: fifty times those of the reference fund.
+const DECISIONS_LIMIT: i64 = 100_000;
 
-/// A decision: in which month, on what kind, after how long.
+/// A decision: on what kind, after how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// The month of the decision.
-    pub month: YearMonth,
     /// The kind of filing.
     pub kind: String,
     /// From receipt to decision.
@@ -60,15 +58,15 @@ pub async fn volumes(db: &Db, _: &Staff, month: YearMonth) -> Result<Vec<Volume>
         .collect()
 }
 
-/// The decisions of a period.
-pub async fn decisions(db: &Db, _: &Staff, period: &Period) -> Result<Vec<Decision>, StoreError> {
+/// The decisions of a month.
+pub async fn decisions(db: &Db, _: &Staff, month: YearMonth) -> Result<Vec<Decision>, StoreError> {
     let rows = sqlx::query(
         "SELECT h.kind, h.at_ms, f.received_ms
            FROM history h JOIN filings f ON f.id = h.filing_id
           WHERE h.entry = 'decided' AND h.at_ms >= $1 AND h.at_ms < $2 LIMIT $3",
     )
-    .bind(unix_ms(period.begins()))
-    .bind(unix_ms(period.ends()))
+    .bind(unix_ms(month.begins()))
+    .bind(unix_ms(month.next().begins()))
     .bind(DECISIONS_LIMIT)
     .fetch_all(db.pool())
     .await
@@ -77,7 +75,6 @@ pub async fn decisions(db: &Db, _: &Staff, period: &Period) -> Result<Vec<Decisi
         .map(|row| {
             let (decided, received) = (row.moment("at_ms")?, row.moment("received_ms")?);
             Ok(Decision {
-                month: YearMonth::of(decided),
                 kind: row.text("kind")?,
                 took: decided - received,
             })
@@ -85,19 +82,19 @@ pub async fn decisions(db: &Db, _: &Staff, period: &Period) -> Result<Vec<Decisi
         .collect()
 }
 
-/// How often each code was the reason of a return in a period, the most frequent first.
+/// How often each code was the reason of a return in a month.
 pub async fn returns(
     db: &Db,
     _: &Staff,
-    period: &Period,
+    month: YearMonth,
 ) -> Result<Vec<(String, u64)>, StoreError> {
     let rows = sqlx::query(
         "SELECT reason, COUNT(*) AS n FROM history
           WHERE entry = 'returned' AND at_ms >= $1 AND at_ms < $2
-          GROUP BY reason ORDER BY n DESC, reason",
+          GROUP BY reason ORDER BY reason",
     )
-    .bind(unix_ms(period.begins()))
-    .bind(unix_ms(period.ends()))
+    .bind(unix_ms(month.begins()))
+    .bind(unix_ms(month.next().begins()))
     .fetch_all(db.pool())
     .await
     .map_err(StoreError::doing("count returns"))?;

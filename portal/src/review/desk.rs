@@ -299,13 +299,15 @@ fn statement(search: &Search, reviewer: StaffId, today: Date) -> (String, Where)
         narrowed.and(format!("(f.{column}, f.id) {sign} ({key}, {id})"));
     }
     let conditions = narrowed.sql();
-    // One line more than the page shows says whether there is another page.
+    // One line more than the page shows says whether there is another page. The lines are found
+    // first: a name is looked for in an index, and not in two hundred thousand rows.
     let limit = PAGE_LENGTH + 1;
     let from = FROM.replacen(
         "filings f",
         &format!(
-            "(SELECT f.* FROM filings f WHERE {conditions}
-               ORDER BY f.{column} {direction}, f.id {direction} LIMIT {limit}) f"
+            "(SELECT f.* FROM filings f WHERE f.id IN
+               (SELECT f.id FROM filings f WHERE {conditions}
+                 ORDER BY f.{column} {direction}, f.id {direction} LIMIT {limit})) f"
         ),
         1,
     );

@@ -8,7 +8,7 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use super::{FILING, FilingLine, filing_from_row};
 use crate::clock::unix_ms;
-use crate::db::conditions::Where;
+use crate::db::conditions::{Where, containing};
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError};
 use crate::ids::FilingId;
@@ -223,17 +223,10 @@ pub(crate) fn line_from_row(row: &AnyRow) -> Result<FilingLine, StoreError> {
     })
 }
 
-/// `%text%` for LIKE, with its own signs taken literally; full-width digits find plain ones.
+/// What is looked for in names, as a pattern for LIKE; full-width digits find plain ones.
 pub(crate) fn pattern(text: &str) -> String {
     let text: String = text.trim().nfkc().take(TEXT_LIMIT_CHARS).collect();
-    if text.is_empty() {
-        return text;
-    }
-    let literal = text
-        .replace('!', "!!")
-        .replace('%', "!%")
-        .replace('_', "!_");
-    format!("%{literal}%")
+    containing(&text)
 }
 
 fn day_begins_ms(day: Date) -> i64 {
