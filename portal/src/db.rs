@@ -250,5 +250,5 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (8, "signin", include_str!("../migrations/0008_signin.sql")),
     (9, "desk", include_str!("../migrations/0009_desk.sql")),
     (10, "scale", include_str!("../migrations/0010_scale.sql")),
-    (11, "names", include_str!("../migrations/0011_names.sql")),
+    (11, "search", include_str!("../migrations/0011_search.sql")),
 ];

@@ -561,8 +561,8 @@ pub async fn find_submission(
 }
 
 /// Returns the establishment's filings that have these bytes, or show the same on their pages,
-/// newest first; withdrawn ones
-/// do not count.
+/// newest first; withdrawn ones do not count. Each of the two is looked for along its index:
+/// one condition for both would read all that the establishment ever sent.
 pub async fn same_content(
     db: &Db,
     member: &Member,
@@ -571,11 +571,15 @@ pub async fn same_content(
 ) -> Result<Vec<SameContent>, StoreError> {
     let rows = sqlx::query(
         "SELECT f.id, d.sha256, f.name, f.state, f.received_ms, s.receipt_number
-           FROM documents d
-           JOIN filings f ON f.document_id = d.id
+           FROM filings f
+           JOIN documents d ON d.id = f.document_id
            JOIN submissions s ON s.id = f.submission_id
-          WHERE d.establishment_id = $1 AND f.state <> 'withdrawn'
-            AND (d.sha256 = $2 OR ($3 <> '' AND f.content_sha256 = $3))
+          WHERE f.state <> 'withdrawn' AND f.id IN (
+                SELECT x.id FROM documents y JOIN filings x ON x.document_id = y.id
+                 WHERE y.establishment_id = $1 AND y.sha256 = $2
+                 UNION
+                SELECT x.id FROM filings x
+                 WHERE x.establishment_id = $1 AND x.content_sha256 = $3 AND $3 <> '')
           ORDER BY f.received_ms DESC LIMIT 3",
     )
     .bind(member.establishment().to_string())
