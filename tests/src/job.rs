@@ -79,6 +79,28 @@ pub fn corpus(name: &str) -> Result<Vec<u8>> {
     std::fs::read(&path).with_context(|| path.display().to_string())
 }
 
+/// A document of the corpus with so many comments in it that it has `length` bytes. The comments
+/// are numbers without a pattern, the same for the same `seed` (a linear congruential generator).
+pub fn large_pdf(length: usize, seed: u64) -> Result<Vec<u8>> {
+    let mut pdf = corpus(&format!("good/{FILED_PDF}"))?;
+    let tail_at = pdf
+        .windows(9)
+        .rposition(|window| window == b"startxref")
+        .context("startxref")?;
+    let tail = pdf.split_off(tail_at);
+    let mut noise = seed;
+    let line_bytes = 1 + 1 + 16;
+    while pdf.len() + line_bytes + 1 + tail.len() <= length {
+        noise = noise
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        pdf.extend_from_slice(format!("\n%{noise:016x}").as_bytes());
+    }
+    pdf.push(b'\n');
+    pdf.extend_from_slice(&tail);
+    Ok(pdf)
+}
+
 /// The id at the end of an upload's path.
 pub fn upload_id(location: &str) -> String {
     location.rsplit('/').next().unwrap_or_default().to_owned()

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use renkei_tests::job::{ADMIN_EMAIL, AtWork, FILED_PDF, corpus, upload_id};
+use renkei_tests::job::{ADMIN_EMAIL, AtWork, FILED_PDF, large_pdf, upload_id};
 use renkei_tests::process::{output, wait_for};
 use renkei_tests::{Agent, MemberPages, OfficePages, Stage, StageOptions};
 use reqwest::StatusCode;
@@ -33,7 +33,7 @@ async fn a_gateway_killed_in_mid_upload_is_replaced_within_five_seconds() -> Res
     let _second = stage.add_gateway("second").await?;
     let work = AtWork::on(&stage).await?;
     let before = work.agent.status()?;
-    let pdf = large_pdf(LARGE_BYTES)?;
+    let pdf = large_pdf(LARGE_BYTES, 1)?;
     let location = work.pages.begin_upload(FILED_PDF, pdf.len()).await?;
     let csrf = work.pages.csrf().await?;
 
@@ -362,28 +362,6 @@ db.commit()";
             .arg(left_s.to_string()),
     )
     .map(drop)
-}
-
-/// A document of the corpus with so many comments in it that it has `length` bytes.
-fn large_pdf(length: usize) -> Result<Vec<u8>> {
-    let mut pdf = corpus(&format!("good/{FILED_PDF}"))?;
-    let tail_at = pdf
-        .windows(9)
-        .rposition(|window| window == b"startxref")
-        .context("startxref")?;
-    let tail = pdf.split_off(tail_at);
-    // Numbers without a pattern, the same in every run (a linear congruential generator).
-    let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
-    let line_bytes = 1 + 1 + 16;
-    while pdf.len() + line_bytes + 1 + tail.len() <= length {
-        noise = noise
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        pdf.extend_from_slice(format!("\n%{noise:016x}").as_bytes());
-    }
-    pdf.push(b'\n');
-    pdf.extend_from_slice(&tail);
-    Ok(pdf)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -6,6 +6,8 @@ mod access;
 mod bad_input;
 #[path = "misfortune/neighbours.rs"]
 mod neighbours;
+#[path = "misfortune/other_client.rs"]
+mod other_client;
 #[path = "misfortune/outages.rs"]
 mod outages;
 #[path = "misfortune/programs.rs"]

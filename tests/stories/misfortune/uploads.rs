@@ -172,7 +172,7 @@ async fn finish(pages: &MemberPages, location: &str, pdf: &[u8], offset: usize) 
 }
 
 /// The document of the only filing on a receipt.
-async fn document_behind(pages: &MemberPages, receipt: &str) -> Result<Vec<u8>> {
+pub async fn document_behind(pages: &MemberPages, receipt: &str) -> Result<Vec<u8>> {
     let receipt = pages.site.get(receipt).await?;
     let filing = receipt
         .links("/filings/")

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use renkei_tests::job::{ADMIN_EMAIL, ADMIN_PASSWORD, ADMIN_USER_ID, FILED_PDF, corpus, upload_id};
+use renkei_tests::job::{
+    ADMIN_EMAIL, ADMIN_PASSWORD, ADMIN_USER_ID, FILED_PDF, large_pdf, upload_id,
+};
 use renkei_tests::link::Conditions;
 use renkei_tests::process::{output, signal, wait_for};
 use renkei_tests::{Agent, MemberPages};
@@ -54,7 +56,7 @@ fn up_and_down(udp: &str, transport: &str, mtus: &[usize]) -> Result<()> {
     let mut agent = town.enrolled("pc-home", &home.pc)?;
     for (round, mtu) in mtus.iter().enumerate() {
         home.lines[0].set_both(line(*mtu)?);
-        let pdf = large_pdf(*mtu as u64)?;
+        let pdf = large_pdf(FILED_BYTES, *mtu as u64)?;
         let start = Instant::now();
         let (up, down) = home
             .pc
@@ -149,7 +151,7 @@ fn upload_survives(
 ) -> Result<serde_json::Value> {
     let town = Town::new()?;
     let home = town.home(HOME_LINE.parse()?)?;
-    let pdf = large_pdf(1)?;
+    let pdf = large_pdf(FILED_BYTES, 1)?;
     let mut agent = town.enrolled("pc-home", &home.pc)?;
     let pages = home.pc.run(async || sign_in(&town, &mut agent, 0).await)?;
     let before = agent.status()?;
@@ -256,25 +258,4 @@ async fn hand_in(pages: &MemberPages, upload: String) -> Result<String> {
         .find(|path| !path.ends_with("/new"))
         .context("a filing")?;
     Ok(format!("{filing}/document.pdf"))
-}
-
-/// A real PDF of [`FILED_BYTES`]: one of the corpus, lengthened by a comment
-/// that differs with `seed`.
-fn large_pdf(seed: u64) -> Result<Vec<u8>> {
-    let mut pdf = corpus(&format!("good/{FILED_PDF}"))?;
-    let tail_at = pdf
-        .windows(9)
-        .rposition(|window| window == b"startxref")
-        .context("startxref")?;
-    let tail = pdf[tail_at..].to_vec();
-    let mut noise = seed;
-    while pdf.len() + tail.len() + 20 < FILED_BYTES {
-        noise = noise
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        pdf.extend_from_slice(format!("\n%{noise:016x}").as_bytes());
-    }
-    pdf.push(b'\n');
-    pdf.extend_from_slice(&tail);
-    Ok(pdf)
 }

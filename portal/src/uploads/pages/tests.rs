@@ -6,6 +6,8 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::BodyExt as _;
+use proptest::strategy::{Strategy as _, ValueTree as _};
+use proptest::test_runner::TestRunner;
 
 use super::*;
 use crate::testing::world::{Browser, World, read};
@@ -102,6 +104,60 @@ async fn nothing_of_a_part_that_was_cut_is_kept() {
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     assert_eq!(alice.offset(&path).await, Some(0));
     assert_eq!(objects(&world).await, 0);
+}
+
+/// R24: the line is cut a thousand times, anywhere in a part or just before its answer.
+#[tokio::test]
+async fn a_thousand_cuts_change_no_byte_and_lose_nothing_that_counted() {
+    const CUTS: usize = 1_000;
+    let mut runner = TestRunner::deterministic();
+    let mut below = |limit: usize| (0..limit).new_tree(&mut runner).unwrap().current();
+    for world in worlds().await {
+        let alice = &world.alice;
+        let file: Vec<u8> = (0..200_000_u32).flat_map(u32::to_be_bytes).collect();
+        let path = alice.begun("a.zip", file.len() as u64).await;
+        let (mut cuts, mut offset) = (0, 0);
+        while offset < file.len() {
+            let end = file.len().min(offset + 1 + below(4_096));
+            let part = Bytes::copy_from_slice(&file[offset..end]);
+            let at = offset as u64;
+            match below(3) {
+                // Until the line was cut often enough, it is when the end is near.
+                _ if end == file.len() && cuts < CUTS => {
+                    cuts += cut(alice, &path, at, part, 0).await
+                }
+                0 => {
+                    let status = alice.part(&path, at, part).await.status();
+                    assert_eq!(status, StatusCode::NO_CONTENT);
+                    offset = end;
+                }
+                1 => {
+                    // It arrived, its answer did not: who sends it again is told.
+                    alice.part(&path, at, part.clone()).await;
+                    let again = alice.part(&path, at, part).await;
+                    assert_eq!(again.status(), StatusCode::CONFLICT);
+                    cuts += 1;
+                    offset = end;
+                }
+                _ => {
+                    let length = below(part.len());
+                    cuts += cut(alice, &path, at, part, length).await;
+                }
+            }
+            assert_eq!(alice.offset(&path).await, Some(offset as u64));
+        }
+        assert!(cuts >= CUTS, "{cuts}");
+        assert!(content(alice, &path).await == file);
+    }
+}
+
+/// A part of which only `length` bytes arrive; the number of cuts that this is.
+async fn cut(alice: &Browser, path: &str, offset: u64, part: Bytes, length: usize) -> usize {
+    let lost = std::io::Error::other("connection lost");
+    let body = Body::from_stream(stream::iter([Ok(part.slice(..length)), Err(lost)]));
+    let response = alice.part(path, offset, body).await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    1
 }
 
 #[tokio::test]
