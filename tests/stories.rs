@@ -9,6 +9,8 @@ mod around;
 mod browser;
 #[path = "stories/care.rs"]
 mod care;
+#[path = "stories/delegates.rs"]
+mod delegates;
 #[path = "stories/desk.rs"]
 mod desk;
 #[path = "stories/fleet.rs"]
@@ -37,6 +39,8 @@ mod resets;
 mod service;
 #[path = "stories/tidy.rs"]
 mod tidy;
+#[path = "stories/under_way.rs"]
+mod under_way;
 #[path = "stories/updates.rs"]
 mod updates;
 #[path = "stories/watching.rs"]

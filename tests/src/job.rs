@@ -196,7 +196,17 @@ impl OfficePages {
 
     /// The same for a PC that exists already.
     pub async fn enrol_agent(&self, agent: &mut Agent, code: &str) -> Result<()> {
-        let printed = agent.enrol(ESTABLISHMENT_NUMBER, code)?;
+        self.enrol_agent_of(agent, ESTABLISHMENT_NUMBER, code).await
+    }
+
+    /// The same for a PC of another establishment.
+    pub async fn enrol_agent_of(
+        &self,
+        agent: &mut Agent,
+        establishment: &str,
+        code: &str,
+    ) -> Result<()> {
+        let printed = agent.enrol(establishment, code)?;
         let matching =
             matching_code_in(&printed).with_context(|| format!("a matching code in {printed}"))?;
         self.approve(&matching).await?;
@@ -267,8 +277,18 @@ impl MemberPages {
 
     /// Signs in for the first time: with the letter's password, and chooses one's own.
     pub async fn first_sign_in(&self, letter: &Letter, code: &str) -> Result<Page> {
+        self.first_sign_in_as(ADMIN_USER_ID, letter, code).await
+    }
+
+    /// The same for the admin of another establishment.
+    pub async fn first_sign_in_as(
+        &self,
+        user_id: &str,
+        letter: &Letter,
+        code: &str,
+    ) -> Result<Page> {
         let page = self
-            .sign_in(ADMIN_USER_ID, &letter.initial_password, code)
+            .sign_in(user_id, &letter.initial_password, code)
             .await?;
         let form = page
             .form("password")
@@ -302,7 +322,9 @@ impl MemberPages {
         let page = self.site.submit(&form).await?;
         let form = page.form("/welcome")?.with("next", "home");
         let page = self.site.submit(&form).await?;
-        page.must_say("ホーム")?;
+        // An establishment's first page is the home page, a sharoushi's office's its desk.
+        let first = ["/", "/desk"].contains(&page.path.as_str());
+        ensure!(first, "{}: {}", page.path, page.text());
         Ok(page)
     }
 

@@ -4,21 +4,18 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use bytes::Bytes;
-use http_body_util::channel::Channel;
 use renkei_tests::job::{ADMIN_EMAIL, ADMIN_PASSWORD, AtWork};
 use renkei_tests::process::wait_for;
 use renkei_tests::{Agent, MemberPages, Stage, StageOptions};
 use reqwest::StatusCode;
+
+use crate::under_way::upload_is_cut;
 
 /// The invented colleague.
 const COLLEAGUE: (&str, &str) = ("ichiro", "ichiro@mihon-denki.example");
 const COLLEAGUE_PASSWORD: &str = "himawari-no-oka-de-7";
 /// How soon a removed person's session has ended.
 const REMOVED_WITHIN: Duration = Duration::from_secs(2);
-/// An upload that is under way when its sender is removed, and its parts, in bytes.
-const UPLOAD_BYTES: usize = 50_000_000;
-const PART_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of an id in a path.
 const ID_LENGTH: usize = 36;
 
@@ -70,30 +67,11 @@ async fn a_removed_colleagues_upload_is_cut_in_its_midst_and_nothing_of_the_part
     let page = site.get(&format!("{person}/remove")).await?;
     let form = page.form("/remove")?.fill("password", ADMIN_PASSWORD)?;
 
-    let location = colleague.begin_upload("届書.pdf", UPLOAD_BYTES).await?;
-    let csrf = colleague.csrf().await?;
-    let first = colleague
-        .send_part(&location, &csrf, 0, vec![0; PART_BYTES])
-        .await?;
-    ensure!(first.status() == StatusCode::NO_CONTENT);
-    let (mut sender, body) = Channel::<Bytes>::new(1);
-    let feeding = tokio::spawn(async move {
-        let few = Bytes::from_static(&[0; 16 * 1024]);
-        // Slow enough that the part would take half a minute.
-        while sender.send_data(few.clone()).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(60)).await;
-        }
-    });
-    let mut part =
-        Box::pin(colleague.send_part(&location, &csrf, PART_BYTES, reqwest::Body::wrap(body)));
-    let early = tokio::time::timeout(Duration::from_secs(2), &mut part).await;
-    ensure!(early.is_err(), "the part ended by itself: {early:?}");
-    site.submit(&form).await?.must_say("登録を解除しました")?;
-    let cut = tokio::time::timeout(REMOVED_WITHIN, part)
-        .await
-        .context("the upload went on for two seconds")?;
-    ensure!(cut.is_err(), "a cut part was answered: {cut:?}");
-    feeding.abort();
+    let end = async {
+        let page = site.submit(&form).await?;
+        page.must_say("登録を解除しました").map(drop)
+    };
+    upload_is_cut(&colleague, REMOVED_WITHIN, end).await?;
     let kept = documents(&stage.documents())?;
     ensure!(
         kept == 1,

@@ -288,13 +288,42 @@ pub async fn cut_overdue(db: &Db, now: OffsetDateTime) -> Result<bool, StoreErro
     .fetch_all(&mut *tx)
     .await
     .map_err(StoreError::doing("end acting for a client"))?;
-    for row in &left {
-        if let Some(session) = row.text_if("tunnel_session_id")? {
-            tunnel_sessions::store::cut_pages(&mut tx, &session, now).await?;
-        }
-    }
+    cut_sessions(&mut tx, &left, now).await?;
     Db::commit(tx).await?;
     Ok(true)
+}
+
+/// Takes everybody who acts for a client to their own office again, and has cut what they do:
+/// the client has left the service.
+pub async fn leave_client(
+    tx: &mut Tx,
+    client: EstablishmentId,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let left = sqlx::query(
+        "UPDATE web_sessions SET acting_for = NULL
+          WHERE ended_ms IS NULL
+            AND acting_for IN (SELECT g.id FROM delegations g WHERE g.client_id = $1)
+         RETURNING tunnel_session_id",
+    )
+    .bind(client.to_string())
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(StoreError::doing("end acting for a client that left"))?;
+    cut_sessions(tx, &left, now).await
+}
+
+async fn cut_sessions(
+    tx: &mut Tx,
+    web_sessions: &[AnyRow],
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    for row in web_sessions {
+        if let Some(session) = row.text_if("tunnel_session_id")? {
+            tunnel_sessions::store::cut_pages(tx, &session, now).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Says whether what a member acts by stands, and keeps it standing until the transaction

@@ -438,6 +438,30 @@ async fn an_offices_desk_tells_of_a_hand_over_and_its_number_is_no_establishment
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_the_service_cuts_what_its_delegate_does() {
+    for world in worlds().await {
+        let office = world.sharoushi().await;
+        let id = agreed(&world, &office, &[]).await;
+        let office = acting(&office, &id).await;
+        let member = office.as_member().await;
+        let end = format!("/establishments/{}/leaving/end", world.alpha);
+        let (status, ..) = world.tanaka.post(&end, &[]).await;
+        assert_eq!(status, StatusCode::SEE_OTHER);
+        let cut: String = sqlx::query_scalar("SELECT id FROM tunnel_sessions WHERE pages_cut > 0")
+            .fetch_one(world.app.db.pool())
+            .await
+            .unwrap();
+        assert_eq!(cut, member.session().to_string());
+        // At the own office everything goes on.
+        assert!(office.as_member().await.acting().is_none());
+        assert_eq!(office.get("/desk").await.0, StatusCode::OK);
+        let form = [("delegation", id.as_str()), ("next", "/filings")];
+        let (status, ..) = refreshed(&office).await.post("/desk/act", &form).await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
 async fn the_end_of_the_last_day_cuts_what_is_under_way_and_nobody_elses() {
     for world in worlds().await {
         let office = world.sharoushi().await;

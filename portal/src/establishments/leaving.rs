@@ -18,6 +18,7 @@ use crate::approvals::{self, Kind, Reason};
 use crate::audit::{self, Act};
 use crate::custody::destruction::{self, GRACE, Record};
 use crate::db::Db;
+use crate::delegations;
 use crate::ids::EstablishmentId;
 use crate::staff::StaffRole;
 use crate::step_up::Fresh;
@@ -156,6 +157,7 @@ async fn end(
         let act = Act::SessionEnded(session, reason.as_str());
         audit::record(&mut tx, &app.keys, &actor, act, now).await?;
     }
+    delegations::store::leave_client(&mut tx, id, now).await?;
     audit::record(&mut tx, &app.keys, &actor, Act::EstablishmentEnded(id), now).await?;
     Db::commit(tx).await?;
     app.signals.sessions_changed();

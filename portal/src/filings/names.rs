@@ -120,6 +120,21 @@ fn parts(text: &str) -> Option<(Date, EstablishmentNumber, &str)> {
     Some((date_from_digits(date)?, number.parse().ok()?, kind))
 }
 
+/// Whose filing it must be that has `part` somewhere in its name: `0150_訂正届` can only be
+/// that of 0150. Nothing where the number does not stand between both of its signs, or could
+/// be the end of a date. No kind's name has the sign in it, or begins with a digit.
+pub fn establishment_in(part: &str) -> Option<EstablishmentNumber> {
+    let pieces: Vec<&str> = part.split('_').collect();
+    let number = match *pieces.as_slice() {
+        [_, number, _] => number,
+        [_, number] if number.starts_with(|first: char| first.is_ascii_digit()) => number,
+        [number, kind] if !kind.is_empty() => number,
+        _ => return None,
+    };
+    let is_whole = number.len() == 4 && is_digits(number);
+    is_whole.then(|| number.parse().ok()).flatten()
+}
+
 /// One thing that is wrong with a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameFault {

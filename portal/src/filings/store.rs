@@ -20,7 +20,7 @@ use crate::deadlines;
 use crate::history::{self, Entry};
 use crate::ids::{FilingId, RowId, SubmissionId};
 use crate::web::principals::{Member, Reviewer};
-pub(crate) use lists::{BESIDE, FROM, line_from_row, pattern};
+pub(crate) use lists::{BESIDE, FROM, line_from_row, pattern, plain};
 pub use lists::{Listing, PAGE_LENGTH, Search, history, latest};
 
 /// The columns that [`filing_from_row`] reads, of `filings f`.

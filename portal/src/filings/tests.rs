@@ -223,3 +223,38 @@ proptest! {
         prop_assert!(closings <= 1);
     }
 }
+
+#[test]
+fn a_part_of_a_name_says_whose_it_is_only_where_that_is_certain() {
+    use super::names::establishment_in;
+    let number = |part| establishment_in(part).map(|number| number.to_string());
+    for part in [
+        "20240524_0150_訂正届",
+        "0524_0150_",
+        "_0150_訂",
+        "24_0150",
+        "0150_訂正届",
+        "0150_届",
+    ] {
+        assert_eq!(number(part).as_deref(), Some("0150"), "{part}");
+    }
+    // The end of a date, a part of a number, no name at all.
+    for part in [
+        "0524_",
+        "0150_",
+        "50_訂正届",
+        "24_01",
+        "0150",
+        "訂正届",
+        "",
+        "_",
+        "__",
+        "20240524_訂正届",
+        "0150_0151_訂_届",
+        "0000_届",
+        "あいう_届",
+        "０１５０_届",
+    ] {
+        assert_eq!(number(part), None, "{part}");
+    }
+}

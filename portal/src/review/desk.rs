@@ -14,7 +14,8 @@ use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError};
 use crate::deadlines::store::{day_from_text, day_text};
 use crate::filings::kinds::Kind;
-use crate::filings::store::{BESIDE, FILING, FROM, FilingLine, line_from_row, pattern};
+use crate::filings::names::establishment_in;
+use crate::filings::store::{BESIDE, FILING, FROM, FilingLine, line_from_row, pattern, plain};
 use crate::ids::{FilingId, StaffId};
 use crate::web::principals::Reviewer;
 
@@ -257,16 +258,17 @@ impl Where {
             View::All => {}
         }
         if let Some(number) = search.establishment {
-            let number = narrowed.value(Value::Number(number.as_u16().into()));
-            narrowed.and(format!(
-                "f.establishment_id = (SELECT x.id FROM establishments x WHERE x.number = {number})"
-            ));
+            narrowed.of_establishment(number);
         }
         if let Some(kind) = search.kind {
             let kind = narrowed.value(Value::Text(kind.code().to_owned()));
             narrowed.and(format!("f.kind = {kind}"));
         }
         let text = pattern(&search.text);
+        if let Some(number) = establishment_in(&plain(&search.text)) {
+            // Along the index of one establishment: the name need not be looked for in all.
+            narrowed.of_establishment(number);
+        }
         if !text.is_empty() {
             let like = narrowed.value(Value::Text(text.clone()));
             let whole = text.trim_matches('%').to_owned();
@@ -277,6 +279,15 @@ impl Where {
             ));
         }
         narrowed
+    }
+}
+
+impl Where {
+    fn of_establishment(&mut self, number: EstablishmentNumber) {
+        let number = self.value(Value::Number(number.as_u16().into()));
+        self.and(format!(
+            "f.establishment_id = (SELECT x.id FROM establishments x WHERE x.number = {number})"
+        ));
     }
 }
 

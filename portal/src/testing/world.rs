@@ -496,7 +496,13 @@ pub fn corpus(path: &str) -> Vec<u8> {
 /// A good PDF with a text that no other has.
 fn pdf_unlike_any_other() -> Vec<u8> {
     use crate::documents::{Role, Sheet, Style};
-    let text = format!("この届書の目印　{}", uuid::Uuid::new_v4());
+    // In letters: among the digits of many ids there is an individual number sooner or later.
+    let mark: String = uuid::Uuid::new_v4()
+        .as_bytes()
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 0x0F].map(|half| char::from(b'a' + half)))
+        .collect();
+    let text = format!("この届書の目印　{mark}");
     let mut sheet = Sheet::new("届書", "届書", NOW);
     sheet.paragraph(Role::Paragraph, &text, Style::new(10.5));
     sheet.finish().expect("a document")

@@ -223,10 +223,21 @@ pub(crate) fn line_from_row(row: &AnyRow) -> Result<FilingLine, StoreError> {
     })
 }
 
-/// What is looked for in names, as a pattern for LIKE; full-width digits find plain ones.
+/// What is looked for in names, as a pattern for LIKE; full-width digits find plain ones, and a
+/// file's name the filing.
 pub(crate) fn pattern(text: &str) -> String {
-    let text: String = text.trim().nfkc().take(TEXT_LIMIT_CHARS).collect();
-    containing(&text)
+    containing(&plain(text))
+}
+
+/// What somebody typed, as names are written.
+pub(crate) fn plain(text: &str) -> String {
+    let mut text: String = text.trim().nfkc().take(TEXT_LIMIT_CHARS).collect();
+    let name_bytes = text.len().saturating_sub(".pdf".len());
+    let ending = text.get(name_bytes..).unwrap_or_default();
+    if ending.eq_ignore_ascii_case(".pdf") {
+        text.truncate(name_bytes);
+    }
+    text
 }
 
 fn day_begins_ms(day: Date) -> i64 {

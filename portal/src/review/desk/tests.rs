@@ -152,6 +152,19 @@ async fn each_filter_shows_its_own_and_the_counts_say_how_many() {
             };
             assert_eq!(found(search).await, std::slice::from_ref(&theirs), "{text}");
         }
+        for text in [
+            "0124_氏名",
+            "20260313_0124_氏名変更届.pdf",
+            "13_０１２４_",
+            "3_0124",
+            "24_氏名変更届.PDF",
+        ] {
+            let search = Search {
+                text: text.to_owned(),
+                ..Search::default()
+            };
+            assert_eq!(found(search).await, std::slice::from_ref(&free), "{text}");
+        }
         for text in ["%", "_", "'", "!"] {
             let search = Search {
                 text: text.to_owned(),

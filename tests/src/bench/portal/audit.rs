@@ -2,11 +2,9 @@
 //! `portal audit verify` finds nothing wrong with them.
 
 use anyhow::Result;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use portal::audit::chain::{ChainKey, ChainedRow};
 use portal::db::Tx;
-use portal::keys::{MasterKey, Purpose};
-use ring::hmac;
+use portal::keys::MasterKey;
 use sqlx::Row as _;
 
 use super::bulk::{Table, row};
@@ -14,7 +12,7 @@ use super::bulk::{Table, row};
 /// The end of the chain, and the rows that wait.
 #[derive(Debug)]
 pub(super) struct Audit {
-    key: hmac::Key,
+    key: ChainKey,
     seq: i64,
     chain: String,
     rows: Table,
@@ -35,9 +33,8 @@ impl Audit {
         let head = sqlx::query("SELECT seq, chain FROM audit_head WHERE id = 1")
             .fetch_one(&mut **tx)
             .await?;
-        let key = keys.derive(Purpose::AuditChain, b"hash");
         Ok(Self {
-            key: hmac::Key::new(hmac::HMAC_SHA256, &*key),
+            key: ChainKey::of(keys),
             seq: head.try_get("seq")?,
             chain: head.try_get("chain")?,
             rows: Table::new(
@@ -58,26 +55,23 @@ impl Audit {
         object_id: &str,
     ) {
         self.seq += 1;
-        let mut mac = hmac::Context::with_key(&self.key);
-        mac.update(&self.seq.to_be_bytes());
-        mac.update(&at_ms.to_be_bytes());
-        let texts = [
-            &self.chain,
-            who.kind,
-            who.id,
-            who.device,
-            who.session,
-            act,
-            object_kind,
-            object_id,
-            "",
-            "{}",
-        ];
-        for text in texts {
-            mac.update(&(text.len() as u64).to_be_bytes());
-            mac.update(text.as_bytes());
-        }
-        self.chain = STANDARD.encode(mac.sign());
+        let row = ChainedRow {
+            seq: self.seq,
+            at_ms,
+            texts: [
+                who.kind,
+                who.id,
+                who.device,
+                who.session,
+                act,
+                object_kind,
+                object_id,
+                "",
+                "{}",
+            ]
+            .map(str::to_owned),
+        };
+        self.chain = self.key.chain(&row, &self.chain);
         self.rows.push(row![
             self.seq,
             at_ms,
