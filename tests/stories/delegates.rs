@@ -87,7 +87,8 @@ async fn entrust(work: &AtWork, office: &MemberPages) -> Result<()> {
     ensure!(page.status == StatusCode::OK, "{}", page.text());
     let page = office.site.get("/desk").await?;
     let page = office.site.submit(&page.form("/desk/act")?).await?;
-    page.must_say("の代理").map(drop)
+    // Her filings are the office's first page now.
+    page.must_say(FILED_PDF.trim_end_matches(".pdf")).map(drop)
 }
 
 /// The clerk takes it back.
