@@ -365,6 +365,9 @@ const LINES: &[TableLine] = &[
     ("… where the portal's goes", "", |found| {
         of(found.sign_ins.as_ref(), |sign_ins| sign_ins.cost.work())
     }),
+    ("… the portal's memory at its highest", "", |found| {
+        of(found.sign_ins.as_ref(), |sign_ins| sign_ins.cost.peak())
+    }),
     ("filings accepted in a second", "", |found| {
         of(found.filings.as_ref(), |filings| {
             format!("{:.1} /s", filings.filings as f64 / seconds(filings.all))
@@ -386,6 +389,23 @@ const LINES: &[TableLine] = &[
     }),
     ("… where the portal's goes", "", |found| {
         of(found.filings.as_ref(), |filings| filings.cost.work())
+    }),
+    ("… the portal's memory at its highest", "", |found| {
+        of(found.filings.as_ref(), |filings| filings.cost.peak())
+    }),
+    (
+        "a zip of 190 MB with four filings: its bytes, handing in",
+        "",
+        |found| {
+            of(found.filings.as_ref(), |filings| {
+                filings.largest.steps.map(time).join(", ")
+            })
+        },
+    ),
+    ("… the portal's memory at its highest", "", |found| {
+        of(found.filings.as_ref(), |filings| {
+            filings.largest.cost.peak()
+        })
     }),
 ];
 

@@ -45,11 +45,28 @@ pub(super) fn resident_bytes(processes: &[u32]) -> Result<f64> {
             Err(_) if !processes.contains(&pid) => continue,
             Err(error) => return Err(error.into()),
         };
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line.and_then(|line| line.split_whitespace().next());
-        sum += 1024.0 * kilobytes.context("VmRSS")?.parse::<f64>()?;
+        sum += 1024.0 * kilobytes(&status, "VmRSS:")?;
     }
     Ok(sum)
+}
+
+/// Begins anew to look for the most memory that a process had, where the kernel lets us (see
+/// proc(5), clear_refs).
+pub(super) fn forget_peak(process: u32) {
+    // Without it the peak is that of the process's whole life, which is still true.
+    let _ = std::fs::write(format!("/proc/{process}/clear_refs"), "5");
+}
+
+/// The most resident memory that a process had since [`forget_peak`], in bytes.
+pub(super) fn peak_bytes(process: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    kilobytes(&status, "VmHWM:").map(|kilobytes| 1024.0 * kilobytes)
+}
+
+fn kilobytes(status: &str, name: &str) -> Result<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next());
+    Ok(kilobytes.with_context(|| name.to_owned())?.parse()?)
 }
 
 fn with_children(processes: &[u32]) -> HashSet<u32> {
@@ -93,6 +110,9 @@ mod tests {
     fn a_process_uses_time_and_memory() {
         let this = std::process::id();
         assert!(resident_bytes(&[this]).unwrap() > 100_000.0);
+        forget_peak(this);
+        assert!(peak_bytes(this).unwrap() > 100_000.0);
+        assert!(peak_bytes(u32::MAX).is_err());
         assert!(cpu_seconds(&[this]).unwrap() < 3600.0);
         assert!(cpu_seconds(&[u32::MAX]).is_err());
     }

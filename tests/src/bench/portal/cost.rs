@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::bench::profile::{self, Kinds};
-use crate::bench::usage::{cpu_seconds, ended_children_cpu_seconds};
+use crate::bench::usage::{cpu_seconds, ended_children_cpu_seconds, forget_peak, peak_bytes};
 
 /// Kinds of work in the portal, by what their symbols have in their names.
 const KINDS: Kinds = &[
@@ -71,6 +71,8 @@ pub(super) struct Cost {
     pub(super) cpu_s: BTreeMap<&'static str, f64>,
     /// Shares of the portal's CPU time by kind of work, in percent, the largest first.
     pub(super) shares: Vec<(&'static str, f64)>,
+    /// The most resident memory that the portal had meanwhile, in bytes.
+    pub(super) peak_bytes: f64,
 }
 
 impl Meter {
@@ -88,6 +90,9 @@ impl Meter {
             false => None,
         };
         let before = used(&processes)?;
+        if let Some(portal) = processes.get("portal") {
+            forget_peak(*portal);
+        }
         Ok(Self {
             processes,
             before,
@@ -97,16 +102,20 @@ impl Meter {
 
     /// Ends it.
     pub(super) fn stop(self) -> Result<Cost> {
-        let after = used(&self.processes)?;
-        let cpu_s = after
-            .into_iter()
-            .map(|(name, cpu_s)| (name, cpu_s - self.before.get(name).unwrap_or(&0.0)))
-            .collect();
+        let mut cpu_s = used(&self.processes)?;
+        for (name, cpu_s) in &mut cpu_s {
+            *cpu_s -= self.before.get(name).unwrap_or(&0.0);
+        }
         let shares = match self.recording {
             Some(recording) => recording.shares(KINDS)?,
             None => Vec::new(),
         };
-        Ok(Cost { cpu_s, shares })
+        let portal = self.processes.get("portal");
+        Ok(Cost {
+            cpu_s,
+            shares,
+            peak_bytes: portal.map_or(Ok(0.0), |portal| peak_bytes(*portal))?,
+        })
     }
 }
 
@@ -131,6 +140,11 @@ impl Cost {
             .map(|(name, cpu_s)| format!("{name} {:.0} ms", cpu_s / count as f64 * 1e3))
             .collect();
         parts.join(", ")
+    }
+
+    /// The portal's memory at its highest.
+    pub(super) fn peak(&self) -> String {
+        format!("{:.0} MB", self.peak_bytes / 1e6)
     }
 
     /// One line: the largest kinds of work in the portal.
