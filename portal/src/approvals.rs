@@ -52,11 +52,13 @@ pub enum Kind {
     PasswordReset,
     /// Giving a member of staff a new password and authenticator.
     StaffReset,
+    /// Giving somebody who was added to the staff a vote in what takes two.
+    StaffAddition,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::KeyDestruction,
         Self::QuarantineRelease,
         Self::BatchRelease,
@@ -64,6 +66,7 @@ impl Kind {
         Self::AdminAppointment,
         Self::PasswordReset,
         Self::StaffReset,
+        Self::StaffAddition,
     ];
 
     /// The word in the database.
@@ -75,6 +78,7 @@ impl Kind {
             Self::AdminAppointment => "admin_appointment",
             Self::PasswordReset => "password_reset",
             Self::StaffReset => "staff_reset",
+            Self::StaffAddition => "staff_addition",
             Self::BatchRelease => "batch_release",
         }
     }
@@ -93,6 +97,7 @@ impl Kind {
             Self::AdminAppointment => "事業所の管理者の登録",
             Self::PasswordReset => "管理者のパスワードの作り直し",
             Self::StaffReset => "職員のログインの再発行",
+            Self::StaffAddition => "職員の追加",
             Self::BatchRelease => "通知書の一括発行",
         }
     }
@@ -115,6 +120,9 @@ impl Kind {
             Self::StaffReset => {
                 "承認から7日のあいだ、「職員」の画面で新しいパスワードと認証アプリを一度だけ発行できるようになります。発行したときに、この職員はログアウトされ、いまのパスワード・認証アプリ・パスキーは使えなくなります。"
             }
+            Self::StaffAddition => {
+                "この職員が、承認の申請と、ほかの方の申請の承認をできるようになります。ご本人を知っていることをお確かめください。"
+            }
             Self::KeyDestruction => {
                 "この事業所の届書・通知書はすべて読めなくなり、元に戻せません。廃棄記録が残ります。"
             }
@@ -135,8 +143,11 @@ impl Kind {
                 Self::SecondFactorReset | Self::AdminAppointment | Self::PasswordReset,
                 StaffRole::SystemAdmin,
             ) => false,
-            (Self::StaffReset, StaffRole::SystemAdmin) => true,
-            (Self::StaffReset, StaffRole::Reviewer | StaffRole::Supervisor) => false,
+            (Self::StaffReset | Self::StaffAddition, StaffRole::SystemAdmin) => true,
+            (
+                Self::StaffReset | Self::StaffAddition,
+                StaffRole::Reviewer | StaffRole::Supervisor,
+            ) => false,
             (Self::KeyDestruction | Self::QuarantineRelease, StaffRole::Supervisor) => true,
             (
                 Self::KeyDestruction | Self::QuarantineRelease,
@@ -158,8 +169,11 @@ impl Kind {
                 Self::SecondFactorReset | Self::AdminAppointment | Self::PasswordReset,
                 StaffRole::SystemAdmin,
             ) => false,
-            (Self::StaffReset, StaffRole::Supervisor | StaffRole::SystemAdmin) => true,
-            (Self::StaffReset, StaffRole::Reviewer) => false,
+            (
+                Self::StaffReset | Self::StaffAddition,
+                StaffRole::Supervisor | StaffRole::SystemAdmin,
+            ) => true,
+            (Self::StaffReset | Self::StaffAddition, StaffRole::Reviewer) => false,
             (
                 Self::KeyDestruction | Self::QuarantineRelease,
                 StaffRole::Supervisor | StaffRole::SystemAdmin,
@@ -274,6 +288,9 @@ pub enum ApprovalError {
     /// The role is not one for this.
     #[error("not for this role")]
     NotForRole,
+    /// One's own account waits for a second person.
+    #[error("one's own account is not approved yet")]
+    NoVote,
     /// The same is proposed already.
     #[error("proposed already")]
     ProposedAlready,
@@ -296,6 +313,10 @@ impl ApprovalError {
     pub fn page_text(&self) -> Option<String> {
         match self {
             Self::NotForRole => Some("この操作を行う役割ではありません。".to_owned()),
+            Self::NoVote => Some(
+                "ご自分の登録が、まだ別の方に承認されていません。承認されるまで、申請と承認はできません。責任者かシステム管理者の方にお伝えください。"
+                    .to_owned(),
+            ),
             Self::ProposedAlready => {
                 Some("同じ内容がすでに承認待ちです。「承認」の画面でご確認ください。".to_owned())
             }
@@ -326,6 +347,7 @@ pub async fn propose(
     if !kind.may_be_proposed_by(staff.role()) {
         return Err(ApprovalError::NotForRole);
     }
+    must_have_a_vote(tx, staff).await?;
     store::close_expired(tx, kind, subject, now).await?;
     let id = ApprovalId::new();
     store::add(tx, id, kind, subject, reason, staff.id(), now)
@@ -375,6 +397,14 @@ pub async fn refuse(
     Ok(approval)
 }
 
+/// Who was added by one person alone could be that person once more.
+async fn must_have_a_vote(tx: &mut Tx, staff: &Staff) -> Result<(), ApprovalError> {
+    match crate::staff::store::has_vote(tx, staff.id()).await? {
+        true => Ok(()),
+        false => Err(ApprovalError::NoVote),
+    }
+}
+
 async fn decide(
     tx: &mut Tx,
     id: ApprovalId,
@@ -390,6 +420,7 @@ async fn decide(
     if !approval.kind.may_be_decided_by(staff.role()) {
         return Err(ApprovalError::NotForRole);
     }
+    must_have_a_vote(tx, staff).await?;
     if !store::decide(tx, id, decision, staff.id(), now).await? {
         return Err(ApprovalError::TooLate);
     }

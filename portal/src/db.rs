@@ -251,4 +251,5 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (9, "desk", include_str!("../migrations/0009_desk.sql")),
     (10, "scale", include_str!("../migrations/0010_scale.sql")),
     (11, "search", include_str!("../migrations/0011_search.sql")),
+    (12, "staff", include_str!("../migrations/0012_staff.sql")),
 ];

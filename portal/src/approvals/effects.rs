@@ -96,7 +96,7 @@ pub(super) async fn describe(app: &App, approval: &Approval) -> Result<String, S
                 (_, _) => String::new(),
             })
         }
-        Kind::StaffReset => {
+        Kind::StaffReset | Kind::StaffAddition => {
             let Ok(id) = approval.subject.parse() else {
                 return Ok(String::new());
             };
@@ -128,7 +128,8 @@ pub(super) async fn clean_up(app: &App, approval: &Approval) {
         | Kind::SecondFactorReset
         | Kind::AdminAppointment
         | Kind::PasswordReset
-        | Kind::StaffReset => {}
+        | Kind::StaffReset
+        | Kind::StaffAddition => {}
         Kind::KeyDestruction => {
             let Ok(id) = approval.subject.parse() else {
                 return;
@@ -182,6 +183,13 @@ pub(super) async fn carry_out(
                 return Err(EffectError::StaffGone);
             }
             resets::allow(tx, approval, now).await?;
+        }
+        Kind::StaffAddition => {
+            let id = approval.subject.parse().map_err(|_| EffectError::Subject)?;
+            if !staff::store::is_in_use(tx, id).await? {
+                return Err(EffectError::StaffGone);
+            }
+            staff::store::give_vote(tx, id).await?;
         }
         Kind::KeyDestruction => {
             let id = approval.subject.parse().map_err(|_| EffectError::Subject)?;

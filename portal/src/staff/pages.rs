@@ -10,6 +10,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{Method, StatusCode, header};
 use serde::Deserialize;
+use time::OffsetDateTime;
 
 use super::accounts::{self, ChangeError};
 use super::store::{self, Line};
@@ -18,7 +19,7 @@ use crate::app::App;
 use crate::approvals::{self, Kind, Reason, resets};
 use crate::audit::{self, Act};
 use crate::authenticator::Authenticator;
-use crate::db::Db;
+use crate::db::{Db, Tx};
 use crate::establishments::{LoginName, Name};
 use crate::ids::StaffId;
 use crate::passwords;
@@ -26,7 +27,7 @@ use crate::step_up::Fresh;
 use crate::web::forms::{FieldErrors, Typed, Verified};
 use crate::web::layout::{Layout, OfficePage};
 use crate::web::page_error::{FIRST_PASSWORD_PATH, PageError};
-use crate::web::principals::{StaffNewcomer, SystemAdministrator};
+use crate::web::principals::{Staff, StaffNewcomer, SystemAdministrator};
 use crate::web::router::Routes;
 use crate::web::{dates, page_with};
 
@@ -45,6 +46,11 @@ pub fn office_routes(routes: Routes) -> Routes {
         )
         .allow::<Fresh<SystemAdministrator>, _, _>(Method::POST, "/staff/{id}/role", change_role)
         .allow::<Fresh<SystemAdministrator>, _, _>(Method::POST, "/staff/{id}/disable", disable)
+        .allow::<Fresh<SystemAdministrator>, _, _>(
+            Method::POST,
+            "/staff/{id}/propose",
+            propose_again,
+        )
         .allow::<Fresh<SystemAdministrator>, _, _>(Method::POST, "/staff/{id}/reset", propose_reset)
         .allow::<Fresh<SystemAdministrator>, _, _>(Method::POST, "/staff/{id}/issue", issue)
 }
@@ -65,6 +71,8 @@ struct Row {
     added: String,
     disabled: Option<String>,
     waits: bool,
+    /// Whether a second person has still to approve it.
+    awaits_second: bool,
     own: bool,
     /// Whether a reset was approved and waits to be carried out.
     reset_allowed: bool,
@@ -117,6 +125,7 @@ async fn list(
         added: dates::day(line.added),
         disabled: line.disabled.map(dates::day),
         waits: line.waits_for_first_sign_in,
+        awaits_second: line.awaits_second,
     };
     let page = ListPage {
         layout: Layout::office(&app, &admin, OfficePage::Staff),
@@ -169,6 +178,7 @@ async fn new(
 struct MadePage {
     layout: Layout,
     title: &'static str,
+    awaits_second: bool,
     name: String,
     user_id: String,
     role: &'static str,
@@ -233,10 +243,13 @@ async fn add(
         }
     };
     store::make_password_initial(&mut tx, id, now).await?;
+    store::await_second(&mut tx, id, now).await?;
+    propose_addition(&mut tx, &app, id, &admin, now).await?;
     Db::commit(tx).await?;
     let page = MadePage {
         layout: Layout::office(&app, &admin, OfficePage::Staff),
         title: "職員を追加しました",
+        awaits_second: true,
         name: new.name.as_str().to_owned(),
         user_id: new.login.as_str().to_owned(),
         role: role.page_text(),
@@ -245,6 +258,40 @@ async fn add(
         secret: authenticator.to_base32(),
     };
     Ok(page_with(StatusCode::OK, &page)?.into_response())
+}
+
+/// Asks a second person to give somebody who was added a vote.
+async fn propose_addition(
+    tx: &mut Tx,
+    app: &App,
+    id: StaffId,
+    admin: &Staff,
+    now: OffsetDateTime,
+) -> Result<(), PageError> {
+    let reason = Reason::new("職員の追加").ok_or(PageError::NotFound)?;
+    let (kind, subject) = (Kind::StaffAddition, id.to_string());
+    approvals::propose(tx, app, kind, &subject, &reason, admin, now)
+        .await
+        .map(drop)
+        .map_err(approvals::refused)
+}
+
+/// `POST /staff/{id}/propose`: the proposal of the addition was refused, or nobody decided in time.
+async fn propose_again(
+    admin: Fresh<SystemAdministrator>,
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Verified(Nothing {}): Verified<Nothing>,
+) -> Result<Redirect, PageError> {
+    let now = app.clock.now();
+    let id: StaffId = id.parse().map_err(|_| PageError::NotFound)?;
+    let mut tx = app.db.begin().await?;
+    if !store::is_in_use(&mut tx, id).await? || store::has_vote(&mut tx, id).await? {
+        return Err(PageError::NotFound);
+    }
+    propose_addition(&mut tx, &app, id, &admin, now).await?;
+    Db::commit(tx).await?;
+    Ok(Redirect::to("/approvals?done=proposed"))
 }
 
 /// `GET /staff/{id}/authenticator.png`: until the account's first sign-in.
@@ -370,6 +417,7 @@ async fn issue(
     let page = MadePage {
         layout: Layout::office(&app, &admin, OfficePage::Staff),
         title: "ログインを再発行しました",
+        awaits_second: false,
         name: line.name,
         user_id: line.user_id,
         role: line.role.page_text(),

@@ -37,6 +37,8 @@ pub struct Line {
     pub disabled: Option<OffsetDateTime>,
     /// Whether its owner has not set a password yet.
     pub waits_for_first_sign_in: bool,
+    /// Whether a second person has still to approve it.
+    pub awaits_second: bool,
 }
 
 /// Accounts that the list shows at most.
@@ -45,7 +47,8 @@ const LIST_LIMIT: i64 = 1_000;
 /// All accounts, those in use first.
 pub async fn list(db: &Db) -> Result<Vec<Line>, StoreError> {
     let rows = sqlx::query(
-        "SELECT id, user_id, name, role, created_ms, disabled_ms, password_is_initial_since_ms
+        "SELECT id, user_id, name, role, created_ms, disabled_ms, password_is_initial_since_ms,
+                awaits_second_ms
            FROM staff
           ORDER BY CASE WHEN disabled_ms IS NULL THEN 0 ELSE 1 END, created_ms, id LIMIT $1",
     )
@@ -64,6 +67,7 @@ pub async fn list(db: &Db) -> Result<Vec<Line>, StoreError> {
                 added: row.moment("created_ms")?,
                 disabled: row.moment_if("disabled_ms")?,
                 waits_for_first_sign_in: row.number_if("password_is_initial_since_ms")?.is_some(),
+                awaits_second: row.number_if("awaits_second_ms")?.is_some(),
             })
         })
         .collect()
@@ -122,7 +126,44 @@ pub(super) async fn reset(
     .map_err(StoreError::doing("reset the sign-in of staff"))
 }
 
-/// How many others are in use in a role.
+/// Lets an account wait for a second person; until then it has no vote in what takes two.
+pub(super) async fn await_second(
+    tx: &mut Tx,
+    id: StaffId,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE staff SET awaits_second_ms = $1 WHERE id = $2")
+        .bind(unix_ms(now))
+        .bind(id.to_string())
+        .execute(&mut **tx)
+        .await
+        .map(drop)
+        .map_err(StoreError::doing("let staff wait for a second person"))
+}
+
+/// Gives an account a vote in what takes two.
+pub async fn give_vote(tx: &mut Tx, id: StaffId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE staff SET awaits_second_ms = NULL WHERE id = $1")
+        .bind(id.to_string())
+        .execute(&mut **tx)
+        .await
+        .map(drop)
+        .map_err(StoreError::doing("give staff a vote"))
+}
+
+/// Says whether an account has a vote in what takes two.
+pub async fn has_vote(tx: &mut Tx, id: StaffId) -> Result<bool, StoreError> {
+    sqlx::query(
+        "SELECT id FROM staff WHERE id = $1 AND disabled_ms IS NULL AND awaits_second_ms IS NULL",
+    )
+    .bind(id.to_string())
+    .fetch_optional(&mut **tx)
+    .await
+    .map(|row| row.is_some())
+    .map_err(StoreError::doing("ask whether staff have a vote"))
+}
+
+/// How many others with a vote are in use in a role.
 pub(super) async fn count_others(
     tx: &mut Tx,
     id: StaffId,
@@ -130,7 +171,7 @@ pub(super) async fn count_others(
 ) -> Result<i64, StoreError> {
     sqlx::query(
         "SELECT COUNT(*) AS others FROM staff
-          WHERE role = $1 AND id <> $2 AND disabled_ms IS NULL",
+          WHERE role = $1 AND id <> $2 AND disabled_ms IS NULL AND awaits_second_ms IS NULL",
     )
     .bind(role.as_str())
     .bind(id.to_string())

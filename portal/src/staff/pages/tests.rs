@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::*;
-use crate::testing::world::{World, worlds};
+use crate::testing::world::{Browser, World, worlds};
 
 async fn in_role(world: &World, role: StaffRole) -> Vec<StaffId> {
     let lines = store::list(&world.app.db).await.unwrap();
@@ -108,6 +108,71 @@ async fn a_new_account_is_shown_once_and_does_nothing_before_its_own_password() 
             .await
             .unwrap();
         assert_eq!(world.admin.get(&picture).await.0, StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
+async fn who_was_added_by_one_person_alone_can_neither_propose_nor_decide() {
+    for world in worlds().await {
+        let add = async |login: &str, role: &str| {
+            let form = [("user_id", login), ("name", "架空 太郎"), ("role", role)];
+            let (status, _, text) = world.admin.post("/staff/new", &form).await;
+            assert_eq!(status, StatusCode::OK);
+            assert!(text.contains("別の方の承認が必要です"), "{text}");
+            let at = text.find("/staff/0").unwrap();
+            let id: StaffId = text[at + 7..at + 43].parse().unwrap();
+            let browser = world.signed_in_staff(id).await;
+            let new = "mori no naka no chiisana ie";
+            let new = [("new_password", new), ("new_password_again", new)];
+            let (status, ..) = browser.post("/first-password", &new).await;
+            assert_eq!(status, StatusCode::SEE_OTHER);
+            (id, world.signed_in_staff(id).await)
+        };
+        let (_, boss) = add("boss", "supervisor").await;
+        let (second_id, second) = add("second", "system_admin").await;
+
+        // One person with three accounts gets nothing through.
+        let own = world.sato.as_staff().await.id();
+        let reset = format!("/staff/{own}/reset");
+        let reason = [("reason", "スマートフォンの紛失")];
+        let (status, _, text) = second.post(&reset, &reason).await;
+        assert_eq!(status, StatusCode::CONFLICT);
+        assert!(text.contains("まだ別の方に承認されていません"), "{text}");
+        let (status, ..) = world.admin.post(&reset, &reason).await;
+        assert_eq!(status, StatusCode::SEE_OTHER);
+        let approve = async |browser: &Browser, subject: &str| {
+            let (_, page) = browser.get("/approvals").await;
+            let page = &page[page.find(subject).unwrap()..];
+            let page = &page[page.find("/approvals/0").unwrap()..];
+            browser.post(&page[..47 + "/approve".len()], &[]).await
+        };
+        for browser in [&boss, &second] {
+            let (status, _, text) = approve(browser, "職員のログインの再発行").await;
+            assert_eq!(status, StatusCode::CONFLICT);
+            assert!(text.contains("まだ別の方に承認されていません"), "{text}");
+        }
+
+        // Nor do they count as those whom the fund must have.
+        let tanaka = world.tanaka.as_staff().await.id();
+        let disable = format!("/staff/{tanaka}/disable");
+        assert_eq!(
+            world.admin.post(&disable, &[]).await.0,
+            StatusCode::CONFLICT
+        );
+
+        // A second person knows one of them.
+        let (status, ..) = approve(&world.tanaka, "（second）").await;
+        assert_eq!(status, StatusCode::SEE_OTHER);
+        let (_, list) = world.admin.get("/staff").await;
+        assert_eq!(list.matches("承認待ち").count(), 1, "{list}");
+        let (status, ..) = approve(&second, "職員のログインの再発行").await;
+        assert_eq!(status, StatusCode::SEE_OTHER);
+        let (status, ..) = approve(&boss, "（boss）").await;
+        assert_eq!(status, StatusCode::CONFLICT, "nobody approves himself");
+
+        // Refused, it can be proposed once more; what is approved cannot.
+        let again = format!("/staff/{second_id}/propose");
+        assert_eq!(world.admin.post(&again, &[]).await.0, StatusCode::NOT_FOUND);
     }
 }
 
