@@ -271,12 +271,18 @@ impl Where {
         }
         if !text.is_empty() {
             let like = narrowed.value(Value::Text(text.clone()));
-            let whole = text.trim_matches('%').to_owned();
-            let receipt = narrowed.value(Value::Text(whole));
-            narrowed.and(format!(
-                "(f.name LIKE {like} ESCAPE '!' OR f.submission_id IN
-                  (SELECT x.id FROM submissions x WHERE x.receipt_number = {receipt}))"
-            ));
+            let whole = text.trim_matches('%');
+            let could_be_a_receipt = whole.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+            narrowed.and(match could_be_a_receipt {
+                true => {
+                    let receipt = narrowed.value(Value::Text(whole.to_owned()));
+                    format!(
+                        "(f.name LIKE {like} ESCAPE '!' OR f.submission_id IN
+                          (SELECT x.id FROM submissions x WHERE x.receipt_number = {receipt}))"
+                    )
+                }
+                false => format!("f.name LIKE {like} ESCAPE '!'"),
+            });
         }
         narrowed
     }
