@@ -273,16 +273,18 @@ impl Where {
             let like = narrowed.value(Value::Text(text.clone()));
             let whole = text.trim_matches('%');
             let could_be_a_receipt = whole.bytes().all(|b| b.is_ascii_digit() || b == b'-');
-            narrowed.and(match could_be_a_receipt {
+            let by_name = format!("f.name LIKE {like} ESCAPE '!'");
+            let condition = match could_be_a_receipt {
                 true => {
                     let receipt = narrowed.value(Value::Text(whole.to_owned()));
                     format!(
-                        "(f.name LIKE {like} ESCAPE '!' OR f.submission_id IN
+                        "({by_name} OR f.submission_id IN
                           (SELECT x.id FROM submissions x WHERE x.receipt_number = {receipt}))"
                     )
                 }
-                false => format!("f.name LIKE {like} ESCAPE '!'"),
-            });
+                false => by_name,
+            };
+            narrowed.and(condition);
         }
         narrowed
     }
