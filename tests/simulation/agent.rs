@@ -1,11 +1,11 @@
 //! A PC with its agent and its browser.
 //!
-//! What the user is shown is the agent's own state machine, the tunnel its own tunnel. Here
-//! stands only what the agent's event loops do with the two: when to look, when to take the
-//! path for lost, when to make the tunnel anew; and a browser that repeats what broke. An
-//! evil agent keeps each tunnel whose session is over and goes on sending in it.
+//! What the user is shown is the agent's own state machine; the tunnel with its ways and its
+//! pulse, and what becomes of a lost one, are its own cores. Here stands only what the agent's
+//! event loops do with them, and a browser that repeats what broke. An evil agent keeps each
+//! tunnel whose session is over and goes on sending in it.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,32 +13,27 @@ use access::Moment;
 use protocol::agent_api::{AgentGrant, EndCode, TunnelMessage};
 use protocol::{Bytes32, SessionId};
 use time::OffsetDateTime;
-use tunnel::MAX_SEGMENTS;
 use tunnel::keys::SecretKey;
 use tunnel::server::Route;
+use vpn_agent::event_loop::pursuit::Pursuit;
+use vpn_agent::gateway_client::order::Order;
+use vpn_agent::link::paths::WayId;
 use vpn_agent::session_state::{Session, SessionState, State};
 
 use crate::clock::Clocks;
 use crate::tally::Tally;
 
+mod seeking;
 mod transfer;
 mod tunnels;
 
+pub use seeking::Ask;
+use seeking::Seek;
 use transfer::Transfer;
-use tunnels::{Active, Side};
+use tunnels::{Active, Link, Side};
 
 /// How often the agent's loop looks by itself.
 const TICK: Duration = Duration::from_secs(1);
-/// The gateway is asked for a sign of life this often when nothing else is said.
-const PROBE: Duration = Duration::from_secs(4);
-/// The tunnel counts as lost when nothing came back for this long.
-const LOST_AFTER: Duration = Duration::from_secs(12);
-/// A lost tunnel is made anew after this.
-const REBUILD_AFTER: Duration = Duration::from_secs(20);
-/// How long a new tunnel may take.
-const LINK_LIMIT: Duration = Duration::from_secs(3);
-/// Pause between tries to make a lost tunnel anew.
-const REBUILD_PAUSE: Duration = Duration::from_secs(2);
 /// How long the agent API may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 /// Transfers of one PC at a time.
@@ -49,7 +44,7 @@ pub struct Agent {
     number: usize,
     pub clocks: Clocks,
     /// Where its datagrams come from.
-    pub route: Route,
+    pub home: IpAddr,
     tls: Vec<Arc<rustls::ClientConfig>>,
     state: SessionState,
     active: Option<Active>,
@@ -60,12 +55,24 @@ pub struct Agent {
     haunts: bool,
     attempt: u64,
     asked: Option<(Instant, SecretKey)>,
+    seek: Option<Seek>,
+    order: Order,
+    /// Counts keys, tunnels and sockets.
+    keys: usize,
+    links: u64,
+    ports: u16,
+    /// Counts what its transfers moved.
+    moved_bytes: u64,
     next_tick: Instant,
     transfers: Vec<Transfer>,
     moved: bool,
     buffer: Vec<u8>,
     /// Datagrams that leave.
     pub outbox: Vec<Leaving>,
+    /// TLS connections that it begins to make.
+    pub openings: Vec<Opening>,
+    /// What it asks the gateways.
+    pub asks: Vec<Ask>,
     /// Sessions whose end the portal is to be told, through this gateway.
     pub farewells: Vec<(usize, SessionId)>,
     pub faults: Vec<String>,
@@ -76,14 +83,25 @@ pub struct Leaving {
     pub gateway: usize,
     /// In whose tunnel it was made.
     pub session: SessionId,
+    /// Nothing if its way is broken already.
+    pub from: Option<Route>,
+    pub link: u64,
+    pub way: WayId,
     pub data: Vec<u8>,
+}
+
+/// A TLS connection that is to be made.
+pub struct Opening {
+    pub gateway: usize,
+    pub link: u64,
+    pub way: WayId,
 }
 
 impl Agent {
     pub fn new(
         number: usize,
         tls: Vec<Arc<rustls::ClientConfig>>,
-        route: Route,
+        home: IpAddr,
         wall: OffsetDateTime,
     ) -> Self {
         let clocks = Clocks::new(wall);
@@ -91,7 +109,7 @@ impl Agent {
         Self {
             number,
             clocks,
-            route,
+            home,
             tls,
             state: SessionState::new(State::Ready { problem: None }),
             active: None,
@@ -100,11 +118,19 @@ impl Agent {
             haunts: false,
             attempt: 0,
             asked: None,
+            seek: None,
+            order: seeking::order(),
+            keys: 0,
+            links: 0,
+            ports: 0,
+            moved_bytes: 0,
             next_tick: now.mono + TICK,
             transfers: Vec::new(),
             moved: false,
             buffer: Vec::new(),
             outbox: Vec::new(),
+            openings: Vec::new(),
+            asks: Vec::new(),
             farewells: Vec::new(),
             faults: Vec::new(),
         }
@@ -118,11 +144,22 @@ impl Agent {
     /// The session whose tunnel stands.
     pub fn connected(&self) -> Option<SessionId> {
         let active = self.active.as_ref()?;
-        active
-            .link
-            .as_ref()?
-            .connected
-            .then_some(active.grant.session)
+        active.standing().map(|_| active.grant.session)
+    }
+
+    /// Whether the user is shown that all is well.
+    pub fn shows_connected(&self) -> bool {
+        matches!(self.state.state(), State::Connected(_))
+    }
+
+    /// Whether it keeps a tunnel that it should have left, or is about to.
+    pub fn is_evil(&self) -> bool {
+        self.evil || self.ghost.is_some()
+    }
+
+    /// Counts what its transfers moved.
+    pub fn moved_bytes(&self) -> u64 {
+        self.moved_bytes
     }
 
     /// Which gateway holds it.
@@ -180,6 +217,7 @@ impl Agent {
         self.state = SessionState::new(State::Ready { problem: None });
         self.attempt += 1;
         self.asked = None;
+        self.seek = None;
         self.active = None;
         self.ghost = None;
         self.transfers.clear();
@@ -212,31 +250,13 @@ impl Agent {
             self.farewells.push((gateway, grant.session));
             return;
         };
-        let times = (wall_of(grant.deadline_ms), wall_of(grant.server_time_ms));
-        let session = Session {
-            id: grant.session,
-            ends_at: Session::ends(times.0, times.1, now.mono),
-            ends_at_wall: times.0,
-            will_end: grant.deadline_reason.into(),
-            portal_url: String::new(),
-            code_mailed_to: None,
-        };
+        let session = granted_session(&grant, now.mono);
         if !self.state.handle_granted(session, now.mono) {
             self.farewells.push((gateway, grant.session));
             return;
         }
-        self.active = Some(Active {
-            secret,
-            grant,
-            gateway,
-            link: None,
-            next_build: now.mono,
-            tell_portal: true,
-            message: None,
-            address: None,
-            certificate: None,
-            left: None,
-        });
+        let pursuit = Pursuit::new(now.mono);
+        self.active = Some(Active::new(secret, grant, gateway, pursuit));
     }
 
     /// The browser wants something.
@@ -264,7 +284,7 @@ impl Agent {
     pub fn new_keys(&mut self, now: Moment) {
         for active in [&mut self.active, &mut self.ghost].into_iter().flatten() {
             if let Some(link) = &mut active.link {
-                link.tunnel.network_changed(now.mono);
+                link.core.handle_network_changed(None, now.mono);
             }
         }
     }
@@ -290,29 +310,54 @@ impl Agent {
             ghost.address = address;
             ghost.certificate = address.is_none().then_some(certificate);
             ghost.drop_link();
-            ghost.next_build = now.mono;
+            ghost.pursuit = Pursuit::new(now.mono);
         }
     }
 
     fn end_as_evil(&mut self, now: Moment) {
         self.state.disconnect();
         self.attempt += 1;
+        self.seek = None;
         if let Some(mut active) = self.active.take() {
-            active.next_build = now.mono;
+            active.pursuit = Pursuit::new(now.mono);
             self.forget_streams();
             self.ghost = Some(active);
         }
     }
 
-    /// Reads a datagram of a gateway's.
-    pub fn handle_datagram(&mut self, gateway: usize, datagram: &[u8], now: Moment) {
-        // Each tunnel has a socket of its own; here both hear, and one believes.
-        for active in [&mut self.active, &mut self.ghost].into_iter().flatten() {
-            if active.gateway == gateway
-                && let Some(link) = &mut active.link
-            {
-                link.tunnel.handle_datagram(now.mono, datagram);
-            }
+    fn link(&mut self, serial: u64) -> Option<&mut Link> {
+        let both = [&mut self.active, &mut self.ghost].into_iter().flatten();
+        let mut links = both.filter_map(|active| active.link.as_mut());
+        links.find(|link| link.serial == serial)
+    }
+
+    /// Which way of which tunnel leads here.
+    pub fn way_at(&self, route: Route) -> Option<(u64, WayId)> {
+        let both = [&self.active, &self.ghost].into_iter().flatten();
+        let mut links = both.filter_map(|active| active.link.as_ref());
+        links.find_map(|link| Some((link.serial, link.way_at(route, self.home)?)))
+    }
+
+    /// Reads a datagram that came over a way.
+    pub fn handle_datagram(&mut self, link: u64, way: WayId, datagram: &[u8], now: Moment) {
+        if let Some(link) = self.link(link) {
+            let datagrams = std::iter::once(datagram);
+            link.core.handle_datagrams(way, datagrams, now.mono);
+        }
+    }
+
+    /// The connection of a TLS way stands, under this number.
+    pub fn handle_opened(&mut self, link: u64, way: WayId, connection: u64, now: Moment) {
+        let home = self.home;
+        if let Some(link) = self.link(link) {
+            link.handle_opened(way, connection, home, now.mono);
+        }
+    }
+
+    /// A way was refused or cut.
+    pub fn handle_failed(&mut self, link: u64, way: WayId, now: Moment) {
+        if let Some(link) = self.link(link) {
+            link.handle_failed(way, now.mono);
         }
     }
 
@@ -331,6 +376,7 @@ impl Agent {
         self.haunts = self.ghost.is_some();
         self.work(Side::Ghost, now, tally);
         self.work(Side::Active, now, tally);
+        self.seek_gateway(now, tally);
         if self.active.is_some() && self.state.state().session().is_none() {
             tally.count("a session ended at the agent");
             self.leave(now);
@@ -344,20 +390,24 @@ impl Agent {
     }
 
     /// When it wants to be woken.
-    pub fn wake(&mut self) -> Instant {
+    pub fn wake(&mut self, now: Instant) -> Instant {
         let idle = self.active.is_none() && self.ghost.is_none() && self.asked.is_none();
         let mut wake = match idle {
             true => self.next_tick + Duration::from_secs(86_400),
             false => self.next_tick,
         };
         wake = self.state.poll_timeout().map_or(wake, |due| due.min(wake));
-        for active in [&mut self.active, &mut self.ghost].into_iter().flatten() {
-            match &mut active.link {
-                Some(link) => {
-                    wake = link.tunnel.poll_timeout().map_or(wake, |due| due.min(wake));
-                }
-                None => wake = wake.min(active.next_build),
-            }
+        let seeking = self.seek.is_some();
+        let both = [(&mut self.active, true), (&mut self.ghost, false)];
+        for (active, seeks) in both {
+            let Some(active) = active else { continue };
+            let due = match &mut active.link {
+                Some(link) => link.wake(now),
+                // A search ends before the tunnel is made.
+                None if seeks && seeking => None,
+                None => Some(active.pursuit.poll_timeout(seeks)),
+            };
+            wake = due.map_or(wake, |due| due.min(wake));
         }
         wake
     }
@@ -371,14 +421,9 @@ impl Agent {
             self.attempt += 1;
             self.state.handle_connect_failed(String::new());
         }
-        let moved = std::mem::take(&mut self.moved);
-        for active in [&mut self.active, &mut self.ghost].into_iter().flatten() {
-            if let Some(link) = &mut active.link {
-                link.look(mono);
-                if moved {
-                    link.tunnel.network_changed(mono);
-                }
-            }
+        self.watch_seek(mono);
+        if std::mem::take(&mut self.moved) {
+            self.new_keys(now);
         }
         let Some(active) = &mut self.active else {
             return;
@@ -391,32 +436,9 @@ impl Agent {
             let deadline = wall_of(deadline_ms);
             self.state.handle_deadline(deadline, reason.into(), mono);
         }
-        let Some(link) = &mut active.link else {
-            return;
-        };
-        let silence = link.silence;
-        match self.state.state() {
-            State::Linking(_) if mono.saturating_duration_since(link.started) > LINK_LIMIT => {
-                self.state.handle_connect_failed(String::new());
-            }
-            State::Connected(_) if silence > LOST_AFTER => {
-                link.tunnel.network_changed(mono);
-                self.state.handle_link_lost();
-            }
-            State::Reconnecting(_) if link.connected && silence <= LOST_AFTER => {
-                self.state.handle_linked(mono);
-            }
-            State::Reconnecting(_)
-                if silence > REBUILD_AFTER
-                    || (!link.connected
-                        && mono.saturating_duration_since(link.started) > LINK_LIMIT) =>
-            {
-                active.drop_link();
-                active.next_build = mono + REBUILD_PAUSE;
-                self.forget_streams();
-            }
-            State::Reconnecting(_) if link.connected => link.tunnel.network_changed(mono),
-            _ => {}
+        if let Some(link) = active.standing() {
+            let outlook = link.core.outlook(mono);
+            Pursuit::handle_watched(outlook, &mut self.state, mono);
         }
     }
 
@@ -432,22 +454,14 @@ impl Agent {
         };
         self.attempt += 1;
         self.transfers.clear();
-        if let Some(link) = &mut active.link {
-            link.tunnel.close(now.mono, EndCode::Disconnected as u64);
-            while let Some(sent) =
-                link.tunnel
-                    .poll_transmit(now.mono, MAX_SEGMENTS, &mut self.buffer)
-            {
-                for datagram in self.buffer[..sent.len].chunks(sent.segment_size) {
-                    self.outbox.push(Leaving {
-                        gateway: active.gateway,
-                        session: active.grant.session,
-                        data: datagram.to_vec(),
-                    });
-                }
-            }
+        self.seek = None;
+        if let Some(mut link) = active.link.take() {
+            let code = EndCode::Disconnected as u64;
+            link.core.tunnel.close(now.mono, code);
+            let session = active.grant.session;
+            self.transmit(&mut link, active.gateway, session, now.mono);
         }
-        if active.tell_portal {
+        if active.pursuit.tells_portal() {
             self.farewells.push((active.gateway, active.grant.session));
         }
     }
@@ -457,6 +471,19 @@ impl Agent {
         for transfer in &mut self.transfers {
             transfer.begin_anew();
         }
+    }
+}
+
+/// The session of a grant as the state knows it.
+fn granted_session(grant: &AgentGrant, now: Instant) -> Session {
+    let (deadline, server_time) = (wall_of(grant.deadline_ms), wall_of(grant.server_time_ms));
+    Session {
+        id: grant.session,
+        ends_at: Session::ends(deadline, server_time, now),
+        ends_at_wall: deadline,
+        will_end: grant.deadline_reason.into(),
+        portal_url: String::new(),
+        code_mailed_to: None,
     }
 }
 

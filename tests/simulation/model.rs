@@ -10,15 +10,19 @@
 //! 3. Whoever was out once, by either clock or by any word, stays out.
 //! 4. By the true clock the deadline that the portal gave first is never passed by more than
 //!    the word's way and the clock's drift can explain.
-//! 5. Where the gateway has been in touch with the portal for two seconds, it has followed:
-//!    whom the portal ended is out, and who was shortened ends by the new deadline.
+//! 5. Each grant counts at one gateway; a session that went on through another one has left
+//!    the grant before behind.
+//! 6. Where the gateway has been in touch with the portal for two seconds, it has followed:
+//!    whom the portal ended, and who left, is out, and who was shortened ends by the new
+//!    deadline.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use access::Moment;
+use protocol::agent_api::EndCode;
 use protocol::control::{FEED_SILENCE_LIMIT_S, Grant};
-use protocol::{DeviceId, SessionId};
+use protocol::{DeviceId, Generation, SessionId};
 use time::OffsetDateTime;
 
 use crate::steps::{DRIFT_LIMIT_PPM, FEED_DELAY_LIMIT_MS};
@@ -39,6 +43,7 @@ pub enum Breach {
     WasOut,
     PastTheTrueDeadline,
     EndedByThePortal,
+    LeftBehind,
     PastTheShorterDeadline,
 }
 
@@ -54,7 +59,8 @@ pub struct Model {
 /// What the portal wrote down of a session, in true time.
 #[derive(Debug)]
 struct Opened {
-    gateway: usize,
+    /// Its grants: where each counts, and when it was left behind.
+    grants: BTreeMap<Generation, (usize, Option<Duration>)>,
     first_deadline: Duration,
     /// Shorter deadlines, each with when it was entered.
     shorter: Vec<(Duration, Duration)>,
@@ -67,12 +73,15 @@ struct Door {
     /// Since when it has been in touch with the portal without a break.
     in_touch: Option<Duration>,
     told: BTreeMap<SessionId, Told>,
-    out: BTreeSet<SessionId>,
+    /// Up to which grant a session is out.
+    out: BTreeMap<SessionId, Generation>,
 }
 
 #[derive(Debug)]
 struct Told {
     device: DeviceId,
+    /// The newest grant.
+    generation: Generation,
     /// All limits, on both clocks.
     limits: Vec<(OffsetDateTime, Instant)>,
 }
@@ -97,14 +106,18 @@ impl Model {
     ) -> Result<(), Breach> {
         let opened = self.opened.get(&session).ok_or(Breach::NeverOpened)?;
         let door = &self.doors[gateway];
-        if opened.gateway != gateway {
+        let told = door.told.get(&session).ok_or(Breach::NeverTold)?;
+        let (place, left) = opened
+            .grants
+            .get(&told.generation)
+            .ok_or(Breach::NeverOpened)?;
+        if *place != gateway {
             return Err(Breach::AnotherGateway);
         }
-        let told = door.told.get(&session).ok_or(Breach::NeverTold)?;
         if !told.is_ahead(now) {
             return Err(Breach::PastItsLimit);
         }
-        if door.out.contains(&session) {
+        if door.is_out(session) {
             return Err(Breach::WasOut);
         }
         if t >= opened.first_deadline + slack() {
@@ -117,6 +130,9 @@ impl Model {
         if opened.ended.is_some_and(has_followed) {
             return Err(Breach::EndedByThePortal);
         }
+        if left.is_some_and(has_followed) {
+            return Err(Breach::LeftBehind);
+        }
         for (entered, deadline) in &opened.shorter {
             if has_followed(*entered) && t >= *deadline + slack() {
                 return Err(Breach::PastTheShorterDeadline);
@@ -128,26 +144,48 @@ impl Model {
     /// How many sessions `gateway` holds: neither more nor fewer.
     pub fn held(&self, gateway: usize) -> usize {
         let door = &self.doors[gateway];
-        let held = |session: &&SessionId| !door.out.contains(session);
+        let held = |session: &&SessionId| !door.is_out(**session);
         door.told.keys().filter(held).count()
     }
 
     /// Whether `gateway` holds this session.
     pub fn holds(&self, gateway: usize, session: SessionId) -> bool {
         let door = &self.doors[gateway];
-        door.told.contains_key(&session) && !door.out.contains(&session)
+        door.told.contains_key(&session) && !door.is_out(session)
     }
 
     /// The portal opened a session.
-    pub fn opened(&mut self, session: SessionId, gateway: usize, deadline_ms: i64) {
+    pub fn opened(&mut self, grant: &Grant, gateway: usize) {
         let opened = Opened {
-            gateway,
-            first_deadline: self.true_time(deadline_ms),
+            grants: BTreeMap::from([(grant.generation, (gateway, None))]),
+            first_deadline: self.true_time(grant.deadline_ms),
             shorter: Vec::new(),
             ended: None,
         };
-        let before = self.opened.insert(session, opened);
+        let (session, before) = (grant.session, self.opened.insert(grant.session, opened));
         assert!(before.is_none(), "the portal opened {session} twice");
+    }
+
+    /// The portal let a session go on through another gateway, or the same one anew.
+    pub fn moved(&mut self, grant: &Grant, gateway: usize, t: Duration) {
+        let (session, deadline) = (grant.session, self.true_time(grant.deadline_ms));
+        let Some(opened) = self.opened.get_mut(&session) else {
+            panic!("the portal moved {session}, which it never opened");
+        };
+        assert!(
+            deadline <= opened.first_deadline,
+            "moving lengthened {session}"
+        );
+        for (_, left) in opened.grants.values_mut() {
+            left.get_or_insert(t);
+        }
+        opened.grants.insert(grant.generation, (gateway, None));
+    }
+
+    /// Whether a session ever went on through another gateway.
+    pub fn has_moved(&self, session: SessionId) -> bool {
+        let opened = self.opened.get(&session);
+        opened.is_some_and(|opened| opened.grants.len() > 1)
     }
 
     /// The portal entered a nearer deadline.
@@ -202,26 +240,41 @@ impl Model {
             (deadline, now.mono + left.min(LIMIT)),
             (now.wall + LIMIT, now.mono + LIMIT),
         ];
-        if door.out.contains(&grant.session) {
+        let over = door.out.get(&grant.session);
+        if over.is_some_and(|through| grant.generation <= *through) {
             return;
         }
-        if !door.told.contains_key(&grant.session) {
-            let told = Told {
-                device: grant.device,
-                limits: limits.into(),
-            };
-            if !told.is_ahead(now) {
-                return;
+        let mut limits = Vec::from(limits);
+        match door.told.get_mut(&grant.session) {
+            Some(told) if told.generation > grant.generation => return,
+            Some(told) if told.generation == grant.generation => {
+                told.limits.extend(limits);
+                return door.tick(now);
             }
-            for (session, older) in &door.told {
-                if older.device == grant.device {
-                    door.out.insert(*session);
-                }
-            }
-            door.told.insert(grant.session, told);
-        } else if let Some(told) = door.told.get_mut(&grant.session) {
-            told.limits.extend(limits);
+            // The grant before is as good as over; its limits hold on.
+            Some(told) => limits.extend(&told.limits),
+            None => {}
         }
+        let told = Told {
+            device: grant.device,
+            generation: grant.generation,
+            limits,
+        };
+        if !told.is_ahead(now) {
+            return;
+        }
+        let theirs = |told: &Told| told.device == grant.device;
+        let others = door.told.iter();
+        let others = others.filter(|(session, told)| theirs(told) && !door.is_out(**session));
+        let others: Vec<_> = others.map(|(id, told)| (*id, told.generation)).collect();
+        // Of a device's grants the newest rules.
+        if others.iter().any(|(_, before)| *before > grant.generation) {
+            return;
+        }
+        for (session, _) in others.iter().filter(|(id, _)| *id != grant.session) {
+            door.out.insert(*session, Generation::LAST);
+        }
+        door.told.insert(grant.session, told);
         door.tick(now);
     }
 
@@ -235,9 +288,11 @@ impl Model {
     ) {
         let door = &mut self.doors[gateway];
         door.tick(now);
-        for session in door.told.keys() {
-            if !grants.iter().any(|grant| grant.session == *session) {
-                door.out.insert(*session);
+        for (session, told) in &door.told {
+            if !grants.iter().any(|grant| grant.session == *session)
+                && !is_out(&door.out, *session, told)
+            {
+                door.out.insert(*session, told.generation);
             }
         }
         for grant in grants {
@@ -245,9 +300,29 @@ impl Model {
         }
     }
 
-    /// The gateway was told, or said itself, that a session is over.
-    pub fn over(&mut self, gateway: usize, session: SessionId) {
-        self.doors[gateway].out.insert(session);
+    /// The gateway was told that a session's grants up to `through` are over.
+    pub fn over(&mut self, gateway: usize, session: SessionId, through: Generation) {
+        let out = &mut self.doors[gateway].out;
+        let known = out.entry(session).or_insert(through);
+        *known = (*known).max(through);
+    }
+
+    /// The gateway said itself that a grant is over.
+    pub fn over_here(
+        &mut self,
+        gateway: usize,
+        session: SessionId,
+        generation: Generation,
+        reason: EndCode,
+    ) {
+        let through = match reason {
+            EndCode::Moved | EndCode::GatewayStopped | EndCode::Revoked => generation,
+            EndCode::TimeLimit
+            | EndCode::ClosingTime
+            | EndCode::Replaced
+            | EndCode::Disconnected => Generation::LAST,
+        };
+        self.over(gateway, session, through);
     }
 
     /// Time passed at the gateway.
@@ -261,13 +336,23 @@ impl Model {
 }
 
 impl Door {
+    fn is_out(&self, session: SessionId) -> bool {
+        let told = self.told.get(&session);
+        told.is_some_and(|told| is_out(&self.out, session, told))
+    }
+
     fn tick(&mut self, now: Moment) {
         for (session, told) in &self.told {
-            if !told.is_ahead(now) {
-                self.out.insert(*session);
+            if !told.is_ahead(now) && !is_out(&self.out, *session, told) {
+                self.out.insert(*session, Generation::LAST);
             }
         }
     }
+}
+
+fn is_out(out: &BTreeMap<SessionId, Generation>, session: SessionId, told: &Told) -> bool {
+    out.get(&session)
+        .is_some_and(|through| told.generation <= *through)
 }
 
 impl Told {

@@ -7,11 +7,12 @@
 use std::net::Ipv6Addr;
 
 use access::{Opening, OpeningHours, WeekHours, session_deadline};
+use gateway::commands::Ended;
 use portal::calendar::{CalendarDay, DayKind, Entries};
 use portal::clock::unix_ms;
 use portal::keys::MasterKey;
 use portal::tunnel_sessions::feed::Told;
-use portal::tunnel_sessions::store::Session;
+use portal::tunnel_sessions::store::{Left, Session};
 use protocol::agent_api::EndCode;
 use protocol::control::{FeedLine, Grant};
 use protocol::{Bytes32, DeviceId, GatewayName, Generation, SessionId};
@@ -31,6 +32,7 @@ pub enum Refused {
     Closed,
     Revoked,
     KeyKnown,
+    Over,
 }
 
 /// What happened to a session, for the model.
@@ -45,6 +47,7 @@ pub struct Portal {
     keys: MasterKey,
     entries: Entries,
     sessions: Vec<Row>,
+    moves: Vec<Move>,
     devices: [Device; DEVICES],
     suspended: [bool; 2],
     feeds: [Option<Feed>; GATEWAYS],
@@ -55,6 +58,14 @@ struct Row {
     session: Session,
     gateway: usize,
     changed_ms: i64,
+}
+
+/// A grant that a session left behind.
+struct Move {
+    left: Left,
+    key: Bytes32,
+    gateway: usize,
+    moved_ms: i64,
 }
 
 /// A registered PC.
@@ -77,6 +88,7 @@ impl Portal {
             keys: MasterKey::from_bytes([7; 32]),
             entries: Entries::default(),
             sessions: Vec::new(),
+            moves: Vec::new(),
             devices: certificates.map(|certificate_sha256| Device {
                 id: DeviceId::from_uuid(Uuid::nil()),
                 certificate_sha256,
@@ -115,8 +127,7 @@ impl Portal {
         }
         let calendar = self.entries.calendar(false);
         let (deadline, reason) = session_deadline(&calendar, now).map_err(|_| Refused::Closed)?;
-        let used = |row: &Row| row.session.wireguard_public_key == key;
-        if self.sessions.iter().any(used) {
+        if self.is_key_known(key) {
             return Err(Refused::KeyKnown);
         }
         self.devices[device].grants_given += 1;
@@ -134,9 +145,7 @@ impl Portal {
             device: id,
             device_certificate_sha256: certificate_sha256,
             wireguard_public_key: key,
-            inner_address: Ipv6Addr::from_bits(
-                (0xfd72_656e_6b65_6900_u128 << 64) + 0x10000 + u128::from(self.serial),
-            ),
+            inner_address: inner_address(self.serial),
             deadline_ms: unix_ms(deadline),
             deadline_reason: reason.into(),
             ended: None,
@@ -150,7 +159,79 @@ impl Portal {
         Ok((grant, changes))
     }
 
-    /// `POST /v1/sessions/{id}/end`, `POST /control/v1/sessions/{id}/ended`.
+    fn is_key_known(&self, key: Bytes32) -> bool {
+        let used = |row: &Row| row.session.wireguard_public_key == key;
+        self.sessions.iter().any(used) || self.moves.iter().any(|left| left.key == key)
+    }
+
+    /// `POST /v1/sessions/{id}/move`.
+    pub fn move_here(
+        &mut self,
+        device: usize,
+        gateway: usize,
+        session: SessionId,
+        key: Bytes32,
+        now: OffsetDateTime,
+    ) -> Result<(Grant, Vec<Change>), Refused> {
+        if self.suspended[establishment_of(device)] {
+            return Err(Refused::Revoked);
+        }
+        if self.is_key_known(key) {
+            return Err(Refused::KeyKnown);
+        }
+        let now_ms = unix_ms(now);
+        self.devices[device].grants_given += 1;
+        self.serial += 1;
+        let Device {
+            id, grants_given, ..
+        } = self.devices[device];
+        let serial = self.serial;
+        let mut rows = self.sessions.iter_mut();
+        let found = rows.find(|row| row.session.id == session && row.session.device == id);
+        let live = found.filter(|row| row.session.ended.is_none());
+        let row = live.filter(|row| row.session.deadline_ms > now_ms);
+        let row = row.ok_or(Refused::Over)?;
+        self.moves.push(Move {
+            left: Left {
+                session,
+                generation: row.session.generation,
+            },
+            key: row.session.wireguard_public_key,
+            gateway: row.gateway,
+            moved_ms: now_ms,
+        });
+        row.gateway = gateway;
+        row.changed_ms = now_ms;
+        row.session.gateway = gateway_name(gateway);
+        row.session.generation = Generation::new(grants_given);
+        row.session.wireguard_public_key = key;
+        row.session.inner_address = inner_address(serial);
+        Ok((row.session.grant(&self.keys), Vec::new()))
+    }
+
+    /// `POST /control/v1/sessions/{id}/ended`. A gateway that stops, or that the session left,
+    /// ends nothing.
+    pub fn take_report(
+        &mut self,
+        gateway: usize,
+        report: &Ended,
+        now: OffsetDateTime,
+    ) -> Vec<Change> {
+        match report.reason {
+            EndCode::GatewayStopped | EndCode::Moved => Vec::new(),
+            EndCode::TimeLimit
+            | EndCode::ClosingTime
+            | EndCode::Revoked
+            | EndCode::Replaced
+            | EndCode::Disconnected => self.end_where(report.reason, now, |row| {
+                row.session.id == report.session
+                    && row.gateway == gateway
+                    && row.session.generation == report.generation
+            }),
+        }
+    }
+
+    /// `POST /v1/sessions/{id}/end`.
     pub fn end(&mut self, session: SessionId, reason: EndCode, now: OffsetDateTime) -> Vec<Change> {
         self.end_where(reason, now, |row| row.session.id == session)
     }
@@ -287,7 +368,10 @@ impl Portal {
             .collect();
         changed.sort_by_key(|row| row.changed_ms);
         let changed: Vec<Session> = changed.iter().map(|row| row.session.clone()).collect();
-        let mut lines = feed.told.news(&[], &changed, &self.keys, now);
+        let left = self.moves.iter();
+        let left = left.filter(|left| left.gateway == gateway && left.moved_ms >= since);
+        let left: Vec<Left> = left.map(|left| left.left).collect();
+        let mut lines = feed.told.news(&left, &changed, &self.keys, now);
         if feed.looks.is_multiple_of(LOOKS_PER_HEARTBEAT) {
             lines.push(FeedLine::Heartbeat {
                 server_time_ms: unix_ms(now),
@@ -305,6 +389,16 @@ impl Portal {
                 && row.session.deadline_ms > now_ms
         });
         rows.map(|row| row.session.id).collect()
+    }
+
+    /// Whether a session lives at `now`.
+    pub fn is_live(&self, session: SessionId, now: OffsetDateTime) -> bool {
+        let now_ms = unix_ms(now);
+        self.sessions.iter().any(|row| {
+            row.session.id == session
+                && row.session.ended.is_none()
+                && row.session.deadline_ms > now_ms
+        })
     }
 
     /// The connection of a feed is gone.
@@ -329,6 +423,10 @@ impl Portal {
             .ok()
             .map(DayKind::Extra)
     }
+}
+
+fn inner_address(serial: u64) -> Ipv6Addr {
+    Ipv6Addr::from_bits((0xfd72_656e_6b65_6900_u128 << 64) + 0x10000 + u128::from(serial))
 }
 
 fn gateway_name(gateway: usize) -> GatewayName {

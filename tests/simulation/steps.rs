@@ -12,6 +12,9 @@ pub const DEVICES: usize = 4;
 /// Gateways in a world.
 pub const GATEWAYS: usize = 2;
 
+/// Ways to each gateway: two UDP ports, and TLS.
+pub const WAYS: usize = 3;
+
 /// One thing that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -39,8 +42,14 @@ pub enum Step {
     },
     /// The PC's agent makes new WireGuard keys and looks for its path anew.
     NewKeys { device: usize },
-    /// The PC gets another address.
-    Roam { device: usize },
+    /// The PC gets another address, which its agent may notice.
+    Roam { device: usize, noticed: bool },
+    /// The PC's network lets only some ways pass; the others are dropped in silence, or refused.
+    Ways {
+        device: usize,
+        pass: [bool; WAYS],
+        refused: bool,
+    },
     /// The PC sleeps.
     Sleep { device: usize, s: u64 },
     /// All PCs sleep for so long, and that time passes.
@@ -170,7 +179,22 @@ impl Step {
                 behind: random.chance(400),
             },
             8940..8990 => Self::NewKeys { device },
-            8990..9090 => Self::Roam { device },
+            8990..9060 => Self::Roam {
+                device,
+                noticed: random.chance(700),
+            },
+            9060..9090 => Self::Ways {
+                device,
+                pass: match random.below(8) {
+                    0 => [false, true, true],
+                    1 => [true, false, true],
+                    2 => [false, false, true],
+                    3 => [false, true, false],
+                    4 => [true, false, false],
+                    _ => [true; WAYS],
+                },
+                refused: random.chance(300),
+            },
             9090..9120 => Self::Sleep {
                 device,
                 s: match random.below(10) {
@@ -218,7 +242,10 @@ impl Step {
             },
             9397..9410 => Self::KillGateway {
                 gateway,
-                down_ms: random.between(1, 8000),
+                down_ms: match random.below(3) {
+                    0 => random.between(8_000, 120_000),
+                    _ => random.between(1, 8_000),
+                },
             },
             9410..9490 => Self::StallGateway {
                 gateway,
@@ -280,6 +307,7 @@ impl Step {
             Self::ToTheEdge { .. } => "to the edge",
             Self::NewKeys { .. } => "new keys",
             Self::Roam { .. } => "roam",
+            Self::Ways { .. } => "ways",
             Self::Sleep { .. } => "sleep",
             Self::Night { .. } => "night",
             Self::KillAgent { .. } => "kill agent",

@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 use tunnel::keys::SecretKey;
 use tunnel::server::Route;
+use vpn_agent::link::paths::WayId;
 
 use crate::agent::Agent;
 use crate::certificates::certificates;
@@ -24,8 +25,10 @@ use crate::gateway::Gateway;
 use crate::model::Model;
 use crate::portal::Portal;
 use crate::random::{Random, draw};
-use crate::steps::{DEVICES, GATEWAYS, Step};
+use crate::steps::{DEVICES, GATEWAYS, Step, WAYS};
 use crate::tally::Tally;
+
+use stuck::Progress;
 
 mod acts;
 mod asking;
@@ -34,6 +37,7 @@ mod calm;
 mod gateways;
 mod pcs;
 mod portal_lines;
+mod stuck;
 
 /// How often the portal's feed looks by itself.
 const LOOK: Duration = Duration::from_millis(400);
@@ -57,6 +61,9 @@ pub struct World {
     agents: Vec<Agent>,
     agent_wake: [Duration; DEVICES],
     paths: [Path; DEVICES],
+    progress: [Progress; DEVICES],
+    /// TLS connections: whose they are, and with which life of which gateway.
+    connections_tls: HashMap<u64, Tls>,
     model: Model,
     tally: Tally,
     /// Whose tunnel a WireGuard index belongs to, as an eavesdropper learns it.
@@ -82,15 +89,33 @@ struct Path {
     twice: u64,
     cut_until: Duration,
     asleep_until: Duration,
+    /// Which ways the PC's network lets pass, and whether it says so of the others.
+    pass: [bool; WAYS],
+    refused: bool,
     /// Counts datagrams, each with its own luck.
     serial: u64,
     moves: u64,
 }
 
+/// A TLS connection of a PC's agent.
+#[derive(Debug, Clone, Copy)]
+struct Tls {
+    certificate: Bytes32,
+    gateway: usize,
+    life: u64,
+}
+
 /// What is on its way to happen.
 enum Happening {
     ToGateway(usize, Route, Vec<u8>),
-    ToAgent(usize, usize, Vec<u8>),
+    /// To a PC, over a way of one of its tunnels.
+    ToAgent(usize, u64, WayId, Vec<u8>),
+    /// A PC makes a TLS connection to a gateway, or loses a way.
+    TlsOpened(usize, u64, WayId, usize),
+    WayFailed(usize, u64, WayId),
+    /// A PC asks whether a gateway is alive, and hears.
+    AliveAsked(usize, u64, usize),
+    AliveAnswered(usize, u64, usize, bool),
     /// A PC asks for a session: at the gateway, at the portal, and the two ways back.
     Asked(Asking),
     AtPortal(Asking),
@@ -111,6 +136,8 @@ enum Happening {
     CutOver(usize),
     PortalBack,
     WakeUp(usize),
+    /// Somebody looks whether anything is stuck.
+    Watch,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +146,8 @@ struct Asking {
     attempt: u64,
     gateway: usize,
     key: Bytes32,
+    /// The session that is to go on through this gateway, if it is not a new one.
+    moves: Option<SessionId>,
     life: u64,
     asked_in: u64,
 }
@@ -141,6 +170,7 @@ pub fn run(seed: u64, steps: &[Step]) -> Tally {
         world.note(|| format!("step {number}: {step:?}"));
         world.act(*step, number as u64);
     }
+    world.note(|| "the end: calm".to_owned());
     world.act(Step::Calm, steps.len() as u64);
     world.tally
 }
@@ -173,10 +203,12 @@ impl World {
             twice: 0,
             cut_until: Duration::ZERO,
             asleep_until: Duration::ZERO,
+            pass: [true; WAYS],
+            refused: false,
             serial: 0,
             moves: 0,
         };
-        Self {
+        let mut world = Self {
             seed,
             t: Duration::ZERO,
             start,
@@ -190,6 +222,8 @@ impl World {
             agents,
             agent_wake: [Duration::MAX; DEVICES],
             paths: [path; DEVICES],
+            progress: [Progress::default(); DEVICES],
+            connections_tls: HashMap::new(),
             model: Model::new(start, GATEWAYS),
             tally: Tally::default(),
             owners: HashMap::new(),
@@ -200,7 +234,9 @@ impl World {
             connections: 0,
             transfers: 0,
             log: VecDeque::new(),
-        }
+        };
+        world.soon(Duration::ZERO, Happening::Watch);
+        world
     }
 
     // What happens next.
@@ -252,33 +288,32 @@ impl World {
             Happening::ToGateway(gateway, from, data) => {
                 self.at_gateway(gateway, Input::Datagram(from, data));
             }
-            Happening::ToAgent(device, gateway, data) => {
-                let path = self.paths[device];
-                if path.cut_until <= self.t && path.asleep_until <= self.t {
+            Happening::ToAgent(device, link, way, data) => {
+                if self.is_reached(device) {
                     let now = self.agents[device].clocks.show(self.t);
-                    self.agents[device].handle_datagram(gateway, &data, now);
+                    self.agents[device].handle_datagram(link, way, &data, now);
+                    self.turn_agent(device);
+                }
+            }
+            Happening::TlsOpened(device, link, way, gateway) => {
+                self.tls_opened(device, link, way, gateway);
+            }
+            Happening::WayFailed(device, link, way) => self.way_failed(device, link, way),
+            Happening::AliveAsked(device, seek, gateway) => {
+                self.alive_asked(device, seek, gateway);
+            }
+            Happening::AliveAnswered(device, seek, gateway, alive) => {
+                // A question that got no answer ends all the same.
+                if self.is_reached(device) || !alive {
+                    let now = self.agents[device].clocks.show(self.t);
+                    self.agents[device].handle_alive(seek, gateway, alive, now);
                     self.turn_agent(device);
                 }
             }
             Happening::Asked(asking) => self.asked(asking),
             Happening::AtPortal(asking) => self.asked_at_portal(asking),
             Happening::BackAtGateway(asking, answer) => self.answered_at_gateway(asking, answer),
-            Happening::Answered(asking, answer) => {
-                let path = self.paths[asking.device];
-                if path.cut_until <= self.t && path.asleep_until <= self.t {
-                    let agent = &mut self.agents[asking.device];
-                    let now = agent.clocks.show(self.t);
-                    let answer = answer.map(|grant| *grant);
-                    agent.handle_answer(
-                        asking.attempt,
-                        asking.gateway,
-                        answer,
-                        now,
-                        &mut self.tally,
-                    );
-                    self.turn_agent(asking.device);
-                }
-            }
+            Happening::Answered(asking, answer) => self.answered(asking, answer),
             Happening::EndAtGateway(gateway, session) => {
                 if self.gateways[gateway].runs(self.t) && self.gateways[gateway].is_linked(self.t) {
                     let life = self.gateways[gateway].life;
@@ -344,6 +379,7 @@ impl World {
                     self.turn_agent(device);
                 }
             }
+            Happening::Watch => self.watch(),
         }
     }
 
@@ -388,16 +424,9 @@ fn earliest(wakes: &[Duration]) -> (usize, Duration) {
     first.unwrap_or((0, Duration::MAX))
 }
 
-/// Where a PC is after so many moves: now on UDP, now behind a proxy.
-fn home(device: usize, moves: u64) -> Route {
-    let address = Ipv4Addr::new(198, 51, 100, device as u8 + 1 + 10 * (moves % 20) as u8);
-    match moves % 4 {
-        3 => Route::Tls {
-            connection: moves * DEVICES as u64 + device as u64,
-            remote: IpAddr::V4(address),
-        },
-        _ => Route::from(SocketAddr::from((address, 5000 + (moves % 1000) as u16))),
-    }
+/// Where a PC is after so many moves.
+fn home(device: usize, moves: u64) -> IpAddr {
+    IpAddr::from([198, 51, 100, device as u8 + 1 + 10 * (moves % 20) as u8])
 }
 
 /// From where somebody repeats what he heard.

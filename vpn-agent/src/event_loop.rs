@@ -30,6 +30,7 @@ use crate::update::Note;
 mod announcements;
 mod enrolling;
 mod failover;
+pub mod pursuit;
 mod renewal;
 mod service;
 mod session;

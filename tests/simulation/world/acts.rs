@@ -38,6 +38,7 @@ impl World {
                         attempt,
                         gateway,
                         key,
+                        moves: None,
                         life: 0,
                         asked_in: 0,
                     };
@@ -75,10 +76,20 @@ impl World {
                     self.turn_agent(device);
                 }
             }
-            Step::Roam { device } => {
+            Step::Roam { device, noticed } => {
                 self.paths[device].moves += 1;
-                self.agents[device].route = home(device, self.paths[device].moves);
-                self.agents[device].moved();
+                self.agents[device].home = home(device, self.paths[device].moves);
+                if noticed {
+                    self.agents[device].moved();
+                }
+            }
+            Step::Ways {
+                device,
+                pass,
+                refused,
+            } => {
+                self.paths[device].pass = pass;
+                self.paths[device].refused = refused;
             }
             Step::Sleep { device, s } => self.sleep(device, s),
             Step::Night { s } => {

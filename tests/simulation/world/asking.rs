@@ -9,8 +9,12 @@ use protocol::control::Grant;
 
 use super::portal_lines::{RETRY, at};
 use super::{Asking, Happening, Input, World};
+use crate::agent::Ask;
 use crate::certificates::GATEWAY_NAMES;
 use crate::portal::Refused;
+
+/// How long a gateway may take to say that it is alive.
+const ALIVE_LIMIT: Duration = Duration::from_secs(4);
 
 impl World {
     pub(super) fn asked(&mut self, mut asking: Asking) {
@@ -35,9 +39,16 @@ impl World {
             return self.answer(asking, Err("unavailable"));
         }
         let now = self.wall();
-        let answer = match self.portal.open(device, gateway, key, now) {
+        let granted = match asking.moves {
+            None => self.portal.open(device, gateway, key, now),
+            Some(session) => self.portal.move_here(device, gateway, session, key, now),
+        };
+        let answer = match granted {
             Ok((grant, changes)) => {
-                self.model.opened(grant.session, gateway, grant.deadline_ms);
+                match asking.moves {
+                    None => self.model.opened(&grant, gateway),
+                    Some(_) => self.model.moved(&grant, gateway, self.t),
+                }
                 self.portal_changed(&changes);
                 let agent = AgentGrant {
                     session: grant.session,
@@ -58,6 +69,7 @@ impl World {
             Err(Refused::Closed) => Err("refused: closed"),
             Err(Refused::Revoked) => Err("refused: revoked"),
             Err(Refused::KeyKnown) => Err("refused: key used before"),
+            Err(Refused::Over) => Err("refused: over"),
         };
         // The answer and the feed are two connections: either may be first.
         let slower = [0, 5, 60, 600][self.serial as usize % 4];
@@ -115,5 +127,86 @@ impl World {
             Err(_) => RETRY,
         };
         self.soon(after, Happening::Answered(asking, answer));
+    }
+
+    /// The answer reaches the PC, unless it sleeps or is cut off.
+    pub(super) fn answered(
+        &mut self,
+        asking: Asking,
+        answer: Result<Box<AgentGrant>, &'static str>,
+    ) {
+        if !self.is_reached(asking.device) {
+            return;
+        }
+        let agent = &mut self.agents[asking.device];
+        let now = agent.clocks.show(self.t);
+        let answer = answer.map(|grant| *grant);
+        let (attempt, gateway, tally) = (asking.attempt, asking.gateway, &mut self.tally);
+        match asking.moves {
+            None => agent.handle_answer(attempt, gateway, answer, now, tally),
+            Some(_) => agent.handle_moved(attempt, gateway, answer, now, tally),
+        }
+        self.turn_agent(asking.device);
+    }
+
+    /// What a PC asks the gateways when its own is lost.
+    pub(super) fn ask(&mut self, device: usize, ask: Ask) {
+        let path = self.paths[device];
+        let cut = path.cut_until > self.t;
+        match ask {
+            Ask::Alive {
+                seek,
+                gateway,
+                wait,
+            } if cut => self.soon(
+                wait + ALIVE_LIMIT,
+                Happening::AliveAnswered(device, seek, gateway, false),
+            ),
+            Ask::Alive {
+                seek,
+                gateway,
+                wait,
+            } => self.soon(
+                wait + path.delay,
+                Happening::AliveAsked(device, seek, gateway),
+            ),
+            Ask::Move {
+                seek,
+                gateway,
+                session,
+                key,
+            } => {
+                let asking = Asking {
+                    device,
+                    attempt: seek,
+                    gateway,
+                    key,
+                    moves: Some(session),
+                    life: 0,
+                    asked_in: 0,
+                };
+                match cut {
+                    false => self.soon(path.delay, Happening::Asked(asking)),
+                    true => self.answer(asking, Err("unavailable")),
+                }
+            }
+        }
+    }
+
+    /// `GET /v1/status`, which the portal answers.
+    pub(super) fn alive_asked(&mut self, device: usize, seek: u64, gateway: usize) {
+        let program = &self.gateways[gateway];
+        let back = self.paths[device].delay;
+        let answered = program.live_connection().is_some()
+            && program.runs(self.t)
+            && program.is_linked(self.t)
+            && self.portal_is_up();
+        let (alive, wait) = match answered {
+            true => (true, program.feed_delay * 2 + back),
+            // Nothing listens there.
+            false if program.core.is_none() => (false, back),
+            false => (false, ALIVE_LIMIT),
+        };
+        self.soon(wait, Happening::AliveAnswered(device, seek, gateway, alive));
     }
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{Happening, World, fail};
-use crate::steps::{DEVICES, GATEWAYS};
+use crate::steps::{DEVICES, GATEWAYS, WAYS};
 
 /// Calm is given this long at most.
-const CALM: Duration = Duration::from_secs(75);
+const CALM: Duration = Duration::from_secs(40);
 
 impl World {
     /// Repairs everything; then whatever may arrive must arrive, and whoever is in must be
@@ -41,6 +41,7 @@ impl World {
             path.twice = 0;
             path.cut_until = t;
             path.asleep_until = t;
+            path.pass = [true; WAYS];
             self.agents[device].turn_evil(false);
             self.soon(Duration::ZERO, Happening::WakeUp(device));
         }
@@ -70,7 +71,7 @@ impl World {
         for gateway in 0..GATEWAYS {
             let mut live = self.portal.live(gateway, self.wall());
             live.retain(|session| !self.model.holds(gateway, *session));
-            if !live.is_empty() && self.t >= t + Duration::from_secs(60) {
+            if !live.is_empty() && self.t >= t + Duration::from_secs(35) {
                 fail(
                     &self.log,
                     self.t,
@@ -83,9 +84,13 @@ impl World {
     /// Whether nothing waits that could still arrive.
     pub(super) fn is_at_rest(&self, device: usize) -> bool {
         let agent = &self.agents[device];
-        let (Some(session), Some(gateway)) = (agent.session(), agent.gateway()) else {
+        let Some(session) = agent.session() else {
             return true;
         };
-        agent.waiting() == 0 || !self.model.holds(gateway, session)
+        // Whom the portal has ended need not have heard yet.
+        if !self.portal.is_live(session, self.wall()) {
+            return true;
+        }
+        agent.waiting() == 0 && agent.connected() == Some(session)
     }
 }

@@ -8,7 +8,7 @@ use gateway::event_loop::core::Core;
 use protocol::SessionId;
 use protocol::agent_api::EndCode;
 use tunnel::MAX_SEGMENTS;
-use tunnel::server::PeerId;
+use tunnel::server::{PeerId, Route};
 
 use super::{Happening, Input, World, fail};
 use crate::gateway::Feed;
@@ -66,13 +66,23 @@ impl World {
             };
             watched.iter().map(of).collect::<Vec<u64>>()
         };
+        let certificate = match &input {
+            Input::Datagram(Route::Tls { connection, .. }, _) => {
+                let tls = self.connections_tls.get(connection);
+                tls.map(|tls| tls.certificate)
+            }
+            _ => None,
+        };
         let mut accepted = false;
         let mut ended = Vec::new();
         match input {
             Input::Time => {}
             Input::Datagram(from, data) => {
                 let before = traffic(&mut core);
-                core.handle_datagram(from, &data, now);
+                match certificate {
+                    Some(shown) => core.handle_device_datagram(from, &shown, &data, now),
+                    None => core.handle_datagram(from, &data, now),
+                };
                 let after = traffic(&mut core);
                 for ((session, before), after) in watched.iter().zip(before).zip(after) {
                     if after > before {
@@ -107,7 +117,7 @@ impl World {
                 core.snapshot(grants, said_at, now);
             }
             Input::End(session, through, reason) => {
-                model.over(gateway, session);
+                model.over(gateway, session, through);
                 core.end(session, through, reason, now);
             }
             // Whom it ends it reports.
@@ -116,7 +126,7 @@ impl World {
         core.handle_timeout(now);
         model.tick(gateway, now);
         while let Some(report) = core.poll_report() {
-            model.over(gateway, report.session);
+            model.over_here(gateway, report.session, report.generation, report.reason);
             ended.push(report.session);
             self.tally.count(ended_at_gateway(report.reason));
             self.gateways[gateway].reports.push(report);
@@ -220,7 +230,8 @@ impl World {
                     Err(breach) => {
                         let said = farewells.entry(session).or_default();
                         *said += 1;
-                        let longest = match self.stood.contains(&session) {
+                        let stood = self.stood.contains(&session);
+                        let longest = match stood && !self.model.has_moved(session) {
                             true => FAREWELL_BYTES,
                             false => EARLY_FAREWELL_BYTES,
                         };
@@ -247,7 +258,7 @@ impl World {
                         &format!("gateway {gateway} answered a stranger"),
                     );
                 }
-                self.send_to(outgoing.to, gateway, data.to_vec());
+                self.send_to(outgoing.to, data.to_vec());
             }
         }
         let (tunnels, member) = core.relay();

@@ -150,7 +150,7 @@ impl World {
             return self.soon(RETRY, Happening::Report(gateway, life));
         }
         for ended in std::mem::take(&mut program.reports) {
-            let changes = self.portal.end(ended.session, ended.reason, self.wall());
+            let changes = self.portal.take_report(gateway, &ended, self.wall());
             self.portal_changed(&changes);
         }
     }

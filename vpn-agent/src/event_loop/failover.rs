@@ -4,17 +4,13 @@
 //! only dead searches on meanwhile, and what comes first wins: a move that the portal carried
 //! out always does, since it ends the old grant. Never does this give a session more time.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use access::EndReason;
-use protocol::agent_api::{RefusalCode, move_message};
+use protocol::agent_api::move_message;
 
 use super::session::{Granted, fresh_request};
 use super::{EventLoop, Outcome};
 use crate::gateway_client::ApiError;
-
-/// How long the session's own gateway has to come back when no other can help.
-const SEEK_PAUSE: Duration = Duration::from_secs(3);
 
 impl EventLoop {
     /// Asks for a gateway that the session can go on through, if it is time and nobody does
@@ -66,22 +62,12 @@ impl EventLoop {
         let now = self.clock.now().mono;
         match result {
             Ok(granted) => self.take_move(granted, now),
-            Err(ApiError::Refused(refusal)) => match refusal.code {
-                RefusalCode::SessionOver | RefusalCode::NotFound => {
-                    self.portal_knows();
-                    self.state.handle_broken(refusal.sentence);
+            Err(ApiError::Refused(refusal)) => {
+                if let Some(active) = &mut self.active {
+                    let (pursuit, sentence) = (active.pursuit(), refusal.sentence);
+                    pursuit.handle_refused(refusal.code, sentence, &mut self.state, now);
                 }
-                RefusalCode::Revoked | RefusalCode::NoDevice => {
-                    self.portal_knows();
-                    self.state.handle_ended(EndReason::Revoked);
-                }
-                RefusalCode::Closed
-                | RefusalCode::WrongCode
-                | RefusalCode::TooManyDevices
-                | RefusalCode::TooManyRequests
-                | RefusalCode::BadRequest
-                | RefusalCode::Unavailable => self.stay(now, refusal.sentence),
-            },
+            }
             Err(error) => {
                 tracing::info!(error = %error.chain(), "no other gateway");
                 self.stay(now, error.page_text());
@@ -104,24 +90,16 @@ impl EventLoop {
         self.route.send_replace(None);
         let left = std::mem::replace(&mut self.active, moved);
         if let (Some(mut left), Some(moved)) = (left, &mut self.active) {
-            moved.follows(&left);
+            moved.follows(&left, now);
             if let Some(link) = left.take_link() {
                 link.abandon();
             }
         }
     }
 
-    /// No other gateway helps. A session that never stood is given up.
     fn stay(&mut self, now: Instant, sentence: String) {
-        self.state.handle_connect_failed(sentence);
         if let Some(active) = &mut self.active {
-            active.stay(now + SEEK_PAUSE);
-        }
-    }
-
-    fn portal_knows(&mut self) {
-        if let Some(active) = &mut self.active {
-            active.portal_knows();
+            active.pursuit().stay(sentence, &mut self.state, now);
         }
     }
 

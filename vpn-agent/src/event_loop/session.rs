@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use protocol::agent_api::{AgentGrant, EndCode, SessionRequest, TunnelMessage, session_message};
 use protocol::{Bytes32, SessionId};
 use tunnel::keys::SecretKey;
 
+use super::pursuit::Pursuit;
 use super::{EventLoop, Outcome};
 use crate::agent::Route;
 use crate::clock::from_unix_ms;
@@ -23,12 +24,6 @@ use crate::urls::GatewayUrl;
 /// Endpoints of a gateway that are tried.
 const MAX_ENDPOINTS: usize = 8;
 
-/// A session whose tunnel never stood is given up after so many gateways.
-const GATEWAYS_TO_BEGIN: u32 = 3;
-
-/// Pause between tries to make a lost tunnel anew.
-const REBUILD_PAUSE: Duration = Duration::from_secs(2);
-
 /// A granted session with all its keys. Dropping it forgets them.
 pub(super) struct Active {
     config: Arc<LinkConfig>,
@@ -40,16 +35,8 @@ pub(super) struct Active {
     /// How the link was last seen to stand.
     outlook: Outlook,
     surroundings: Surroundings,
-    next_build: Instant,
-    /// Whether the link was lost, and none has been tried since.
-    is_lost: bool,
-    /// Grants of this session over which no tunnel came to stand, one after the other.
-    in_vain: u32,
-    /// When another gateway may be sought: not before the own one was tried again, after no
-    /// other could help.
-    seek_at: Instant,
-    /// Whether the portal is to be told of the end: not if the word came from there.
-    tell_portal: bool,
+    /// What becomes of the session when the link is lost.
+    pursuit: Pursuit,
 }
 
 /// What the portal granted, with what the agent made for it.
@@ -112,34 +99,18 @@ impl Active {
     /// Whether another gateway should be sought now: the link is gone, or no way leads to its
     /// gateway any more, and that is not for want of a network.
     pub(super) fn wants_another(&self, now: Instant) -> bool {
-        let is_lost = match &self.link {
-            Some(link) => link.outlook() == Outlook::Dead,
-            None => self.is_lost,
-        };
-        is_lost && now >= self.seek_at && !self.surroundings.is_offline()
+        let outlook = self.link.as_ref().map(Link::outlook);
+        self.pursuit.wants_another(outlook, now) && !self.surroundings.is_offline()
     }
 
-    /// No gateway could help: the own one is tried again first.
-    pub(super) fn stay(&mut self, until: Instant) {
-        self.is_lost = false;
-        self.seek_at = until;
-    }
-
-    /// The link is gone, or did not come about.
-    fn lose(&mut self, now: Instant) {
-        self.link = None;
-        self.is_lost = true;
-        self.next_build = self.next_build.max(now);
-    }
-
-    /// The portal knows of the end already.
-    pub(super) fn portal_knows(&mut self) {
-        self.tell_portal = false;
+    /// What becomes of the session when the link is lost.
+    pub(super) fn pursuit(&mut self) -> &mut Pursuit {
+        &mut self.pursuit
     }
 
     /// Goes on counting where the grant before this one stopped.
-    pub(super) fn follows(&mut self, before: &Self) {
-        self.in_vain = before.in_vain;
+    pub(super) fn follows(&mut self, before: &Self, now: Instant) {
+        self.pursuit = Pursuit::after(&before.pursuit, now);
     }
 
     /// Takes the link out, to be put away.
@@ -260,11 +231,7 @@ impl EventLoop {
             coming: None,
             outlook: Outlook::Searching,
             surroundings,
-            next_build: now,
-            is_lost: false,
-            in_vain: 0,
-            seek_at: now,
-            tell_portal: true,
+            pursuit: Pursuit::new(now),
         })
     }
 
@@ -276,7 +243,7 @@ impl EventLoop {
         };
         // While a gateway is sought, the grant may be superseded at any moment.
         let busy = self.busy.linking || self.busy.seeking;
-        if busy || active.link.is_some() || now < active.next_build {
+        if busy || active.link.is_some() || !active.pursuit.wants_link(now) {
             return;
         }
         self.busy.linking = true;
@@ -305,8 +272,7 @@ impl EventLoop {
             (Ok(link), Some(active)) if current => {
                 tracing::info!("connected");
                 active.link = Some(link.clone());
-                active.in_vain = 0;
-                self.state.handle_linked(now);
+                active.pursuit.handle_linked(&mut self.state, now);
                 if let Some(fund) = &self.fund {
                     self.route.send_replace(Some(Route {
                         link,
@@ -318,20 +284,9 @@ impl EventLoop {
             (Ok(link), _) => link.close(EndCode::Disconnected),
             (Err(error), Some(active)) if current => {
                 tracing::warn!(%error, "no tunnel");
-                active.next_build = now + REBUILD_PAUSE;
-                match error {
-                    LinkError::Ended(end) => self.handle_link_end(end),
-                    // Another gateway is asked; if none helps, the next try follows until the
-                    // deadline, or a session that never stood is given up.
-                    LinkError::NoAnswer { .. } => {
-                        active.lose(now);
-                        active.in_vain += 1;
-                        if active.in_vain >= GATEWAYS_TO_BEGIN {
-                            self.state.handle_connect_failed(error.page_text());
-                        }
-                    }
-                    LinkError::Setup(_) => self.state.handle_connect_failed(error.page_text()),
-                }
+                active.link = None;
+                self.route.send_replace(None);
+                active.pursuit.handle_no_link(&error, &mut self.state, now);
             }
             (Err(_), _) => {}
         }
@@ -346,37 +301,7 @@ impl EventLoop {
             return;
         };
         active.link = None;
-        match end {
-            // The session itself goes on: through another gateway, or the same one later.
-            LinkEnd::Told(EndCode::GatewayStopped | EndCode::Moved) => {
-                active.lose(now);
-                self.state.handle_link_lost();
-            }
-            // The gateway is there and has forgotten the connection; it has its grants back.
-            LinkEnd::Lost => {
-                active.next_build = active.next_build.max(now);
-                self.state.handle_link_lost();
-            }
-            // Revoked, say, while the tunnel was being made: the portal is asked, and knows.
-            LinkEnd::Unexplained => {
-                active.lose(now);
-                active.in_vain += 1;
-                let in_vain = active.in_vain >= GATEWAYS_TO_BEGIN;
-                self.state.handle_link_lost();
-                if in_vain {
-                    self.state
-                        .handle_connect_failed(LinkError::Ended(end).page_text());
-                }
-            }
-            LinkEnd::Told(code) => {
-                active.tell_portal = false;
-                self.state.handle_ended(code.into());
-            }
-            LinkEnd::Ours => {}
-            LinkEnd::Failed => self
-                .state
-                .handle_broken(LinkError::Ended(LinkEnd::Failed).page_text()),
-        }
+        active.pursuit.handle_end(end, &mut self.state, now);
     }
 
     /// The tunnel found a way, or waits for an answer. That it lost one is told only if it
@@ -390,12 +315,7 @@ impl EventLoop {
         if !matches!(outlook, Outlook::Standing(_)) && self.look_around() {
             return;
         }
-        match outlook {
-            Outlook::Standing(_) => self.state.handle_linked(now),
-            Outlook::Searching => self.state.handle_doubt(Doubt::Silent),
-            // Every way was tried: another gateway may be the better choice.
-            Outlook::Dead => self.state.handle_link_lost(),
-        }
+        Pursuit::handle_outlook(outlook, &mut self.state, now);
     }
 
     /// Looks after the tunnel once a tick: has the PC slept, moved, or lost the gateway?
@@ -418,10 +338,7 @@ impl EventLoop {
         {
             self.state.handle_deadline(deadline, reason.into(), now);
         }
-        match link.outlook() {
-            Outlook::Standing(_) => self.state.handle_linked(now),
-            Outlook::Searching | Outlook::Dead => self.state.handle_link_lost(),
-        }
+        Pursuit::handle_watched(link.outlook(), &mut self.state, now);
     }
 
     /// Looks whether the PC slept or moved; then the tunnel looks for its way anew. True if so.
@@ -484,7 +401,7 @@ impl EventLoop {
         if let Some(link) = &active.link {
             link.close(EndCode::Disconnected);
         }
-        if active.tell_portal {
+        if active.pursuit.tells_portal() {
             self.tell_end(active.gateway, active.session);
         }
     }

@@ -75,7 +75,8 @@ pub enum Via {
 pub struct WayId(usize);
 
 impl WayId {
-    pub(super) fn at(index: usize) -> Self {
+    /// Names the way at a place in the list.
+    pub fn at(index: usize) -> Self {
         Self(index)
     }
 
