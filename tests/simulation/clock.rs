@@ -5,7 +5,8 @@
 //! gets the pretended time, every other thread the machine's. WireGuard's keys then age,
 //! renew and expire in pretended time, without a changed copy of the library.
 //!
-//! The one unsafe place of the simulation. It is in no program that is shipped.
+//! With [`crate::entropy`] the only unsafe place of the simulation. It is in no program that
+//! is shipped.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};

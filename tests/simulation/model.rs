@@ -5,8 +5,10 @@
 //! heard, and asks all of it for each packet. The rules, as the answers of [`Model::may_pass`]:
 //!
 //! 1. The portal opened the session, at this gateway, and the gateway was told.
-//! 2. Every limit that was ever told is ahead, on both clocks of the gateway. The monotonic
-//!    limit is counted from when the word came: a wall clock that is set lengthens nothing.
+//! 2. Every limit that was told since the gateway took the session in is ahead, on both of its
+//!    clocks. The monotonic limit is counted from when the word came: a wall clock that is set
+//!    lengthens nothing. A session that was out and comes back with a newer grant is counted
+//!    anew; rule 4 bounds what that can add.
 //! 3. Whoever was out once, by either clock or by any word, stays out.
 //! 4. By the true clock the deadline that the portal gave first is never passed by more than
 //!    the word's way and the clock's drift can explain.
@@ -252,8 +254,8 @@ impl Model {
                 return door.tick(now);
             }
             // The grant before is as good as over; its limits hold on.
-            Some(told) => limits.extend(&told.limits),
-            None => {}
+            Some(told) if !is_out(&door.out, grant.session, told) => limits.extend(&told.limits),
+            Some(_) | None => {}
         }
         let told = Told {
             device: grant.device,

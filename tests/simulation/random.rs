@@ -40,7 +40,8 @@ pub fn draw(seed: u64, a: u64, b: u64) -> Random {
     ))
 }
 
-fn scramble(mut x: u64) -> u64 {
+/// Spreads a number over all 64 bits.
+pub fn scramble(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)

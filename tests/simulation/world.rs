@@ -24,7 +24,7 @@ use crate::clock::show;
 use crate::gateway::Gateway;
 use crate::model::Model;
 use crate::portal::Portal;
-use crate::random::{Random, draw};
+use crate::random::{Random, draw, scramble};
 use crate::steps::{DEVICES, GATEWAYS, Step, WAYS};
 use crate::tally::Tally;
 
@@ -78,6 +78,16 @@ pub struct World {
     transfers: u64,
     /// The last things that happened, for whoever has to find out why.
     log: VecDeque<String>,
+    /// Follows from everything that happened, and when.
+    trace: u64,
+}
+
+/// What a world was.
+#[derive(Debug)]
+pub struct Outcome {
+    pub tally: Tally,
+    /// Follows from everything that happened, and when: two runs of one world agree in it.
+    pub trace: u64,
 }
 
 /// A PC's way to the gateways.
@@ -140,6 +150,16 @@ enum Happening {
     Watch,
 }
 
+impl Happening {
+    /// How long what arrives is, in bytes.
+    fn size(&self) -> usize {
+        match self {
+            Self::ToGateway(_, _, data) | Self::ToAgent(_, _, _, data) => data.len(),
+            _ => 0,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Asking {
     device: usize,
@@ -163,7 +183,7 @@ enum Input {
 }
 
 /// Runs `steps` in a new world and returns what happened.
-pub fn run(seed: u64, steps: &[Step]) -> Tally {
+pub fn run(seed: u64, steps: &[Step]) -> Outcome {
     let mut world = World::new(seed);
     for (number, step) in steps.iter().enumerate() {
         world.tally.count(step.kind());
@@ -172,7 +192,10 @@ pub fn run(seed: u64, steps: &[Step]) -> Tally {
     }
     world.note(|| "the end: calm".to_owned());
     world.act(Step::Calm, steps.len() as u64);
-    world.tally
+    Outcome {
+        tally: world.tally,
+        trace: world.trace,
+    }
 }
 
 impl World {
@@ -234,6 +257,7 @@ impl World {
             connections: 0,
             transfers: 0,
             log: VecDeque::new(),
+            trace: 0,
         };
         world.soon(Duration::ZERO, Happening::Watch);
         world
@@ -271,16 +295,25 @@ impl World {
             );
             self.t = self.t.max(next_at);
             if next.is_some_and(|at| at <= self.t) {
-                if let Some((_, happening)) = self.happenings.pop_first() {
+                if let Some(((_, serial), happening)) = self.happenings.pop_first() {
+                    self.trace(serial, happening.size());
                     self.happen(happening);
                 }
             } else if gateway_at <= self.t {
+                self.trace(gateway as u64, 1);
                 self.at_gateway(gateway, Input::Time);
             } else {
+                self.trace(agent as u64, 2);
                 self.turn_agent(agent);
             }
         }
         self.t = self.t.max(until);
+    }
+
+    fn trace(&mut self, which: u64, what: usize) {
+        let when = self.t.as_nanos() as u64;
+        self.trace =
+            scramble(self.trace ^ scramble(when ^ scramble(which ^ ((what as u64) << 48))));
     }
 
     fn happen(&mut self, happening: Happening) {

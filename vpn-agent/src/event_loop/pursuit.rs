@@ -200,3 +200,97 @@ impl Pursuit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session_state::{Session, State};
+    use protocol::SessionId;
+    use time::macros::datetime;
+    use uuid::Uuid;
+
+    const NO_ANSWER: LinkError = LinkError::NoAnswer { sentence: None };
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an Instant has no other constructor"
+    )]
+    fn granted() -> (SessionState, Instant) {
+        let now = Instant::now() + Duration::from_secs(100_000);
+        let mut state = SessionState::new(State::Ready { problem: None });
+        assert!(state.connect());
+        let session = Session {
+            id: SessionId::from_uuid(Uuid::from_u128(1)),
+            ends_at: now + Duration::from_secs(90 * 60),
+            ends_at_wall: datetime!(2026-11-20 11:30 +9),
+            will_end: EndReason::TimeLimit,
+            portal_url: "https://portal.example.jp/".into(),
+            code_mailed_to: None,
+        };
+        assert!(state.handle_granted(session, now));
+        (state, now)
+    }
+
+    #[test]
+    fn a_session_that_never_stood_is_given_up_after_three_gateways() {
+        let (mut state, now) = granted();
+        let mut pursuit = Pursuit::new(now);
+        for _ in 1..GATEWAYS_TO_BEGIN {
+            pursuit.handle_no_link(&NO_ANSWER, &mut state, now);
+            assert!(state.state().session().is_some());
+            assert!(pursuit.wants_another(None, now));
+            pursuit = Pursuit::after(&pursuit, now);
+        }
+        pursuit.handle_no_link(&NO_ANSWER, &mut state, now);
+        assert!(matches!(state.state(), State::Ended { .. }));
+    }
+
+    #[test]
+    fn a_session_that_stood_is_never_given_up_before_its_deadline() {
+        let (mut state, mut now) = granted();
+        let mut pursuit = Pursuit::new(now);
+        pursuit.handle_linked(&mut state, now);
+        pursuit.handle_end(LinkEnd::Lost, &mut state, now);
+        for _ in 0..100 {
+            now = now.max(pursuit.poll_timeout(true));
+            assert!(pursuit.wants_link(now) || pursuit.wants_another(None, now));
+            pursuit.handle_no_link(&NO_ANSWER, &mut state, now);
+            pursuit.stay(String::new(), &mut state, now);
+            assert!(matches!(state.state(), State::Reconnecting(_)));
+        }
+    }
+
+    #[test]
+    fn the_own_gateway_is_tried_again_when_no_other_helped() {
+        let (mut state, now) = granted();
+        let mut pursuit = Pursuit::new(now);
+        pursuit.handle_linked(&mut state, now);
+        pursuit.handle_end(LinkEnd::Told(EndCode::GatewayStopped), &mut state, now);
+        assert!(pursuit.wants_another(None, now));
+        pursuit.stay(String::new(), &mut state, now);
+        assert!(!pursuit.wants_another(None, now + SEEK_PAUSE));
+        assert!(pursuit.wants_link(now));
+        // A tunnel that stands without a way is another matter, as soon as the pause is over.
+        let dead = Some(Outlook::Dead);
+        assert!(!pursuit.wants_another(dead, now + SEEK_PAUSE / 2));
+        assert!(pursuit.wants_another(dead, now + SEEK_PAUSE));
+    }
+
+    #[test]
+    fn the_portal_is_not_told_of_an_end_that_it_told_itself() {
+        for code in [RefusalCode::SessionOver, RefusalCode::Revoked] {
+            let (mut state, now) = granted();
+            let mut pursuit = Pursuit::new(now);
+            pursuit.handle_refused(code, "だめでした。".to_owned(), &mut state, now);
+            assert!(state.state().session().is_none());
+            assert!(!pursuit.tells_portal());
+        }
+        let (mut state, now) = granted();
+        let mut pursuit = Pursuit::new(now);
+        pursuit.handle_linked(&mut state, now);
+        let busy = RefusalCode::Unavailable;
+        pursuit.handle_refused(busy, String::new(), &mut state, now);
+        assert!(state.state().session().is_some());
+        assert!(pursuit.tells_portal());
+    }
+}
