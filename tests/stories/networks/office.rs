@@ -17,6 +17,7 @@ use renkei_tests::link::wire::Wire;
 use renkei_tests::link::{Conditions, End};
 use renkei_tests::network::squid::Squid;
 use renkei_tests::network::{Hook, Network, Place, join_as};
+use renkei_tests::process::{output, wait_for};
 use renkei_tests::{Agent, Front, MemberPages, OfficePages, Stage, StageOptions};
 
 /// The gateway's name; offices find it in their `hosts` files.
@@ -29,6 +30,8 @@ const FUND_V6: &str = "2001:db8::1";
 const UDP_PORT: u16 = 51820;
 /// The gateway's TLS port.
 const TLS_PORT: u16 = 443;
+/// How long a line may take until it carries, in seconds.
+const LINE_UP_S: u64 = 20;
 /// A home's lines.
 pub const LINES: [&str; 2] = ["line0", "line1"];
 /// Every machine's own names.
@@ -186,6 +189,14 @@ impl Town {
                 Some(code) => code,
                 None => self.desk.further_code().await?,
             };
+            // A pair of devices that was joined just now may lose its first packets.
+            wait_for("the way to the gateway", LINE_UP_S, async || {
+                let mut knock = place.command("timeout");
+                knock.args(["1", "bash", "-c"]);
+                knock.arg(format!("exec 3<>/dev/tcp/{GATEWAY_HOST}/{TLS_PORT}"));
+                output(&mut knock).map(Some)
+            })
+            .await?;
             self.desk.enrol_agent(&mut agent, &code).await
         })?;
         drop(codes);
