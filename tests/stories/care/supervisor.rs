@@ -238,7 +238,6 @@ async fn a_new_supervisor_finds_everything_that_only_she_may_do() -> Result<()> 
     stage.portal.terminate()?;
     stage.restart_portal().await?;
     let work = AtWork::on(&stage).await?;
-    others_propose(&work).await?;
 
     let folder = stage.folder().join("browsers");
     std::fs::create_dir_all(&folder)?;
@@ -252,6 +251,14 @@ async fn a_new_supervisor_finds_everything_that_only_she_may_do() -> Result<()> 
     office.go(&stage.office_url()).await?;
     let staff = administrator_invites(&office).await?;
     office.close().await?;
+
+    // Until a second person has approved her, she has no vote.
+    let colleague = OfficePages::open(&stage)?;
+    let another = stage.further_staff("sekinin-jiro", "責任 次郎", "supervisor")?;
+    colleague.sign_in_as(&another).await?;
+    let page = colleague.approve_proposal().await?;
+    page.must_say(&format!("{NAME}（{USER_ID}）"))?;
+    others_propose(&work).await?;
 
     let office = Browser::open(&folder, "supervisor", None, Some(&key)).await?;
     let inspector = Inspector::new()?;
