@@ -113,7 +113,7 @@ async fn others_propose(work: &AtWork) -> Result<()> {
 }
 
 /// The system administrator makes her account and hands over what the page shows.
-async fn administrator_invites(office: &Browser) -> Result<Staff> {
+async fn administrator_invites(office: &Browser, inspector: &Inspector) -> Result<Staff> {
     let person = Person(office);
     person.click("職員").await?;
     person.click("職員を追加する").await?;
@@ -126,10 +126,14 @@ async fn administrator_invites(office: &Browser) -> Result<Staff> {
         .await?;
     person.press("追加する").await?;
     let password = person.read_beside("初期パスワード").await?;
+    inspector.look(office, "office-staff-made").await?;
     person.click("図を読み取れないとき").await?;
     let shown = "//p[contains(., 'キーを手動で入力')]/following-sibling::p[1]";
     let secret = office.client.find(Locator::XPath(shown)).await?;
     let secret = secret.text().await?.split_whitespace().collect();
+    person.click("職員の一覧に戻る").await?;
+    person.reads("承認待ち").await?;
+    inspector.look(office, "office-staff-awaiting").await?;
     Ok(Staff {
         user_id: USER_ID.into(),
         password,
@@ -239,6 +243,7 @@ async fn a_new_supervisor_finds_everything_that_only_she_may_do() -> Result<()> 
     stage.restart_portal().await?;
     let work = AtWork::on(&stage).await?;
 
+    let inspector = Inspector::new()?;
     let folder = stage.folder().join("browsers");
     std::fs::create_dir_all(&folder)?;
     let key = key_shown_at(&stage.office_url(), &stage.ca_file()).await?;
@@ -249,7 +254,7 @@ async fn a_new_supervisor_finds_everything_that_only_she_may_do() -> Result<()> 
     let cookies = pages.site.cookie_header();
     office.take_cookies(&stage.office_url(), &cookies).await?;
     office.go(&stage.office_url()).await?;
-    let staff = administrator_invites(&office).await?;
+    let staff = administrator_invites(&office, &inspector).await?;
     office.close().await?;
 
     // Until a second person has approved her, she has no vote.
@@ -261,7 +266,6 @@ async fn a_new_supervisor_finds_everything_that_only_she_may_do() -> Result<()> 
     others_propose(&work).await?;
 
     let office = Browser::open(&folder, "supervisor", None, Some(&key)).await?;
-    let inspector = Inspector::new()?;
     office.go(&stage.office_url()).await?;
     let used = first_sign_in(&office, &staff).await?;
     decides(&stage, &office, &staff, &used).await?;
