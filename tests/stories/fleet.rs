@@ -114,7 +114,7 @@ async fn a_revocation_reaches_every_gateway_within_two_seconds() -> Result<()> {
     let work = AtWork::on(&stage).await?;
     let code = work.office.further_code().await?;
     let mut other = stage.agent_at("pc2", &second.url())?;
-    enrol(&work.office, &mut other, &code).await?;
+    work.office.enrol_agent(&mut other, &code).await?;
     other.connect().await?;
     for name in ["demo", "second"] {
         let listed = stage.listed_gateway(name)?;
@@ -156,7 +156,7 @@ async fn a_gateway_cut_off_from_the_portal_admits_nobody_new_and_ends_what_it_ha
     let work = AtWork::on(&stage).await?;
     let code = work.office.further_code().await?;
     let mut other = stage.agent_at("pc2", &far.url())?;
-    enrol(&work.office, &mut other, &code).await?;
+    work.office.enrol_agent(&mut other, &code).await?;
     // Only the far gateway is left, and the session with it.
     stage.gateway.kill();
     pages_come(&work.pages, REPLACED_WITHIN)
@@ -218,7 +218,9 @@ async fn a_renewed_gateway_certificate_goes_into_use_without_ending_a_session() 
     office.sign_in(&stage).await?;
     let letter = office.register().await?;
     let mut agent = stage.agent_at("pc1", &second.url())?;
-    enrol(&office, &mut agent, &letter.registration_code).await?;
+    office
+        .enrol_agent(&mut agent, &letter.registration_code)
+        .await?;
     let before = agent.connect().await?;
 
     let folder = stage.folder().join("gateway-second");
@@ -326,23 +328,13 @@ async fn pages_come(pages: &MemberPages, within: Duration) -> Result<()> {
 }
 
 /// Fails unless the agent is connected until the same deadline as before.
-fn is_the_same_session(agent: &Agent, before: &Value) -> Result<()> {
+pub fn is_the_same_session(agent: &Agent, before: &Value) -> Result<()> {
     let after = agent.status()?;
     ensure!(after["state"] == "connected", "{after}");
     ensure!(
         before["deadline"].is_string() && after["deadline"] == before["deadline"],
         "the deadline moved: {before} {after}"
     );
-    Ok(())
-}
-
-/// Enrols a PC, has it approved and starts its window's program.
-async fn enrol(office: &OfficePages, agent: &mut Agent, code: &str) -> Result<()> {
-    let printed = agent.enrol(renkei_tests::stage::ESTABLISHMENT_NUMBER, code)?;
-    let matching = renkei_tests::job::matching_code_in(&printed).context("a matching code")?;
-    office.approve(&matching).await?;
-    agent.start(&["open", "--no-browser"])?;
-    agent.wait_state("ready").await?;
     Ok(())
 }
 

@@ -72,18 +72,29 @@ impl Audit {
             .map(str::to_owned),
         };
         self.chain = self.key.chain(&row, &self.chain);
-        self.rows.push(row![
-            self.seq,
-            at_ms,
-            who.kind,
-            who.id,
-            who.device,
-            who.session,
+        let [
+            kind,
+            id,
+            device,
+            session,
             act,
             object_kind,
             object_id,
-            "",
-            "{}",
+            reason,
+            details,
+        ] = &row.texts;
+        self.rows.push(row![
+            row.seq,
+            row.at_ms,
+            kind,
+            id,
+            device,
+            session,
+            act,
+            object_kind,
+            object_id,
+            reason,
+            details,
             &self.chain,
         ]);
     }
