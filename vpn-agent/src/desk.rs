@@ -246,7 +246,7 @@ impl Desk {
     /// Finds the one profile that is meant.
     ///
     /// # Errors
-    /// [`DeskError::Unknown`] or [`DeskError::Ambiguous`].
+    /// [`DeskError::Unknown`], [`DeskError::Ambiguous`] or [`DeskError::Ending`].
     pub fn choose(&self, choice: Option<Choice>) -> Result<(ProfileId, Agent), DeskError> {
         let fitting: Vec<Profile> = match choice {
             None => self.profiles(),
@@ -261,6 +261,9 @@ impl Desk {
                 self.profiles().into_iter().filter(fits).collect()
             }
         };
+        if self.seats().is_empty() {
+            return Err(DeskError::Ending);
+        }
         match (&fitting[..], choice) {
             ([one], _) => {
                 let unknown = || DeskError::Unknown(Choice::Id(one.id));

@@ -43,6 +43,9 @@ pub enum DeskError {
     /// This run has no windows, or none came up.
     #[error("no window: {0}")]
     NoWindow(String),
+    /// The run is ending, and its profiles with it.
+    #[error("this run is ending")]
+    Ending,
 }
 
 impl DeskError {
@@ -54,6 +57,9 @@ impl DeskError {
             Self::Listen { port, source } => cannot_listen(*port, source),
             Self::NoRandomness(_) => {
                 "このパソコンの中の中継を始められませんでした。もう一度お試しください。".to_owned()
+            }
+            Self::Ending => {
+                "連携を終了しているところです。終了してから、もう一度お試しください。".to_owned()
             }
             Self::Unknown(choice) => format!(
                 "「{choice}」という登録先はありません。「vpn-agent profiles」で一覧をご確認ください。"

@@ -204,6 +204,16 @@ async fn an_agent_with_one_profile_before_has_it_after() {
 }
 
 #[tokio::test]
+async fn who_asks_an_agent_that_is_ending_is_told_so() {
+    let pc = Pc::start().await;
+    pc.desk.end().await;
+    for choice in [None, Some(Choice::Id(ProfileId::FIRST))] {
+        let asked = pc.desk.choose(choice);
+        assert!(matches!(asked, Err(DeskError::Ending)), "{asked:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_list_shows_adds_opens_and_removes_profiles() {
     let (mut pc, other_fund) = at_two_funds().await;
     pc.desk
