@@ -7,6 +7,7 @@
 #![cfg_attr(windows, windows_subsystem = "windows")]
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use vpn_agent::cli::Cli;
 use vpn_agent::config::Config;
@@ -15,6 +16,9 @@ use vpn_agent::update::{guard, take_over};
 
 /// Wrong usage or settings; clap uses the same.
 const USAGE: u8 = 2;
+
+/// How long work outside the loop, such as asking for a name's address, may hold up the end.
+const LAST_WORK_LIMIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     os::attach_console();
@@ -53,7 +57,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(vpn_agent::commands::run(cli.command, cli.profile, &config)) {
+    let result = runtime.block_on(vpn_agent::commands::run(cli.command, cli.profile, &config));
+    // A name server that does not answer keeps its thread for up to half a minute.
+    runtime.shutdown_timeout(LAST_WORK_LIMIT);
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             os::tell_failure(&error.to_string());

@@ -208,3 +208,24 @@ fn a_network_where_udp_works_again_is_used_by_udp_again() -> Result<()> {
     })?;
     sign_in_page(stage, pc, &agent)
 }
+
+#[test]
+fn an_agent_ends_though_the_name_server_never_answers() -> Result<()> {
+    let town = Town::new()?;
+    let office = town.office(Family::V4)?;
+    let silent = "nameserver 192.0.2.53\noptions timeout:30 attempts:1\n";
+    office.pc.file("resolv.conf", silent)?;
+    office.firewall("udp dport 53 drop")?;
+    office.know_the_gateway(false)?;
+    let mut agent = office.agent(&town.stage, "asks-for-ever", "none")?;
+    agent.start(&["open", "--no-browser"])?;
+    office.pc.run(async || agent.wait_state("ready").await)?;
+    agent.command(&["connect"]).spawn()?;
+    office
+        .pc
+        .run(async || agent.wait_state("connecting").await)?;
+    // It is not killed: it ends in time and with success.
+    let code = agent.stop()?;
+    ensure!(code == Some(0), "{code:?}");
+    Ok(())
+}
