@@ -139,6 +139,18 @@ impl Running {
         })
     }
 
+    /// From now on a signal to end the process ends this run instead, cleanly.
+    fn end_on_signal(&self) -> Result<(), CommandError> {
+        let listened = os::EndSignal::listen();
+        let mut signal = listened.map_err(system("終了の合図を待てませんでした"))?;
+        let desk = self.desk.clone();
+        tokio::spawn(async move {
+            signal.heard().await;
+            desk.want_end();
+        });
+        Ok(())
+    }
+
     /// Starts to look after updates, if there is a key to believe them under.
     fn watch_updates(&self, config: &Config) -> Option<Due> {
         let key = config.update_key?;
@@ -210,7 +222,11 @@ async fn enrol(
         Claim::Theirs(client) => enrol_through(&client, choice, application, no_wait).await,
         Claim::Ours(instance) => {
             let running = Running::start(config, store, instance)?;
-            let result = enrol_here(&running.desk, choice, application, no_wait).await;
+            running.end_on_signal()?;
+            let result = tokio::select! {
+                result = enrol_here(&running.desk, choice, application, no_wait) => result,
+                () = running.desk.end_wanted() => Ok(()),
+            };
             running.end().await;
             result
         }
@@ -234,13 +250,8 @@ async fn enrol_here(
         if report.state != StateName::Pending {
             break report;
         }
-        tokio::select! {
-            alive = agent.changed() => if !alive { break agent.report() },
-            () = desk.end_wanted() => return Ok(()),
-            signal = os::shutdown_signal() => {
-                signal.map_err(system("終了の合図を待てませんでした"))?;
-                return Ok(());
-            }
+        if !agent.changed().await {
+            break agent.report();
         }
     };
     enrolled(&report)
@@ -311,9 +322,14 @@ async fn connect(
         Claim::Theirs(client) => connect_through(&client, choice).await,
         Claim::Ours(instance) => {
             let mut running = Running::start(config, store, instance)?;
+            running.end_on_signal()?;
             // Fetched only: what is ready takes over when the window is opened.
             let _due = running.watch_updates(config);
-            let result = connect_here(&mut running, choice).await;
+            let desk = running.desk.clone();
+            let result = tokio::select! {
+                result = connect_here(&mut running, choice) => result,
+                () = desk.end_wanted() => Ok(()),
+            };
             running.end().await;
             result
         }
@@ -351,12 +367,7 @@ async fn connect_here(running: &mut Running, choice: Option<Choice>) -> Result<(
     let settled = |view: &View| {
         view.state != before && !matches!(view.state, State::Asking | State::Linking(_))
     };
-    tokio::select! {
-        _ = agent.wait_for(CONNECT_LIMIT, settled) => {}
-        signal = os::shutdown_signal() => {
-            return signal.map_err(system("終了の合図を待てませんでした"));
-        }
-    }
+    agent.wait_for(CONNECT_LIMIT, settled).await;
     connected(&agent.report())?;
     loop {
         tokio::select! {
@@ -372,10 +383,6 @@ async fn connect_here(running: &mut Running, choice: Option<Choice>) -> Result<(
             }
             // There are no windows here; who asks is told when the request is dropped.
             _ = running.windows.recv() => {}
-            () = desk.end_wanted() => return Ok(()),
-            signal = os::shutdown_signal() => {
-                return signal.map_err(system("終了の合図を待てませんでした"));
-            }
         }
     }
     // Sessions of other profiles that were asked for meanwhile end in their own time.
@@ -384,10 +391,6 @@ async fn connect_here(running: &mut Running, choice: Option<Choice>) -> Result<(
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { break },
             _ = running.windows.recv() => {}
-            () = desk.end_wanted() => return Ok(()),
-            signal = os::shutdown_signal() => {
-                return signal.map_err(system("終了の合図を待てませんでした"));
-            }
         }
     }
     Ok(())

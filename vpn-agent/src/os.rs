@@ -8,7 +8,7 @@
 //! | [`protect`], [`unprotect`] | the device key at rest (DPAPI where there is such a thing) |
 //! | [`key_chip`] | the chip that keeps device keys, where there is one (TPM) |
 //! | [`ControlListener`], [`ControlStream`], [`connect_control`] | the channel between two runs of the agent |
-//! | [`ask_to_end`], [`shutdown_signal`] | how programs end |
+//! | [`ask_to_end`], [`EndSignal`] | how programs end |
 //! | [`network`] | which network the PC is in, and whether it is in any |
 //! | [`peer_is_same_user`] | who is at the other end of a loopback connection |
 //! | [`bring_forward`], [`pass_on_the_front`] | the one window of the one agent |
@@ -31,19 +31,19 @@ mod windows;
 
 #[cfg(unix)]
 pub use unix::{
-    ControlListener, ControlStream, ask_to_end, attach_console, bring_forward, browsers,
+    ControlListener, ControlStream, EndSignal, ask_to_end, attach_console, bring_forward, browsers,
     connect_control, create_private_dir, create_private_file, default_config_file,
     default_data_dir, installed_gateway, machine_name, network, note_version, notifier,
-    pass_on_the_front, peer_is_same_user, protect, replace_file, shutdown_signal, sync_dir,
-    system_name, tell_failure, tighten, time_since_boot, unprotect,
+    pass_on_the_front, peer_is_same_user, protect, replace_file, sync_dir, system_name,
+    tell_failure, tighten, time_since_boot, unprotect,
 };
 #[cfg(windows)]
 pub use windows::{
-    ControlListener, ControlStream, ask_to_end, attach_console, bring_forward, browsers,
+    ControlListener, ControlStream, EndSignal, ask_to_end, attach_console, bring_forward, browsers,
     connect_control, create_private_dir, create_private_file, default_config_file,
     default_data_dir, installed_gateway, machine_name, network, note_version, notifier,
-    pass_on_the_front, peer_is_same_user, protect, replace_file, shutdown_signal, sync_dir,
-    system_name, tell_failure, tighten, time_since_boot, unprotect,
+    pass_on_the_front, peer_is_same_user, protect, replace_file, sync_dir, system_name,
+    tell_failure, tighten, time_since_boot, unprotect,
 };
 
 #[cfg(unix)]

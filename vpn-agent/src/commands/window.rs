@@ -48,6 +48,7 @@ pub(super) async fn open(
                 }
             }
             let mut running = Running::start(config, store, instance)?;
+            running.end_on_signal()?;
             let result = open_here(&mut running, config, choice, no_browser, file).await;
             running.end().await;
             match result? {
@@ -191,10 +192,6 @@ async fn attend(
                 }
             }
             () = running.desk.end_wanted() => return Ok(End::Closed),
-            signal = os::shutdown_signal() => {
-                signal.map_err(system("終了の合図を待てませんでした"))?;
-                return Ok(End::Closed);
-            }
         }
     }
 }

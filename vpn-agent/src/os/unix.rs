@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
 mod surroundings;
@@ -152,15 +152,30 @@ pub async fn connect_control(path: &Path) -> io::Result<ControlStream> {
     UnixStream::connect(path).await
 }
 
-/// Waits until somebody asks this process to end.
-pub async fn shutdown_signal() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// Hears when somebody asks this process to end (SIGTERM, SIGINT), from its making on: what
+/// comes while nobody waits is heard by the next who does.
+#[derive(Debug)]
+pub struct EndSignal {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl EndSignal {
+    /// From now on such a signal no longer ends the process by itself.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
-    Ok(())
+
+    /// Waits for the next one.
+    pub async fn heard(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Asks a program that this one started to end, so that it can save what it has to.
@@ -403,6 +418,20 @@ fn home_or(variable: &str, under_home: &str) -> Option<PathBuf> {
 mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream};
+
+    #[tokio::test]
+    async fn a_signal_to_end_is_heard_though_nobody_waited_for_it() {
+        let mut signal = EndSignal::listen().unwrap();
+        {
+            // Somebody waits, is interrupted by something else, and is at work when it comes.
+            let waiting = signal.heard();
+            let other = tokio::time::timeout(Duration::ZERO, waiting).await;
+            assert!(other.is_err());
+        }
+        ask_to_end(std::process::id()).unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        signal.heard().await;
+    }
 
     #[test]
     #[cfg(target_os = "linux")]

@@ -15,6 +15,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeClient, NamedPipeServer};
+use tokio::signal::windows::{
+    self as signal, CtrlBreak, CtrlC, CtrlClose, CtrlLogoff, CtrlShutdown,
+};
 use tokio::sync::{Mutex, Notify};
 use windows_calls::networks::Adapter;
 use windows_calls::peers::Owner;
@@ -251,22 +254,41 @@ impl AsyncWrite for ControlStream {
     }
 }
 
-/// Waits until somebody asks this process to end: by the console, by the end of the logon, or
-/// by [`want_end`].
-pub async fn shutdown_signal() -> io::Result<()> {
-    use tokio::signal::windows;
-    let (mut interrupt, mut stop) = (windows::ctrl_c()?, windows::ctrl_break()?);
-    let (mut close, mut logoff) = (windows::ctrl_close()?, windows::ctrl_logoff()?);
-    let mut shutdown = windows::ctrl_shutdown()?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = stop.recv() => {}
-        _ = close.recv() => {}
-        _ = logoff.recv() => {}
-        _ = shutdown.recv() => {}
-        () = END_WANTED.notified() => {}
+/// Hears when somebody asks this process to end, from its making on: by the console, by the
+/// end of the logon, or by [`want_end`]. What comes while nobody waits is heard by the next
+/// who does.
+#[derive(Debug)]
+pub struct EndSignal {
+    interrupt: CtrlC,
+    stop: CtrlBreak,
+    close: CtrlClose,
+    logoff: CtrlLogoff,
+    shutdown: CtrlShutdown,
+}
+
+impl EndSignal {
+    /// From now on such a signal no longer ends the process by itself.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal::ctrl_c()?,
+            stop: signal::ctrl_break()?,
+            close: signal::ctrl_close()?,
+            logoff: signal::ctrl_logoff()?,
+            shutdown: signal::ctrl_shutdown()?,
+        })
     }
-    Ok(())
+
+    /// Waits for the next one.
+    pub async fn heard(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.stop.recv() => {}
+            _ = self.close.recv() => {}
+            _ = self.logoff.recv() => {}
+            _ = self.shutdown.recv() => {}
+            () = END_WANTED.notified() => {}
+        }
+    }
 }
 
 /// Asks this process to end.
