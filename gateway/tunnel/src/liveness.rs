@@ -61,7 +61,8 @@ pub(crate) struct Liveness {
     owing_since: Option<Instant>,
     acknowledgements_sent: u64,
     silent: bool,
-    /// When the connection's timers last ran, if nothing was sent or heard since.
+    /// When something that was due last ran, if nothing was sent or heard since. A look at the
+    /// clock with nothing due does not count: it would stop the repeating.
     ran_in_vain: Option<Instant>,
 }
 
@@ -125,14 +126,14 @@ impl Liveness {
         if self.silent {
             return true;
         }
-        let repeats = self.repeats_at(connection);
-        self.ran_in_vain = Some(now);
-        match repeats {
-            Some(at) if at <= now => {
-                self.unacknowledged_since = Some(now);
-                self.repeat(connection, now);
-            }
-            Some(_) | None => connection.handle_timeout(now),
+        let is_due = |at: Instant| at <= now;
+        if self.repeats_at(connection).is_some_and(is_due) {
+            self.ran_in_vain = Some(now);
+            self.unacknowledged_since = Some(now);
+            self.repeat(connection, now);
+        } else if connection.poll_timeout().is_some_and(is_due) {
+            self.ran_in_vain = Some(now);
+            connection.handle_timeout(now);
         }
         false
     }

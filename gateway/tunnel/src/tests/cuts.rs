@@ -210,3 +210,23 @@ fn a_path_that_drops_long_datagrams_from_now_on_still_carries_the_transfers() {
     let took = world.now - shorter;
     assert!(took < Duration::from_secs(20), "{took:?}");
 }
+
+/// The answer to a handshake came, and what confirmed it to the gateway did not: the gateway
+/// went on in a session that the PC had no more. The PC's next repetition mends that; it was
+/// put off for 18 seconds by the look at the clock that WireGuard's times want each second.
+#[test]
+fn a_handshake_whose_confirmation_is_lost_is_confirmed_by_the_next_repetition() {
+    let troubles = [
+        (Trouble::Cut, 6366),
+        (Trouble::Cut, 280),
+        (Trouble::Move, 753),
+        (Trouble::Move, 418),
+        (Trouble::Cut, 669),
+        (Trouble::Loss(195), 504),
+        (Trouble::Rebinding, 430),
+    ];
+    let Recovery { going_on, done } = survive(&troubles, 824_950);
+    println!("goes on after {going_on:?}, done after {done:?}");
+    assert!(going_on < Duration::from_secs(2), "{going_on:?}");
+    assert!(done < Duration::from_secs(6), "{done:?}");
+}
