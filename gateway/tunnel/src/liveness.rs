@@ -131,7 +131,7 @@ impl Liveness {
             self.ran_in_vain = Some(now);
             self.unacknowledged_since = Some(now);
             self.repeat(connection, now);
-        } else if connection.poll_timeout().is_some_and(is_due) {
+        } else if self.timers(connection).any(is_due) {
             self.ran_in_vain = Some(now);
             connection.handle_timeout(now);
         }
@@ -147,14 +147,19 @@ impl Liveness {
             return None;
         }
         let patience = self.unanswered_since.map(|since| since + PATIENCE);
-        let overdue = self.owing_since.map(|since| since + OVERDUE);
-        let timers = [connection.poll_timeout(), overdue].into_iter().flatten();
-        let timers = timers.map(|at| match self.ran_in_vain {
+        let timers = self.timers(connection).map(|at| match self.ran_in_vain {
             Some(ran) if at <= ran => ran + PATIENCE,
             Some(_) | None => at,
         });
         let repeats = self.repeats_at(connection);
         timers.chain(patience).chain(repeats).min()
+    }
+
+    /// What calls for something to be sent: the connection's own timers, and an
+    /// acknowledgement that is overdue.
+    fn timers(&self, connection: &mut Connection) -> impl Iterator<Item = Instant> + use<> {
+        let overdue = self.owing_since.map(|since| since + OVERDUE);
+        [connection.poll_timeout(), overdue].into_iter().flatten()
     }
 
     /// Since when something that calls for an answer has got none.
