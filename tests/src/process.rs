@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -171,9 +172,24 @@ pub async fn wait_for<T>(
     }
 }
 
-/// Returns a TCP port of 127.0.0.1 that is free now.
+/// Returns a port of 127.0.0.1 that is free now, for TCP and for UDP, and no other one that
+/// this program was given. It lies below those that systems give to who names none: nobody
+/// takes it by chance before it is bound, or while its program is being restarted.
 pub fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?
-        .local_addr()?
-        .port())
+    const PORTS: std::ops::Range<u16> = 10_000..32_000;
+    /// Where two programs that run side by side begin apart from each other.
+    const STRIDE: u32 = 521;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(STRIDE);
+    for _ in PORTS {
+        let next = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + u16::try_from(next % u32::from(PORTS.end - PORTS.start))?;
+        let address = ("127.0.0.1", port);
+        if std::net::TcpListener::bind(address).is_ok()
+            && std::net::UdpSocket::bind(address).is_ok()
+        {
+            return Ok(port);
+        }
+    }
+    bail!("no port of {PORTS:?} is free")
 }
