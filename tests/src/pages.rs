@@ -59,7 +59,10 @@ impl Site {
                 ca_file,
             )?)?)
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(std::time::Duration::from_secs(60));
+            .timeout(std::time::Duration::from_secs(60))
+            // The portal ends a connection that rests for 30 s; a story that does something
+            // else meanwhile does not see it.
+            .pool_idle_timeout(std::time::Duration::from_secs(10));
         builder = match proxy {
             Some(proxy) => builder.proxy(reqwest::Proxy::all(format!("http://{proxy}"))?),
             None => builder.no_proxy(),
