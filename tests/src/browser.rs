@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use fantoccini::elements::Element;
+use fantoccini::error::{CmdError, ErrorStatus, WebDriver};
 use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand};
 use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::{Value, json};
@@ -22,6 +23,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LOWEST_PX: u32 = 600;
 /// How high a page is taken to be at most, in pixels.
 const HIGHEST_PX: u32 = 8_000;
+
+/// Whether an element may be there for a click in a moment.
+fn passes(error: &WebDriver) -> bool {
+    matches!(
+        error.error,
+        ErrorStatus::NoSuchElement
+            | ErrorStatus::StaleElementReference
+            | ErrorStatus::ElementNotInteractable
+            | ErrorStatus::ElementClickIntercepted
+    )
+}
 
 /// One window of one person.
 #[derive(Debug)]
@@ -146,12 +158,12 @@ impl Browser {
 
     /// Types into the field with this `name`.
     pub async fn type_into(&self, name: &str, text: &str) -> Result<()> {
-        let field = self.find(&format!("[name='{name}']")).await?;
-        field.clear().await?;
-        field
-            .send_keys(text)
-            .await
-            .with_context(|| format!("type into {name}"))
+        let css = format!("[name='{name}']");
+        let typing = self.act(Locator::Css(&css), async |field| {
+            field.clear().await?;
+            field.send_keys(text).await
+        });
+        typing.await.with_context(|| format!("type into {name}"))
     }
 
     /// Clicks the first button or link whose text contains `words`.
@@ -159,31 +171,42 @@ impl Browser {
         let path = format!(
             "//*[self::button or self::a or self::summary][contains(normalize-space(.), '{words}')]"
         );
-        let element = self
-            .client
-            .wait()
-            .at_most(PATIENCE)
-            .for_element(Locator::XPath(&path))
-            .await;
-        match element {
-            Ok(element) => Ok(element
-                .click()
-                .await
-                .with_context(|| format!("click {words}"))?),
-            Err(error) => bail!(
-                "nothing to click says {words}: {error}; the page says: {}",
-                self.text().await?
-            ),
-        }
+        let clicking = self.act(Locator::XPath(&path), async |element| element.click().await);
+        clicking.await.with_context(|| format!("click {words}"))
     }
 
     /// Clicks the element that `css` finds, for words that a page says more than once.
     pub async fn press(&self, css: &str) -> Result<()> {
-        let element = self.find(css).await?;
-        element
-            .click()
-            .await
-            .with_context(|| format!("press {css}"))
+        let pressing = self.act(Locator::Css(css), async |element| element.click().await);
+        pressing.await.with_context(|| format!("press {css}"))
+    }
+
+    /// Waits for an element and does `action` with it, again while the page has it out of
+    /// sight or replaces it: a person waits and tries again too.
+    async fn act(
+        &self,
+        locator: Locator<'_>,
+        action: impl AsyncFn(&Element) -> Result<(), CmdError>,
+    ) -> Result<()> {
+        let acted = wait_for("the element", PATIENCE.as_secs(), async || {
+            let found = match self.client.find(locator).await {
+                Ok(element) => action(&element).await,
+                Err(error) => Err(error),
+            };
+            match found {
+                Ok(()) => Ok(Some(Ok(()))),
+                Err(CmdError::Standard(error)) if passes(&error) => Err(error.into()),
+                Err(error) => Ok(Some(Err(error))),
+            }
+        })
+        .await;
+        match acted {
+            Ok(done) => Ok(done?),
+            Err(error) => {
+                let text = self.text().await.unwrap_or_default();
+                Err(error.context(format!("the page says: {text}")))
+            }
+        }
     }
 
     /// Makes the page `width` wide, and as high as it then is.
