@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 
 use crate::process::{output, wait_for};
 
-/// How long a mail may take, in seconds.
-const PATIENCE_S: u64 = 20;
+/// How long a mail may take, in seconds: a second try and a third, 20 s later, included.
+const PATIENCE_S: u64 = 60;
 
 /// Mails that arrived, oldest first.
 #[derive(Debug, Clone)]

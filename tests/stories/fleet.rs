@@ -125,11 +125,14 @@ async fn a_revocation_reaches_every_gateway_within_two_seconds() -> Result<()> {
     let mut devices = list.links("/devices/");
     devices.dedup();
     ensure!(devices.len() == 2, "{devices:?}");
-    let revoked = Instant::now();
+    let mut forms = Vec::new();
     for device in &devices {
         let page = work.office.site.get(device).await?;
-        let form = page.form("/revoke")?.fill("reason", "入替え")?;
-        work.office.site.submit(&form).await?;
+        forms.push(page.form("/revoke")?.fill("reason", "入替え")?);
+    }
+    let revoked = Instant::now();
+    for form in &forms {
+        work.office.site.submit(form).await?;
     }
     for agent in [&work.agent, &other] {
         let status = wait_for("the session's end", 30, async || {
@@ -149,7 +152,7 @@ async fn a_revocation_reaches_every_gateway_within_two_seconds() -> Result<()> {
 #[tokio::test]
 async fn a_gateway_cut_off_from_the_portal_admits_nobody_new_and_ends_what_it_has_in_time()
 -> Result<()> {
-    const LEFT_S: i64 = 20;
+    const LEFT_S: i64 = 40;
     let mut stage = Stage::start(StageOptions::default()).await?;
     let line = stage.control_line()?;
     let far = stage.add_gateway_behind("far", line.address()).await?;
@@ -183,7 +186,7 @@ async fn a_gateway_cut_off_from_the_portal_admits_nobody_new_and_ends_what_it_ha
     work.pages.site.get("/").await?;
     ensure!(work.agent.status()?["state"] == "connected");
     ensure!(Instant::now() < ends, "too slow to tell");
-    let status = wait_for("the session's end", 30, async || {
+    let status = wait_for("the session's end", 60, async || {
         let status = work.agent.status()?;
         Ok((status["state"] == "ended").then_some(status))
     })

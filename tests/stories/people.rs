@@ -36,13 +36,10 @@ async fn a_colleague_works_on_a_pc_of_his_own_until_the_admin_removes_him() -> R
     let person = person(&work.pages, login).await?;
     let page = site.get(&format!("{person}/remove")).await?;
     let form = page.form("/remove")?.fill("password", ADMIN_PASSWORD)?;
-    let ended = async {
-        site.submit(&form).await?.must_say("登録を解除しました")?;
-        wait_for("the session's end", 30, async || {
-            Ok((pc.status()?["state"] == "ended").then_some(()))
-        })
-        .await
-    };
+    site.submit(&form).await?.must_say("登録を解除しました")?;
+    let ended = wait_for("the session's end", 30, async || {
+        Ok((pc.status()?["state"] == "ended").then_some(()))
+    });
     tokio::time::timeout(REMOVED_WITHIN, ended)
         .await
         .context("the session stood longer than two seconds")??;

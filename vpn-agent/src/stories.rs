@@ -432,7 +432,7 @@ async fn the_deadline_ends_the_session_without_a_word_from_the_gateway() {
     let pc = Pc::start().await;
     pc.become_ready().await;
     pc.fund
-        .decide(|decisions| decisions.session_length = Some(Duration::from_secs(2)));
+        .decide(|decisions| decisions.session_length = Some(Duration::from_secs(5)));
     pc.connect().await;
     assert_eq!(pc.agent.report().notice_minutes, Some(2));
     pc.until_state(StateName::Ended).await;

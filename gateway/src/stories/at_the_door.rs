@@ -14,10 +14,11 @@ use super::gateway::{Edge, LONG, Ways};
 use super::portal::RehearsedPortal;
 use crate::agent_api::Patience;
 
+/// Short for who says nothing, and long enough for who does what is right on a busy machine.
 const HURRIED: Patience = Patience {
-    handshake: Duration::from_millis(100),
-    head: Duration::from_millis(100),
-    body: Duration::from_millis(100),
+    handshake: Duration::from_secs(1),
+    head: Duration::from_secs(1),
+    body: Duration::from_secs(1),
     connection: Duration::from_secs(600),
 };
 

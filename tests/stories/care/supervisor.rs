@@ -15,6 +15,8 @@ use renkei_tests::stage::{ESTABLISHMENT_NAME, Staff};
 use renkei_tests::{OfficePages, Stage, StageOptions};
 use reqwest::multipart::{Form, Part};
 use reqwest::{Method, StatusCode};
+use time::macros::format_description;
+use time::{Date, OffsetDateTime};
 
 use super::newcomers::Person;
 use crate::browser::Inspector;
@@ -194,17 +196,43 @@ async fn frees_a_file(office: &Browser, administrator: &OfficePages) -> Result<(
     administrator.approve_proposal().await.map(drop)
 }
 
+/// A Wednesday that is no holiday and no office's day off: the first in two months that falls
+/// into the first half of March, June, October or November.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the programs of a story have the machine's clock"
+)]
+fn a_wednesday_to_come() -> Date {
+    let earliest = OffsetDateTime::now_utc().date() + time::Duration::days(60);
+    let mut days = std::iter::successors(Some(earliest), |day| day.next_day());
+    let is_one = |day: &Date| {
+        use time::Month::{June, March, November, October};
+        day.weekday() == time::Weekday::Wednesday
+            && matches!(day.month(), March | June | October | November)
+            && day.day() > 4
+            && day.day() < 15
+    };
+    days.find(is_one).unwrap_or(earliest)
+}
+
 /// She enters a closing day after a look at what it changes, and takes it back.
 async fn edits_the_calendar(office: &Browser, inspector: &Inspector) -> Result<()> {
     let person = Person(office);
     person.click("利用日カレンダー").await?;
     // A date field takes month, day, year. A Wednesday; nobody's holiday.
-    person.field("日付").await?.send_keys("03032027").await?;
+    let day = a_wednesday_to_come();
+    let typed = day.format(format_description!("[month][day][year]"))?;
+    person.field("日付").await?.send_keys(&typed).await?;
     person.fill("理由", "設備点検").await?;
     inspector.look(office, "office-calendar-keeper").await?;
     person.press("変更後を確かめる").await?;
     person.reads("まだ保存していません").await?;
-    person.reads("2027年3月3日（水）を休業日にします。").await?;
+    let (year, month, number) = (day.year(), u8::from(day.month()), day.day());
+    person
+        .reads(&format!(
+            "{year}年{month}月{number}日（水）を休業日にします。"
+        ))
+        .await?;
     inspector.look(office, "office-calendar-preview").await?;
     person.press("この内容で保存する").await?;
     person.reads("カレンダーに登録しました").await?;

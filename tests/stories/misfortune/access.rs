@@ -28,14 +28,11 @@ async fn revoking_a_pc_ends_its_session_within_two_seconds() -> Result<()> {
     let page = work.office.site.get(&device.context("a PC")?).await?;
     let form = page.form("/revoke")?.fill("reason", "入替え")?;
 
-    let ended = async {
-        work.office.site.submit(&form).await?;
-        wait_for("the session's end", 30, async || {
-            let status = work.agent.status()?;
-            Ok((status["state"] == "ended").then_some(status))
-        })
-        .await
-    };
+    work.office.site.submit(&form).await?;
+    let ended = wait_for("the session's end", 30, async || {
+        let status = work.agent.status()?;
+        Ok((status["state"] == "ended").then_some(status))
+    });
     let status = tokio::time::timeout(REVOKED_WITHIN, ended)
         .await
         .context("the session stood longer than two seconds")??;

@@ -102,7 +102,7 @@ async fn the_warning_and_the_end_are_said_beside_the_window() {
     let pc = Pc::start().await;
     pc.become_ready().await;
     pc.fund
-        .decide(|decisions| decisions.session_length = Some(Duration::from_secs(2)));
+        .decide(|decisions| decisions.session_length = Some(Duration::from_secs(5)));
     pc.connect().await;
     pc.until_state(StateName::Ended).await;
     // The picture comes a moment before.
