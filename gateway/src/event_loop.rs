@@ -51,8 +51,9 @@ const SENDS_PER_TURN: usize = 64;
 /// News of connections that are taken before the loop listens again.
 const NEWS_PER_TURN: usize = 256;
 
-/// News of TLS connections that are taken before the loop listens again, so that neither they
-/// nor the UDP sockets can keep the other waiting.
+/// News of TLS connections, and of the links to the portal, that are taken before the loop
+/// listens again, so that neither they nor the UDP sockets can keep the others waiting: with
+/// datagrams without end a select alone would never come to them.
 const CARRIED_PER_TURN: usize = 16;
 
 /// Most UDP ports that a gateway listens on.
@@ -259,6 +260,14 @@ impl DataPath {
                     break;
                 };
                 self.handle_carried(news, now);
+            }
+            if let Ok(news) = self.news.try_recv() {
+                self.handle_news(news);
+            }
+            if self.core.has_report()
+                && let Ok(room) = ended.try_reserve()
+            {
+                self.report(Some(room));
             }
             if next_tick <= now.mono {
                 next_tick = now.mono + TICK;
