@@ -343,7 +343,7 @@ pub fn is_the_same_session(agent: &Agent, before: &Value) -> Result<()> {
 
 /// What an edit of the calendar does to open sessions, to the second: closing times have
 /// minutes only.
-fn shorten_sessions(stage: &Stage, left_s: i64) -> Result<()> {
+pub fn shorten_sessions(stage: &Stage, left_s: i64) -> Result<()> {
     const SCRIPT: &str = "import sqlite3, sys, time
 now = int(time.time() * 1000)
 db = sqlite3.connect(sys.argv[1], timeout=10)

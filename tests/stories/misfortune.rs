@@ -6,6 +6,8 @@ mod access;
 mod bad_input;
 #[path = "misfortune/neighbours.rs"]
 mod neighbours;
+#[path = "misfortune/next_session.rs"]
+mod next_session;
 #[path = "misfortune/other_client.rs"]
 mod other_client;
 #[path = "misfortune/outages.rs"]
