@@ -9,6 +9,11 @@ use renkei_tests::job::{
 };
 use renkei_tests::process::{output, wait_for};
 use renkei_tests::{Stage, StageOptions};
+use reqwest::StatusCode;
+
+/// Invented individual numbers with the right check digit: in two filings of the corpus, and in
+/// the name of a file.
+const INDIVIDUAL_NUMBERS: [&str; 3] = ["032892184010", "4341 9254 1220", "1234 5678 9018"];
 
 #[tokio::test]
 async fn no_log_mail_database_or_document_gives_a_secret_away() -> Result<()> {
@@ -28,6 +33,7 @@ async fn no_log_mail_database_or_document_gives_a_secret_away() -> Result<()> {
     work.pages
         .file(FILED_PDF, &corpus(&format!("good/{FILED_PDF}"))?, None)
         .await?;
+    individual_numbers_are_refused(&work).await?;
     let filing = work.office.take_oldest().await?;
     work.office.decide(&filing).await?;
     stage
@@ -49,6 +55,7 @@ async fn no_log_mail_database_or_document_gives_a_secret_away() -> Result<()> {
 
     let code = &work.letter.registration_code;
     let bare_code = code.replace('-', "");
+    let in_fours = INDIVIDUAL_NUMBERS[1];
     let secrets = [
         ("registration code", code.as_str()),
         ("registration code, bare", &bare_code),
@@ -60,6 +67,10 @@ async fn no_log_mail_database_or_document_gives_a_secret_away() -> Result<()> {
         ("zip password", &zip_password),
         ("session cookie", &cookie),
         ("staff session cookie", &staff_cookie),
+        ("an individual number", INDIVIDUAL_NUMBERS[0]),
+        ("an individual number, in fours", INDIVIDUAL_NUMBERS[1]),
+        ("an individual number, bare", &in_fours.replace(' ', "")),
+        ("an individual number of a name", INDIVIDUAL_NUMBERS[2]),
     ];
     let names = [
         ("a member", "髙﨑"),
@@ -214,4 +225,20 @@ fn files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
         }
     }
     Ok(found)
+}
+
+/// The clerk files what she must not: by a zip's content, and by a file's name.
+async fn individual_numbers_are_refused(work: &AtWork) -> Result<()> {
+    for name in ["my_number", "my_number_spaced"] {
+        let zip = corpus(&format!("bad/{name}.zip"))?;
+        let upload = work.pages.upload(FILED_ZIP, &zip).await?;
+        let uploads = [(upload.clone(), Some(CORPUS_PASSWORD))];
+        let (status, answer) = work.pages.hand_in(&uploads).await?;
+        ensure!(status == StatusCode::UNPROCESSABLE_ENTITY, "{answer:#}");
+        ensure!(answer.to_string().contains("個人番号"), "{answer:#}");
+    }
+    let named = format!("{}.pdf", INDIVIDUAL_NUMBERS[2]);
+    let begun = work.pages.begin_upload(&named, 10).await;
+    ensure!(begun.is_err(), "an upload of that name began: {begun:?}");
+    Ok(())
 }

@@ -15,6 +15,8 @@ use super::office::{Family, Office, Town};
 const FALLBACK_LIMIT: Duration = Duration::from_secs(3);
 /// How often a cell that was too slow, or so slow that TLS overtook UDP, is played again.
 const FURTHER_TRIES: usize = 2;
+/// How long UDP is tried alone at least, in a network of which nothing is known.
+const UDP_HEAD_START: Duration = Duration::from_millis(300);
 /// How long a network where UDP works again may take to be noticed.
 const RETURN_LIMIT_S: u64 = 30;
 
@@ -187,6 +189,10 @@ fn sign_in_page(stage: &Stage, pc: &Place, agent: &Agent) -> Result<()> {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a story measures on the machine's clock"
+)]
 fn a_network_where_udp_works_again_is_used_by_udp_again() -> Result<()> {
     let town = Town::new()?;
     let office = town.office(Family::V4)?;
@@ -195,16 +201,34 @@ fn a_network_where_udp_works_again_is_used_by_udp_again() -> Result<()> {
     let mut agent = office.agent(&town.stage, "returns", "none")?;
     agent.start(&["open", "--no-browser"])?;
     let (stage, pc) = (&town.stage, &office.pc);
-    let transport = pc.run(async || {
-        agent.wait_state("ready").await?;
-        Ok(agent.connect().await?["transport"].clone())
-    })?;
+    pc.run(async || agent.wait_state("ready").await)?;
+    let start = Instant::now();
+    let transport = pc.run(async || Ok(agent.connect().await?["transport"].clone()))?;
+    let first = start.elapsed();
     ensure!(transport == "tls", "{transport}");
-    output(&mut agent.command(&["disconnect"]))?;
+    ensure!(first > UDP_HEAD_START, "{first:?}");
+    // It is written down when the agent next looks at the tunnel, once a second.
+    std::thread::sleep(Duration::from_secs(2));
+
+    // The way that worked is remembered, over the agent's end too: TLS is not kept waiting for
+    // UDP's head start. A machine that is too busy to show that gets another chance.
+    let mut remembered = Duration::MAX;
+    for _ in 0..=FURTHER_TRIES {
+        agent.stop()?;
+        agent.start(&["open", "--no-browser"])?;
+        pc.run(async || agent.wait_state("ready").await)?;
+        let start = Instant::now();
+        pc.run(async || agent.connect().await)?;
+        remembered = remembered.min(start.elapsed());
+    }
+    println!("TLS stood {first:?} after the click, and {remembered:?} once that was known");
+    ensure!(remembered < UDP_HEAD_START, "{remembered:?}");
+    agent.stop()?;
+    agent.start(&["open", "--no-browser"])?;
+    pc.run(async || agent.wait_state("ready").await)?;
 
     office.firewall(Udp::Passes.rule())?;
     pc.run(async || {
-        agent.wait_state("ended").await?;
         agent.connect().await?;
         renkei_tests::process::wait_for("UDP", RETURN_LIMIT_S, async || {
             Ok((agent.status()?["transport"] == "udp").then_some(()))
