@@ -9,6 +9,7 @@ use anyhow::Result;
 use crate::link::wire::Wire;
 use crate::link::{Conditions, End};
 use crate::network::{Network, Place, join};
+use crate::process::output;
 
 /// The fund's address.
 pub(super) const FUND: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 90, 0, 1));
@@ -19,8 +20,26 @@ const PC: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 90, 0, 2));
 /// The device at both ends.
 const DEVICE: &str = "cable";
 
+/// What TCP of the kernel goes by on a simulated line.
+pub(super) const CONGESTION_CONTROL: &str = "cubic";
+
 /// Losses are the same in each run.
 const SEED: u64 = 20;
+
+/// Lets the kernel's TCP of a place be what nearly all PCs and most servers have, whatever this
+/// machine is set to. It may be chosen in a namespace only if the machine allows it to anybody.
+fn use_cubic(place: &Place) -> Result<()> {
+    const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
+    let allowed = std::fs::read_to_string(ALLOWED)?;
+    if !allowed
+        .split_whitespace()
+        .any(|name| name == CONGESTION_CONTROL)
+    {
+        std::fs::write(ALLOWED, format!("{} {CONGESTION_CONTROL}", allowed.trim()))?;
+    }
+    let setting = format!("net.ipv4.tcp_congestion_control={CONGESTION_CONTROL}");
+    output(place.command("sysctl").args(["-q", "-w", &setting])).map(drop)
+}
 
 /// What joins the two.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,6 +79,11 @@ impl Namespaces {
         };
         fund.address(DEVICE, &format!("{FUND}/24"))?;
         pc.address(DEVICE, &format!("{PC}/24"))?;
+        if wire.is_some() {
+            for place in [&fund, &pc] {
+                use_cubic(place)?;
+            }
+        }
         Ok(Self {
             fund,
             pc,

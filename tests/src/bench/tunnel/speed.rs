@@ -263,9 +263,10 @@ fn table(contestants: &[Contestant], options: &Options) -> Table {
         note: format!(
             "{} rounds after one that does not count. The client is curl, the server nginx with TLS 1.3 \
              and a folder in memory. Throughput and CPU: an upload of {} MB. CPU: the contestant's own \
-             processes, kernel time included; everything: client and server as well, in whose name the kernel does \
-             the TCP and the devices of those that have an adapter. {} requests on one connection. Connecting: Renkei from 接続 \
-             in an open agent to the real portal's sign-in page, one-time password mailed; SoftEther from \
+             processes, kernel time included; everything: client and server as well, in whose name the kernel \
+             does the TCP and the devices of those that have an adapter, which is why the peers are \
+             compared by everything. {} requests on one connection. Connecting: Renkei from 接続 in an open \
+             agent to the real portal's sign-in page, one-time password mailed; SoftEther from \
              its service resident, wireguard-go from nothing, both to nginx, and without any sign-in. \
              SoftEther's two connections share their processes, hence their memory.",
             options.rounds(),
