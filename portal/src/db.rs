@@ -164,7 +164,7 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx, StoreError> {
         let begun = match self.backend {
             Backend::Sqlite => self.changes.begin_with("BEGIN IMMEDIATE").await,
-            Backend::Postgres => self.pool.begin().await,
+            Backend::Postgres => begin_whole(&self.pool, "BEGIN").await,
         };
         begun.map_err(StoreError::doing("begin"))
     }
@@ -175,9 +175,8 @@ impl Db {
         let begun = match self.backend {
             Backend::Sqlite => self.pool.begin_with("BEGIN").await,
             Backend::Postgres => {
-                self.pool
-                    .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                    .await
+                let how = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+                begin_whole(&self.pool, how).await
             }
         };
         begun.map_err(StoreError::doing("begin"))
@@ -197,6 +196,23 @@ impl Db {
     /// For reading outside a transaction.
     pub fn pool(&self) -> &AnyPool {
         &self.pool
+    }
+}
+
+/// Begins a transaction in a task of its own, which is not cut short with the caller: of a
+/// BEGIN that is dropped on its way to PostgreSQL sqlx 0.9.0 does not know, hands the connection
+/// back inside the transaction, and nothing that is written through it is ever kept. A
+/// transaction that nobody waits for any more is rolled back.
+async fn begin_whole(pool: &AnyPool, statement: &'static str) -> Result<Tx, sqlx::Error> {
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { pool.begin_with(statement).await });
+    match begun.await {
+        Ok(begun) => begun,
+        Err(cut_short) => match cut_short.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The program is ending.
+            Err(_) => Err(sqlx::Error::PoolClosed),
+        },
     }
 }
 
@@ -253,3 +269,6 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (11, "search", include_str!("../migrations/0011_search.sql")),
     (12, "staff", include_str!("../migrations/0012_staff.sql")),
 ];
+
+#[cfg(test)]
+mod tests;
