@@ -15,6 +15,7 @@ pub mod pages;
 pub mod store;
 pub mod table;
 
+use protocol::EstablishmentNumber;
 use time::{Month, OffsetDateTime};
 
 use crate::app::App;
@@ -27,6 +28,8 @@ use crate::web::principals::Staff;
 pub const ITEM_LIMIT: usize = 2_000;
 /// What is dropped at once may have this size, in bytes.
 pub const DROP_LIMIT_BYTES: u64 = 128 * 1024 * 1024;
+/// What the title of a correction begins with.
+const CORRECTED: &str = "【訂正】";
 /// A batch that nobody released is thrown away after this long.
 pub const LIFETIME: time::Duration = time::Duration::days(30);
 
@@ -224,6 +227,15 @@ pub enum BatchError {
     /// Whoever made it cannot be the second person, even if somebody else proposed it.
     #[error("the second person must be another one")]
     OwnBatch,
+    /// What was issued for its month is not what it was made for any more: another batch for
+    /// the month was released meanwhile, or a notice that it corrects was recalled.
+    #[error("notices of {places} establishments, {first} among them, changed meanwhile")]
+    Overtaken {
+        /// The lowest number among them.
+        first: EstablishmentNumber,
+        /// How many establishments.
+        places: u64,
+    },
     /// Nobody is left to remind.
     #[error("everything was fetched")]
     NobodyToRemind,
@@ -241,6 +253,15 @@ impl BatchError {
                 state.chip().1
             ),
             Self::OwnBatch => "一括発行を作成した方とは別の責任者が承認してください。".into(),
+            Self::Overtaken { first, places } => {
+                let others = match places {
+                    0 | 1 => String::new(),
+                    places => format!("ほか{}事業所", places - 1),
+                };
+                format!(
+                    "この一括発行を作成した後に、同じ月の通知書が別の一括発行で発行されたか、取り消されました（事業所番号{first}{others}）。二重に発行しないよう、何も発行していません。申請を却下してこの一括発行を破棄し、発行済みの通知書を確認してから、作り直してください。"
+                )
+            }
             Self::NobodyToRemind => {
                 "すべて受け取られているため、お知らせする相手がいません。".into()
             }

@@ -18,7 +18,8 @@ use super::guard::{By, Directory, Question, Stray, Verdict};
 use super::store::{self, Item, Problem};
 use super::table::{self, Line};
 use super::{
-    Batch, DROP_LIMIT_BYTES, Edition, ITEM_LIMIT, Remark, Source, State, TargetMonth, names,
+    Batch, CORRECTED, DROP_LIMIT_BYTES, Edition, ITEM_LIMIT, Remark, Source, State, TargetMonth,
+    names,
 };
 use crate::app::App;
 use crate::audit::{self, Act};
@@ -564,7 +565,7 @@ async fn keep(
             .await?;
             let edition = match batch.edition {
                 Edition::First => "",
-                Edition::Correction => "【訂正】",
+                Edition::Correction => CORRECTED,
             };
             let item = Item {
                 id: NoticeId::new(),

@@ -6,12 +6,12 @@ use protocol::EstablishmentNumber;
 use sqlx::any::AnyRow;
 use time::OffsetDateTime;
 
-use super::{Batch, BatchError, Edition, Remark, Source, State, TargetMonth};
+use super::{Batch, BatchError, CORRECTED, Edition, Remark, Source, State, TargetMonth};
 use crate::approvals;
 use crate::clock::unix_ms;
 use crate::custody;
 use crate::db::rows::Columns as _;
-use crate::db::{Db, StoreError, Tx};
+use crate::db::{Db, StoreError, Tx, next_number};
 use crate::establishments::store::number_from_row;
 use crate::history;
 use crate::ids::{BatchId, DocumentId, EstablishmentId, NoticeId, StaffId};
@@ -468,7 +468,7 @@ pub async fn missing(
 }
 
 /// Returns the notice of this kind and title that was issued to an establishment for a month
-/// before, if it was not recalled: the newest.
+/// before, as a first or a corrected edition, if it was not recalled: the newest.
 pub async fn issued_before(
     tx: &mut Tx,
     establishment: EstablishmentId,
@@ -481,7 +481,7 @@ pub async fn issued_before(
     let row = sqlx::query(
         "SELECT id FROM notices
           WHERE establishment_id = $1 AND kind = $2 AND month = $3 AND recalled_ms IS NULL
-            AND batch_id IS NOT NULL AND ($4 = 0 OR title = $5)
+            AND batch_id IS NOT NULL AND ($4 = 0 OR title IN ($5, $6))
           ORDER BY issued_ms DESC, id DESC LIMIT 1",
     )
     .bind(establishment.to_string())
@@ -489,6 +489,7 @@ pub async fn issued_before(
     .bind(month.code())
     .bind(by_title)
     .bind(title)
+    .bind(format!("{CORRECTED}{title}"))
     .fetch_optional(&mut **tx)
     .await
     .map_err(StoreError::doing("look for an earlier notice"))?;
@@ -522,8 +523,44 @@ async fn step(
     Ok(Err(BatchError::Moved(state)))
 }
 
+/// Asks [`issued_before`] of everything in a batch once more, and says what is answered
+/// otherwise than when the batch was made. Batches for the same month do this one after the
+/// other, each of which sees what those before it issued.
+async fn overtaken(tx: &mut Tx, batch: &Batch) -> Result<Option<BatchError>, StoreError> {
+    // The counter's row stays locked until the transaction ends.
+    next_number(tx, &format!("batch-release/{}", batch.month.code())).await?;
+    let row = sqlx::query(
+        "SELECT MIN(e.number) AS first, COUNT(DISTINCT e.number) AS places
+           FROM notice_batch_items i
+           JOIN notice_batches b ON b.id = i.batch_id
+           JOIN establishments e ON e.id = i.establishment_id
+          WHERE b.id = $1
+            AND COALESCE(i.replaces_id, '') <> COALESCE(
+                (SELECT n.id FROM notices n
+                  WHERE n.establishment_id = i.establishment_id AND n.kind = i.kind
+                    AND n.month = b.month AND n.recalled_ms IS NULL AND n.batch_id IS NOT NULL
+                    AND (n.kind <> $2
+                         OR n.title = i.title OR n.title = $3 || i.title OR $3 || n.title = i.title)
+                  ORDER BY n.issued_ms DESC, n.id DESC LIMIT 1), '')",
+    )
+    .bind(batch.id.to_string())
+    .bind(Kind::Other.code())
+    .bind(CORRECTED)
+    .fetch_one(&mut **tx)
+    .await
+    .map_err(StoreError::doing("hold a batch against what was issued"))?;
+    let Some(first) = row.number_if("first")? else {
+        return Ok(None);
+    };
+    Ok(Some(BatchError::Overtaken {
+        first: number_from_row(first)?,
+        places: row.count("places")?,
+    }))
+}
+
 /// Issues everything that a batch holds: all of it in one statement, so that no reader and no
-/// crash ever sees a part. Returns how many notices there are.
+/// crash ever sees a part. Returns how many notices there are. If it refuses, the transaction
+/// must not be committed.
 pub async fn release(
     tx: &mut Tx,
     batch: &Batch,
@@ -533,6 +570,9 @@ pub async fn release(
     let set = "state = 'released', released_by = $1, released_ms = $2";
     if let Err(moved) = step(tx, batch, set, by, now).await? {
         return Ok(Err(moved));
+    }
+    if let Some(overtaken) = overtaken(tx, batch).await? {
+        return Ok(Err(overtaken));
     }
     let issued = sqlx::query(
         "INSERT INTO notices (id, number, kind, establishment_id, document_id, title, issued_ms,

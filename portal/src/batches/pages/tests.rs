@@ -17,6 +17,7 @@ use crate::mail::{Outgoing, SendError, Transport};
 use crate::testing::world::{Browser, World, ZIP_PASSWORD};
 use crate::testing::{NOW, worlds};
 
+mod twice;
 mod whom;
 
 /// A month's CSV for both establishments.
