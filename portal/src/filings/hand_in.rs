@@ -9,11 +9,15 @@
 //! Who asks again for uploads that were handed in already gets the receipt they led to: an
 //! answer lost on the way must not make two filings out of one.
 
+mod duplicates;
+mod remedy;
+mod suggestion;
+
 use std::sync::Arc;
 
 use access::JST;
 use serde_json::json;
-use time::{Date, Duration, OffsetDateTime};
+use time::{Date, OffsetDateTime};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use zeroize::Zeroizing;
 
@@ -21,9 +25,8 @@ use super::check::{
     self, CheckedFile, ChosenName, Fault, HasNoIndividualNumber, IsDocument, Problem, Rule, Warning,
 };
 use super::kinds::{self, Kinds};
-use super::names::{self, Kind};
-use super::store::{self, FileWarning, NewFiling, NewSubmission, ReceivedFile, SameContent};
-use super::{FilingName, StepError, individual_number, pdf};
+use super::store::{self, FileWarning, NewFiling, NewSubmission, ReceivedFile};
+use super::{StepError, individual_number};
 use crate::app::App;
 use crate::audit::{self, Act};
 use crate::custody::{self, CustodyError, Sealed, sha256_hex};
@@ -33,11 +36,14 @@ use crate::ids::{FilingId, SubmissionId, UploadId};
 use crate::quarantine;
 use crate::receipts::month::Counts;
 use crate::receipts::{self, StatedFile, Statement};
-use crate::text_layer::worker::Searcher;
 use crate::uploads::{self, ContentError, Upload};
 use crate::virus_scan::IsClean;
 use crate::web::principals::Member;
 use archive::{ArchiveError, Password};
+
+pub use duplicates::Duplicate;
+pub use remedy::Remedy;
+pub use suggestion::{Suggested, suggest_name};
 
 /// How many files can be handed in at one time.
 pub const FILES_LIMIT: usize = 20;
@@ -119,17 +125,6 @@ impl FileProblems {
         };
         self.problems.iter().any(|problem| never(&problem.fault))
     }
-}
-
-/// One filing that was filed before.
-#[derive(Debug)]
-pub struct Duplicate {
-    /// Which file it came in.
-    pub upload: UploadId,
-    /// Its name.
-    pub name: FilingName,
-    /// The earlier one; `None`: it is in this submission twice.
-    pub earlier: Option<SameContent>,
 }
 
 /// Why a request cannot be followed.
@@ -236,7 +231,7 @@ pub async fn hand_in(
         }
         return Ok(Outcome::Refused(refused));
     }
-    let duplicates = find_duplicates(app, member, &found, &passed).await?;
+    let duplicates = duplicates::find_duplicates(app, member, &found, &passed).await?;
     let is_meant = request.duplicates_confirmed && !request.duplicate_reason.is_empty();
     if !duplicates.is_empty() && !is_meant {
         take_back(app, passed).await;
@@ -422,37 +417,6 @@ async fn seal(app: &App, member: &Member, file: CheckedFile) -> Result<NewFiling
     })
 }
 
-async fn find_duplicates(
-    app: &App,
-    member: &Member,
-    found: &[Upload],
-    passed: &[Passed],
-) -> Result<Vec<Duplicate>, StoreError> {
-    let mut duplicates = Vec::new();
-    let mut seen: Vec<&str> = Vec::new();
-    for (upload, file) in found.iter().zip(passed) {
-        for filing in &file.filings {
-            let sha256 = filing.sealed.document().sha256.as_str();
-            let duplicate = |earlier| Duplicate {
-                upload: upload.id,
-                name: filing.name,
-                earlier,
-            };
-            let content = filing.content_sha256.as_deref().unwrap_or(sha256);
-            if seen.contains(&sha256) || seen.contains(&content) {
-                duplicates.push(duplicate(None));
-            }
-            seen.extend([sha256, content]);
-            let content = filing.content_sha256.as_deref().unwrap_or_default();
-            let earlier = store::same_content(&app.db, member, sha256, content).await?;
-            if let Some(earlier) = earlier.into_iter().next() {
-                duplicates.push(duplicate(Some(earlier)));
-            }
-        }
-    }
-    Ok(duplicates)
-}
-
 /// Says why a delegate may not hand this in, if he may not. What he acts by stands until the
 /// transaction ends.
 async fn not_delegated(
@@ -593,73 +557,6 @@ fn statement(
     }
 }
 
-/// What a file should be called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Suggested {
-    /// Its own name is right already.
-    pub is_right: bool,
-    /// The date of the filing: of its name, of its text, or today's.
-    pub date: Date,
-    /// Which filing it most probably is.
-    pub kind: Option<Kind>,
-    /// The name that these make.
-    pub name: Option<FilingName>,
-}
-
-/// How far back a date in a document is taken for the filing's: others are dates of birth.
-const DATE_BACK_LIMIT: Duration = Duration::days(400);
-
-/// Works out what a finished upload should be called: by its name as far as that goes, else by
-/// how its first page begins.
-///
-/// # Errors
-/// If the upload cannot be read back.
-pub async fn suggest_name(
-    app: &App,
-    member: &Member,
-    upload: &Upload,
-    now: OffsetDateTime,
-) -> Result<Suggested, HandInFailure> {
-    let today = now.to_offset(JST).date();
-    let own = member.establishment_number();
-    let kinds = kinds::store::all(app.db.pool()).await?;
-    let of = |name: FilingName, is_right| Suggested {
-        is_right,
-        date: name.date(),
-        kind: Some(name.kind()),
-        name: Some(name),
-    };
-    match names::parse(&upload.file_name, own, Some(today), &kinds) {
-        Ok(name) => return Ok(of(name, true)),
-        Err(error) => {
-            if let Some(name) = error.suggestion() {
-                return Ok(of(name, false));
-            }
-        }
-    }
-    let _turn = turn(upload).await?;
-    let bytes = uploads::content(app, member, upload).await?;
-    let head = tokio::task::spawn_blocking(move || {
-        let is_small = bytes.len() <= pdf::SIZE_LIMIT_BYTES && pdf::looks_like_pdf(&bytes);
-        let examined = is_small.then(|| Searcher::default().examine(&bytes));
-        examined.unwrap_or_default().head
-    })
-    .await
-    .map_err(|_| HandInFailure::Interrupted)?;
-    let offered = |kind: &&kinds::FilingKind| kind.is_offered_on(today);
-    let in_name = kinds.in_text(&upload.file_name).filter(offered);
-    let kind = in_name.or_else(|| kinds.in_text(&head).filter(offered));
-    let date = names::date_in_text(&head, today)
-        .filter(|date| (today - DATE_BACK_LIMIT..=today).contains(date))
-        .unwrap_or(today);
-    Ok(Suggested {
-        is_right: false,
-        date,
-        kind: kind.map(|kind| kind.kind),
-        name: kind.map(|kind| FilingName::build(date, own, kind.kind)),
-    })
-}
-
 /// The audit row of a refusal: what rules were broken, without names.
 async fn record_refusal(
     app: &App,
@@ -711,52 +608,6 @@ impl HandInError {
             Self::DelegationOver => "代理が取り消されたか、期限が過ぎたため、提出できませんでした。".into(),
             Self::NotDelegated => "代理を任されていない種類の届書が含まれています。事業所の管理者へご確認ください。".into(),
             Self::Step(error) => error.page_text(),
-        }
-    }
-}
-
-/// What a sender can do about a problem, for the page to offer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remedy {
-    /// Type the zip's password (again).
-    Password,
-    /// Choose date and kind in a form, or accept the suggested name.
-    Name,
-    /// Mend the file.
-    File,
-    /// Hand in again after a while.
-    Later,
-}
-
-impl Remedy {
-    /// What helps against `fault`.
-    pub fn against(fault: &Fault) -> Self {
-        match fault {
-            Fault::Archive(
-                ArchiveError::PasswordMissing
-                | ArchiveError::WrongPassword
-                | ArchiveError::PasswordTooLong,
-            ) => Self::Password,
-            Fault::Name(error) if !error.names_another_establishment() => Self::Name,
-            Fault::Name(_)
-            | Fault::Archive(_)
-            | Fault::Pdf(_)
-            | Fault::Size(_)
-            | Fault::Virus(_)
-            | Fault::Unscannable
-            | Fault::IndividualNumberInName
-            | Fault::IndividualNumber { .. } => Self::File,
-            Fault::Unscanned => Self::Later,
-        }
-    }
-
-    /// The word for the page's script.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Password => "password",
-            Self::Name => "name",
-            Self::File => "file",
-            Self::Later => "later",
         }
     }
 }
