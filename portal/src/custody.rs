@@ -2,7 +2,7 @@
 //!
 //! The object is written first, under its final id; the row follows in the caller's
 //! transaction. So whatever moment the program dies at, a document that the database knows
-//! is there, whole, and one that it does not know is swept away an hour later: an accepted
+//! is there, whole, and one that it does not know is swept away two days later: an accepted
 //! upload survives, a refused one leaves nothing (DESIGN, Security properties 9).
 //!
 //! Who may read a document is not asked here: features find it through their own stores,
@@ -20,8 +20,13 @@ use crate::db::StoreError;
 use crate::ids::{DocumentId, EstablishmentId};
 use crate::vault::{EstablishmentKey, VaultError};
 
-/// An object without a row is left alone for this long: its transaction may still be running.
-pub const ORPHAN_AGE: Duration = Duration::hours(1);
+/// An object without a row is left alone for this long. Between the first seal of a hand-in or
+/// a batch and its rows lie the checks of all its files, which wait for their turn and for a
+/// scanner that may be silent for minutes on each: hours on a bad day, never days.
+pub const ORPHAN_AGE: Duration = Duration::hours(48);
+/// Who has not written the row of an object by this age begins anew: the sweeper's look at the
+/// rows and a row that comes late never meet, whatever the disk's clock says.
+const ROW_LIMIT: Duration = Duration::hours(24);
 
 /// A document's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +48,10 @@ pub struct Document {
 /// A document that lies in the vault and waits for its row.
 #[derive(Debug)]
 #[must_use = "without its row the document is swept away"]
-pub struct Sealed(Document);
+pub struct Sealed {
+    document: Document,
+    at: OffsetDateTime,
+}
 
 /// A document cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -103,8 +111,9 @@ pub async fn seal(
         size_bytes: bytes.len() as u64,
         pages: pages as u64,
     };
+    let at = app.clock.now();
     app.vault.put(document.id, &key, bytes).await?;
-    Ok(Sealed(document))
+    Ok(Sealed { document, at })
 }
 
 /// Reads a document, whole and checked.
@@ -116,7 +125,7 @@ pub async fn read(app: &App, document: &Document) -> Result<Vec<u8>, CustodyErro
 /// Takes back documents whose rows will not be written. Failing is no loss: the sweeper
 /// comes later.
 pub async fn discard(app: &App, sealed: impl IntoIterator<Item = Sealed>) {
-    remove_objects(app, sealed.into_iter().map(|sealed| sealed.0.id)).await;
+    remove_objects(app, sealed.into_iter().map(|sealed| sealed.document.id)).await;
 }
 
 /// Removes objects whose rows are gone. Failing is no loss: the sweeper comes later.
@@ -144,13 +153,19 @@ pub async fn sweep(app: &App, now: OffsetDateTime) -> Result<usize, CustodyError
 impl Sealed {
     /// The row to come.
     pub fn document(&self) -> &Document {
-        &self.0
+        &self.document
+    }
+
+    /// Whether it waited so long for its row that the sweeper may come: it must be sealed anew.
+    pub fn is_stale(&self, now: OffsetDateTime) -> bool {
+        now - self.at > ROW_LIMIT
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::db::Db;
     use crate::testing::worlds;
 
@@ -178,6 +193,21 @@ mod tests {
                 read(app, &foreign).await,
                 Err(CustodyError::Vault(VaultError::Seal { .. }))
             ));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_sweeper_leaves_what_waits_for_its_row_longer_than_checks_ever_take() {
+        for world in worlds().await {
+            let app = &world.app;
+            let sealed = seal(app, world.alpha, "slow.pdf", b"slow".to_vec(), 1)
+                .await
+                .unwrap();
+            let later = |hours| Clock::System.now() + Duration::hours(hours);
+            assert_eq!(sweep(app, later(47)).await.unwrap(), 0);
+            assert!(!sealed.is_stale(app.clock.now() + ROW_LIMIT));
+            assert!(sealed.is_stale(app.clock.now() + ORPHAN_AGE / 2 + Duration::SECOND));
+            assert_eq!(sweep(app, later(49)).await.unwrap(), 1);
         }
     }
 

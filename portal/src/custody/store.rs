@@ -22,7 +22,7 @@ pub async fn record(
         sha256,
         size_bytes,
         pages,
-    } = sealed.0;
+    } = sealed.document;
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     sqlx::query(
         "INSERT INTO documents (id, establishment_id, file_name, sha256, size_bytes, pages, stored_ms)

@@ -180,6 +180,9 @@ pub enum HandInFailure {
     /// The program is stopping.
     #[error("checking was interrupted")]
     Interrupted,
+    /// The checks took so long that what was sealed first may be swept away.
+    #[error("checking took too long for what was sealed first")]
+    TooLong,
 }
 
 /// A file that passed every rule and lies sealed.
@@ -456,6 +459,12 @@ async fn write_down(
     now: OffsetDateTime,
 ) -> Result<Outcome, HandInFailure> {
     let id = SubmissionId::new();
+    let late = app.clock.now();
+    let mut sealed = passed.iter().flat_map(|file| &file.filings);
+    if sealed.any(|filing| filing.sealed.is_stale(late)) {
+        take_back(app, passed).await;
+        return Err(HandInFailure::TooLong);
+    }
     let mut tx = app.db.begin().await?;
     if let Some(error) = not_delegated(&mut tx, member, &passed, now).await? {
         drop(tx);

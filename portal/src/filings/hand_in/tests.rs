@@ -105,6 +105,31 @@ async fn stopped_at_any_moment_everything_is_accepted_or_nothing() {
     audit::verify(&world.app.db, &world.app.keys).await.unwrap();
 }
 
+/// What was sealed at the beginning of a very long check may be swept away before its row
+/// stands: nothing is accepted, nothing is left, and the next attempt gets through.
+#[tokio::test]
+async fn what_was_sealed_a_day_before_it_is_written_down_is_not_accepted() {
+    let world = World::new().await;
+    let (app, member) = (&world.app, world.alice.as_member().await);
+    let request = request(&world.alice).await;
+    let found = find_uploads(app, &member, &request, NOW).await.unwrap();
+    let Ok(Found::Open(found)) = found else {
+        panic!("not open");
+    };
+    let file = check_and_seal(app, &member, &request.files[0], &found[0], NOW).await;
+    let passed = vec![file.unwrap().unwrap_or_else(|_| panic!("refused"))];
+    let parts = app.vault.put_before(NOW.replace_year(2100).unwrap()).await;
+    let (parts, sealed) = (parts.unwrap().len(), passed[0].filings.len());
+    app.clock.set(NOW + time::Duration::hours(25));
+    let late = write_down(app, &member, &request, passed, String::new(), NOW).await;
+    assert!(matches!(late, Err(HandInFailure::TooLong)), "{late:?}");
+    let left = app.vault.put_before(NOW.replace_year(2100).unwrap()).await;
+    assert_eq!(left.unwrap().len(), parts - sealed);
+
+    let again = hand_in(app, &member, &request, NOW).await.unwrap();
+    assert!(matches!(again, Outcome::Accepted(_)), "{again:?}");
+}
+
 #[tokio::test]
 async fn a_filing_with_an_individual_number_is_refused_and_leaves_nothing() {
     let world = World::new().await;
