@@ -14,6 +14,17 @@ use crate::ids::{EstablishmentId, RegistrationCodeId, RowId, UserId};
 /// largest fund and 9,999 at all.
 const LIST_LIMIT: i64 = 10_000;
 
+/// Puts what concerns an establishment as a whole in a queue: until the transaction ends, nobody
+/// else gets past here.
+pub async fn lock(tx: &mut Tx, establishment: EstablishmentId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE establishments SET device_limit = device_limit WHERE id = $1")
+        .bind(establishment.to_string())
+        .execute(&mut **tx)
+        .await
+        .map(drop)
+        .map_err(StoreError::doing("lock an establishment"))
+}
+
 /// What an establishment keeps sealed under the master key.
 pub(super) struct SealedSecrets {
     pub(super) key_wrapped: String,

@@ -234,29 +234,12 @@ pub async fn hand_in(
         }
         return Ok(Outcome::Refused(refused));
     }
-    let duplicates = duplicates::find_duplicates(app, member, &found, &passed).await?;
-    let is_meant = request.duplicates_confirmed && !request.duplicate_reason.is_empty();
-    if !duplicates.is_empty() && !is_meant {
-        take_back(app, passed).await;
-        // Perhaps it is this very request that a rival for the same uploads has fulfilled.
-        return Ok(match find_uploads(app, member, request, now).await? {
-            Ok(Found::HandedIn(submission)) => Outcome::Accepted(submission),
-            Ok(Found::Open(_)) | Err(_) => Outcome::Duplicates(duplicates),
-        });
-    }
-    let note = match duplicates.as_slice() {
-        [] => String::new(),
-        _ => format!(
-            "同じ内容の届書があることを確認して提出（理由：{}）",
-            request.duplicate_reason
-        ),
-    };
     let filings: usize = passed.iter().map(|file| file.filings.len()).sum();
     if request.replaces.is_some() && filings != 1 {
         take_back(app, passed).await;
         return Ok(Outcome::Impossible(HandInError::NotOneReplacement));
     }
-    write_down(app, member, request, passed, note, now).await
+    write_down(app, member, request, passed, now).await
 }
 
 /// Whether a text can stand in a timeline: a line without an individual number.
@@ -455,7 +438,6 @@ async fn write_down(
     member: &Member,
     request: &HandIn,
     passed: Vec<Passed>,
-    note: String,
     now: OffsetDateTime,
 ) -> Result<Outcome, HandInFailure> {
     let id = SubmissionId::new();
@@ -466,6 +448,24 @@ async fn write_down(
         return Err(HandInFailure::TooLong);
     }
     let mut tx = app.db.begin().await?;
+    let duplicates = duplicates::find_duplicates(&mut tx, member, request, &passed).await?;
+    let is_meant = request.duplicates_confirmed && !request.duplicate_reason.is_empty();
+    if !duplicates.is_empty() && !is_meant {
+        drop(tx);
+        take_back(app, passed).await;
+        // Perhaps it is this very request that a rival for the same uploads has fulfilled.
+        return Ok(match find_uploads(app, member, request, now).await? {
+            Ok(Found::HandedIn(submission)) => Outcome::Accepted(submission),
+            Ok(Found::Open(_)) | Err(_) => Outcome::Duplicates(duplicates),
+        });
+    }
+    let note = match duplicates.as_slice() {
+        [] => String::new(),
+        _ => format!(
+            "同じ内容の届書があることを確認して提出（理由：{}）",
+            request.duplicate_reason
+        ),
+    };
     if let Some(error) = not_delegated(&mut tx, member, &passed, now).await? {
         drop(tx);
         take_back(app, passed).await;

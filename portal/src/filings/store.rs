@@ -564,7 +564,7 @@ pub async fn find_submission(
 /// newest first; withdrawn ones do not count. Each of the two is looked for along its index:
 /// one condition for both would read all that the establishment ever sent.
 pub async fn same_content(
-    db: &Db,
+    tx: &mut Tx,
     member: &Member,
     sha256: &str,
     content: &str,
@@ -585,7 +585,7 @@ pub async fn same_content(
     .bind(member.establishment().to_string())
     .bind(sha256.to_owned())
     .bind(content.to_owned())
-    .fetch_all(db.pool())
+    .fetch_all(&mut **tx)
     .await
     .map_err(StoreError::doing("look for the same content"))?;
     rows.iter()

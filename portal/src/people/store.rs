@@ -71,14 +71,7 @@ const COLLEAGUE: &str = "SELECT u.id, u.user_id, u.name, u.email, u.second_facto
 
 /// Puts changes of an establishment's people in a queue: until the transaction ends, nobody
 /// else gets past here.
-pub async fn lock(tx: &mut Tx, establishment: EstablishmentId) -> Result<(), StoreError> {
-    sqlx::query("UPDATE establishments SET device_limit = device_limit WHERE id = $1")
-        .bind(establishment.to_string())
-        .execute(&mut **tx)
-        .await
-        .map(drop)
-        .map_err(StoreError::doing("lock an establishment's people"))
-}
+pub use crate::establishments::store::lock;
 
 /// A live member.
 pub async fn find(

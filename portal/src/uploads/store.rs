@@ -8,6 +8,7 @@ use super::{CreateError, FileName, LIFETIME, OPEN_LIMIT, QUOTA_BYTES, Upload};
 use crate::clock::unix_ms;
 use crate::db::rows::Columns as _;
 use crate::db::{Db, StoreError, Tx};
+use crate::establishments;
 use crate::ids::{DocumentId, SubmissionId, UploadId};
 use crate::web::principals::Member;
 
@@ -33,12 +34,8 @@ pub async fn create(
     length_bytes: u64,
     now: OffsetDateTime,
 ) -> Result<Result<Upload, CreateError>, StoreError> {
-    // Locks the establishment's row, so that two uploads cannot both take the last room.
-    sqlx::query("UPDATE establishments SET device_limit = device_limit WHERE id = $1")
-        .bind(member.establishment().to_string())
-        .execute(&mut **tx)
-        .await
-        .map_err(StoreError::doing("lock an establishment's uploads"))?;
+    // Two uploads cannot both take the last room.
+    establishments::store::lock(tx, member.establishment()).await?;
     let used = sqlx::query(
         "SELECT COALESCE(SUM(CASE WHEN user_id = $2 THEN 1 ELSE 0 END), 0) AS own,
                 CAST(COALESCE(SUM(length_bytes), 0) AS BIGINT) AS bytes

@@ -1,12 +1,11 @@
 //! Filings whose content was filed before.
 
-use super::Passed;
-use crate::app::App;
-use crate::db::StoreError;
+use super::{HandIn, Passed};
+use crate::db::{StoreError, Tx};
+use crate::establishments;
 use crate::filings::FilingName;
 use crate::filings::store::{self, SameContent};
 use crate::ids::UploadId;
-use crate::uploads::Upload;
 use crate::web::principals::Member;
 
 /// One filing that was filed before.
@@ -20,19 +19,22 @@ pub struct Duplicate {
     pub earlier: Option<SameContent>,
 }
 
+/// Looks for what was filed before. Nobody files for the establishment until the transaction
+/// ends: of two people who send the same at once, the second is asked.
 pub(super) async fn find_duplicates(
-    app: &App,
+    tx: &mut Tx,
     member: &Member,
-    found: &[Upload],
+    request: &HandIn,
     passed: &[Passed],
 ) -> Result<Vec<Duplicate>, StoreError> {
+    establishments::store::lock(tx, member.establishment()).await?;
     let mut duplicates = Vec::new();
     let mut seen: Vec<&str> = Vec::new();
-    for (upload, file) in found.iter().zip(passed) {
+    for (asked, file) in request.files.iter().zip(passed) {
         for filing in &file.filings {
             let sha256 = filing.sealed.document().sha256.as_str();
             let duplicate = |earlier| Duplicate {
-                upload: upload.id,
+                upload: asked.upload,
                 name: filing.name,
                 earlier,
             };
@@ -42,7 +44,7 @@ pub(super) async fn find_duplicates(
             }
             seen.extend([sha256, content]);
             let content = filing.content_sha256.as_deref().unwrap_or_default();
-            let earlier = store::same_content(&app.db, member, sha256, content).await?;
+            let earlier = store::same_content(tx, member, sha256, content).await?;
             if let Some(earlier) = earlier.into_iter().next() {
                 duplicates.push(duplicate(Some(earlier)));
             }

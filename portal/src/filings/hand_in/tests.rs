@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use super::*;
 use crate::testing::NOW;
 use crate::testing::world::{Browser, World, corpus};
+use crate::testing::worlds;
 use sqlx::Row as _;
 
 /// A future that is dropped when it is polled once more than it may be.
@@ -105,6 +106,29 @@ async fn stopped_at_any_moment_everything_is_accepted_or_nothing() {
     audit::verify(&world.app.db, &world.app.keys).await.unwrap();
 }
 
+#[tokio::test]
+async fn of_the_same_content_sent_twice_at_once_the_second_is_asked_about() {
+    for world in worlds().await {
+        let member = world.alice.as_member().await;
+        let (mut one, mut two) = (request(&world.alice).await, request(&world.alice).await);
+        (one.duplicates_confirmed, two.duplicates_confirmed) = (false, false);
+        let (one, two) = tokio::join!(
+            hand_in(&world.app, &member, &one, NOW),
+            hand_in(&world.app, &member, &two, NOW)
+        );
+        let (one, two) = (one.unwrap(), two.unwrap());
+        let asked = match (&one, &two) {
+            (Outcome::Accepted(_), Outcome::Duplicates(asked))
+            | (Outcome::Duplicates(asked), Outcome::Accepted(_)) => asked,
+            _ => panic!("{one:?} and {two:?}"),
+        };
+        assert_eq!(asked.len(), 6);
+        assert!(asked.iter().all(|filing| filing.earlier.is_some()));
+        let filings = "SELECT COUNT(*) AS n FROM filings";
+        assert_eq!(count(&world, filings).await, 6);
+    }
+}
+
 /// What was sealed at the beginning of a very long check may be swept away before its row
 /// stands: nothing is accepted, nothing is left, and the next attempt gets through.
 #[tokio::test]
@@ -121,7 +145,7 @@ async fn what_was_sealed_a_day_before_it_is_written_down_is_not_accepted() {
     let parts = app.vault.put_before(NOW.replace_year(2100).unwrap()).await;
     let (parts, sealed) = (parts.unwrap().len(), passed[0].filings.len());
     app.clock.set(NOW + time::Duration::hours(25));
-    let late = write_down(app, &member, &request, passed, String::new(), NOW).await;
+    let late = write_down(app, &member, &request, passed, NOW).await;
     assert!(matches!(late, Err(HandInFailure::TooLong)), "{late:?}");
     let left = app.vault.put_before(NOW.replace_year(2100).unwrap()).await;
     assert_eq!(left.unwrap().len(), parts - sealed);
