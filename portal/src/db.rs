@@ -232,6 +232,16 @@ pub async fn next_number(tx: &mut Tx, counter: &str) -> Result<i64, StoreError> 
         .map_err(StoreError::doing("read counter"))
 }
 
+/// Returns what [`next_number`] would take now.
+pub async fn coming_number(tx: &mut Tx, counter: &str) -> Result<i64, StoreError> {
+    let taken: Option<i64> = sqlx::query_scalar("SELECT value FROM counters WHERE name = $1")
+        .bind(counter)
+        .fetch_optional(&mut **tx)
+        .await
+        .map_err(StoreError::doing("look at a counter"))?;
+    Ok(taken.unwrap_or_default() + 1)
+}
+
 /// All tables, each after those that it refers to.
 pub fn tables() -> impl Iterator<Item = &'static str> {
     MIGRATIONS

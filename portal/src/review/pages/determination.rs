@@ -20,12 +20,12 @@ use super::{
 };
 use crate::app::App;
 use crate::audit::{self, Act};
-use crate::custody::{self, Document};
-use crate::db::{Db, StoreError, Tx, next_number};
+use crate::custody::{self, Document, Sealed};
+use crate::db::{Db, StoreError, coming_number as coming, next_number};
 use crate::documents::DocumentError;
 use crate::filings::store::{self, ActorSide, FilingLine, write_event};
 use crate::filings::{Event, StepError, pdf};
-use crate::ids::{DraftId, NoticeId};
+use crate::ids::{DraftId, FilingId, NoticeId};
 use crate::mail::texts;
 use crate::notices::determination::{self, Determination};
 use crate::notices::store::NewNotice;
@@ -43,6 +43,8 @@ use crate::web::router::Routes;
 
 /// Empty rows that a new form begins with.
 const FIRST_ROWS: usize = 1;
+/// How often a letter is made anew because a colleague took its number.
+const NUMBER_TRIES: usize = 8;
 
 pub(super) fn office_routes(routes: Routes) -> Routes {
     routes
@@ -192,10 +194,11 @@ async fn take_file(
     })
     .await
     .map_err(PageError::doing("check an uploaded notice"))?;
-    if let Err(error) = checked {
-        return Ok(refused(error.page_text()));
-    }
-    match make_draft(&app, &reviewer, &line, Source::File(bytes), now).await {
+    let pages = match checked {
+        Ok(checked) => checked.pages,
+        Err(error) => return Ok(refused(error.page_text())),
+    };
+    match make_draft(&app, &reviewer, &line, Source::File(bytes, pages), now).await {
         Ok(()) => {
             let location = format!("/filings/{}/determination/draft", line.filing.id);
             let body = json!({ "location": location });
@@ -209,7 +212,8 @@ async fn take_file(
 /// What a draft is made from.
 enum Source<'a> {
     Form(Decision, &'a DeterminationForm),
-    File(Vec<u8>),
+    /// A checked PDF and how many pages it has.
+    File(Vec<u8>, usize),
 }
 
 enum DraftError {
@@ -224,6 +228,9 @@ impl<E: Into<PageError>> From<E> for DraftError {
 }
 
 /// Makes the letter and seals it as a draft, in the place of an earlier one.
+///
+/// The letter bears its number, and numbers are not wasted: it is made with the number that
+/// comes next, before the transaction that takes it. If a colleague was faster, once more.
 async fn make_draft(
     app: &App,
     reviewer: &Reviewer,
@@ -231,35 +238,84 @@ async fn make_draft(
     source: Source<'_>,
     now: OffsetDateTime,
 ) -> Result<(), DraftError> {
-    let filing = &line.filing;
-    let mut tx = app.db.begin().await?;
-    let number = match drafts::number_of(&mut tx, filing.id).await? {
-        Some(number) => number,
-        None => next_notice_number(&mut tx, now).await?,
-    };
-    let (bytes, form) = match source {
-        Source::File(bytes) => (bytes, None),
-        Source::Form(decision, form) => {
-            let letter = letter(app, line, decision, &number, now);
-            let made = tokio::task::spawn_blocking(move || determination::to_pdf(&letter))
+    for _ in 0..NUMBER_TRIES {
+        let number = coming_number(app, line.filing.id, now).await?;
+        let sealed = seal_draft(app, line, &source, &number, now).await?;
+        let form = match &source {
+            Source::File(..) => None,
+            Source::Form(_, form) => Some((*form).clone()),
+        };
+        if write_draft(app, reviewer, line, sealed, number, form, now).await? {
+            return Ok(());
+        }
+    }
+    Err(PageError::Refused(
+        "ほかの職員も決定通知書を作成しているため、番号を決められませんでした。少し待ってから、もう一度作成してください。".into(),
+    )
+    .into())
+}
+
+/// Makes the letter, checks it and puts it into the vault.
+async fn seal_draft(
+    app: &App,
+    line: &FilingLine,
+    source: &Source<'_>,
+    number: &str,
+    now: OffsetDateTime,
+) -> Result<Sealed, DraftError> {
+    let (bytes, pages) = match source {
+        Source::File(bytes, pages) => (bytes.clone(), *pages),
+        Source::Form(decision, _) => {
+            let letter = letter(app, line, decision.clone(), number, now);
+            let made = tokio::task::spawn_blocking(move || {
+                let bytes = determination::to_pdf(&letter)?;
+                let checked = pdf::check(&bytes);
+                Ok((bytes, checked))
+            });
+            let (bytes, checked) = made
                 .await
-                .map_err(PageError::doing("make a determination"))?;
-            (made.map_err(DraftError::Document)?, Some(form.clone()))
+                .map_err(PageError::doing("make a determination"))?
+                .map_err(DraftError::Document)?;
+            let checked = checked.map_err(PageError::doing("check a determination"))?;
+            (bytes, checked.pages)
         }
     };
-    let pages = pdf::check(&bytes)
-        .map_err(PageError::doing("check a determination"))?
-        .pages;
     let day = now.to_offset(JST).date().to_string().replace('-', "");
     let establishment = line.establishment_number;
     let file_name = format!("{day}_{establishment}_決定通知書_{number}.pdf");
-    let sealed = custody::seal(app, filing.establishment, &file_name, bytes, pages)
-        .await
-        .map_err(PageError::storing("seal a determination"))?;
+    let sealed = custody::seal(app, line.filing.establishment, &file_name, bytes, pages).await;
+    Ok(sealed.map_err(PageError::storing("seal a determination"))?)
+}
+
+/// Takes the number and writes the draft down. `false`: the number is another one now, and
+/// nothing was written.
+async fn write_draft(
+    app: &App,
+    reviewer: &Reviewer,
+    line: &FilingLine,
+    sealed: Sealed,
+    number: String,
+    form: Option<DeterminationForm>,
+    now: OffsetDateTime,
+) -> Result<bool, DraftError> {
+    let filing = line.filing.id;
+    let mut tx = app.db.begin().await?;
+    let taken = match drafts::number_of(&mut tx, filing).await? {
+        Some(number) => number,
+        None => {
+            let (counter, year) = number_counter(now);
+            notice_number(year, next_number(&mut tx, &counter).await?)
+        }
+    };
+    if taken != number {
+        drop(tx);
+        custody::discard(app, [sealed]).await;
+        return Ok(false);
+    }
     let document = custody::store::record(&mut tx, sealed, now).await?;
     let draft = Draft {
         id: DraftId::new(),
-        filing: filing.id,
+        filing,
         staff: reviewer.id(),
         document,
         number,
@@ -267,11 +323,11 @@ async fn make_draft(
         made: now,
     };
     let earlier = drafts::put_draft(&mut tx, &app.keys, &draft).await?;
-    let act = Act::NoticeDrafted(filing.id);
+    let act = Act::NoticeDrafted(filing);
     audit::record(&mut tx, &app.keys, &reviewer.actor(), act, now).await?;
     Db::commit(tx).await?;
     custody::remove_objects(app, earlier).await;
-    Ok(())
+    Ok(true)
 }
 
 fn letter(
@@ -297,13 +353,31 @@ fn letter(
     }
 }
 
-/// `2026-00012`: the fund's business year, which begins in April, and a number without gaps.
-async fn next_notice_number(tx: &mut Tx, now: OffsetDateTime) -> Result<String, StoreError> {
+/// The number that a draft for the filing would take now.
+async fn coming_number(
+    app: &App,
+    filing: FilingId,
+    now: OffsetDateTime,
+) -> Result<String, StoreError> {
+    let mut tx = app.db.begin_snapshot().await?;
+    if let Some(number) = drafts::number_of(&mut tx, filing).await? {
+        return Ok(number);
+    }
+    let (counter, year) = number_counter(now);
+    Ok(notice_number(year, coming(&mut tx, &counter).await?))
+}
+
+/// The counter of the fund's business year, which begins in April, and that year.
+fn number_counter(now: OffsetDateTime) -> (String, i32) {
     let day = now.to_offset(JST).date();
     let begun = u8::from(day.month()) >= u8::from(Month::April);
     let year = day.year() - i32::from(!begun);
-    let number = next_number(tx, &format!("notice/{year}")).await?;
-    Ok(format!("{year}-{number:05}"))
+    (format!("notice/{year}"), year)
+}
+
+/// `2026-00012`
+fn notice_number(year: i32, number: i64) -> String {
+    format!("{year}-{number:05}")
 }
 
 #[derive(Template)]
@@ -444,3 +518,6 @@ async fn issue(
 fn to_draft(line: &FilingLine) -> Redirect {
     Redirect::to(&format!("/filings/{}/determination/draft", line.filing.id))
 }
+
+#[cfg(test)]
+mod tests;
