@@ -114,12 +114,15 @@ pub async fn issue(
     Ok(Some(MaskedAddress::of(&address)))
 }
 
-/// Says whether another code may be sent in this session at `now`.
+/// Says whether another code may be sent in this session at `now`. Whoever asks at the same
+/// time waits until the caller's transaction has sent it or not: two codes at once would be two
+/// to guess.
 pub async fn may_resend(
     tx: &mut Tx,
     binding: &Binding,
     now: OffsetDateTime,
 ) -> Result<Result<(), ResendRefused>, StoreError> {
+    store::lock(tx, binding.session).await?;
     let (count, last) = store::count(tx, binding.session).await?;
     if count >= CODES_PER_SESSION_MAX {
         return Ok(Err(ResendRefused::TooMany));

@@ -162,6 +162,17 @@ pub(super) async fn exists(tx: &mut Tx, binding: &Binding) -> Result<bool, Store
 }
 
 /// How many codes a session has had, and when the last one was made.
+/// Lets one ask for a code of a session at a time: until the transaction ends, nobody else gets
+/// past here.
+pub(super) async fn lock(tx: &mut Tx, session: SessionId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE tunnel_sessions SET pages_cut = pages_cut WHERE id = $1")
+        .bind(session.to_string())
+        .execute(&mut **tx)
+        .await
+        .map(drop)
+        .map_err(StoreError::doing("lock a session's one-time codes"))
+}
+
 pub(super) async fn count(
     tx: &mut Tx,
     session: SessionId,

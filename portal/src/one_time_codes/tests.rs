@@ -220,3 +220,32 @@ fn typed_codes_are_read_with_full_width_digits_and_spaces() {
     assert_eq!(digits(" ０４８ 213\n"), "048213");
     assert_eq!(digits("048-213"), "048213");
 }
+
+#[tokio::test]
+async fn who_asks_for_several_codes_at_once_gets_one() {
+    for db in databases().await {
+        let app = app(&db).await;
+        let place = people::place(&app, "0123", "suzuki").await;
+        let binding = Binding::of(&place);
+        let (user, device, session) = (place.user, place.device, place.session);
+        let askers = (0..4).map(|_| async {
+            let mut tx = app.db.begin().await.unwrap();
+            let may = may_resend(&mut tx, &binding, NOW).await.unwrap();
+            if may.is_ok() {
+                let sent = issue(&mut tx, &app, user, device, session, NOW).await;
+                assert!(sent.unwrap().is_some());
+            }
+            Db::commit(tx).await.unwrap();
+            may
+        });
+        let asked = futures_util::future::join_all(askers).await;
+        let at = NOW + RESEND_PAUSE;
+        let later = asked
+            .iter()
+            .filter(|may| **may == Err(ResendRefused::TooSoon { at }));
+        assert_eq!(later.count(), 3, "{asked:?}");
+        let good = "SELECT COUNT(*) FROM one_time_codes WHERE superseded_ms IS NULL";
+        let good: i64 = sqlx::query_scalar(good).fetch_one(db.pool()).await.unwrap();
+        assert_eq!(good, 1);
+    }
+}
