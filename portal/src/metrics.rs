@@ -2,7 +2,7 @@
 //!
 //! Most of it is counted in one place, where the audit log is written: sign-ins and their
 //! outcome, sessions opened and refused, uploads, notices. What is counted elsewhere concerns
-//! mails and broken pages. Labels are words of the program: nobody's name, address or
+//! mails, broken pages and the virus scanner. Labels are words of the program: nobody's name, address or
 //! number is ever one (see [`operator`]).
 //!
 //! The counters belong to the process, as its log does.
@@ -26,6 +26,7 @@ pub struct Metrics {
     mails: Family<Labels<1>, Counter>,
     mails_waiting: Gauge,
     pages_failed: Counter,
+    scanner_falls_short: Gauge,
 }
 
 /// What became of a mail.
@@ -74,6 +75,11 @@ impl Metrics {
         self.pages_failed.inc();
     }
 
+    /// Whether the virus scanner gives no verdict on a document of the largest size.
+    pub fn show_scanner_falls_short(&self, falls_short: bool) {
+        self.scanner_falls_short.set(falls_short.into());
+    }
+
     /// All series of the portal.
     pub fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix(PREFIX);
@@ -92,6 +98,11 @@ impl Metrics {
             "pages_failed",
             "Pages that broke down",
             self.pages_failed.clone(),
+        );
+        registry.register(
+            "virus_scanner_falls_short",
+            "1 if the virus scanner gives no verdict on a document of the largest size",
+            self.scanner_falls_short.clone(),
         );
         registry
     }

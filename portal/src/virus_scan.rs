@@ -5,6 +5,8 @@
 //! the door and says so, and what was sent stays for another try. A fund that scans elsewhere
 //! configures none.
 
+pub mod size;
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use portal::app::App;
 use portal::listeners::{Addresses, Listeners, Routers};
 use portal::mail::{outbox, smtp::Smtp};
 use portal::metrics::metrics;
-use portal::{housekeeping, reminders, tunnel_sessions, web};
+use portal::{housekeeping, reminders, tunnel_sessions, virus_scan, web};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -56,6 +56,7 @@ pub(super) async fn serve(app: App) -> anyhow::Result<()> {
         tokio::spawn(sweep(app.clone())),
         tokio::spawn(housekeeping::run(app.clone())),
         tokio::spawn(reminders::run(app.clone())),
+        tokio::spawn(virus_scan::size::run(app.clone())),
     ];
     let operator = operator.map(|at| tokio::spawn(at.serve()));
     let Addresses {

@@ -26,7 +26,12 @@ pub(crate) struct Scanner {
 }
 
 impl Scanner {
+    /// One that looks at files of 1 MB at most.
     pub(crate) fn start() -> Self {
+        Self::with_limit("1M")
+    }
+
+    pub(crate) fn with_limit(limit: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::fs::create_dir(at("signatures")).unwrap();
@@ -34,7 +39,7 @@ impl Scanner {
         std::fs::write(at("signatures/renkei.ndb"), signature + "\n").unwrap();
         let config = format!(
             "DatabaseDirectory {0}/signatures\nLocalSocket {0}/socket\nForeground yes\n\
-             TemporaryDirectory {0}\nStreamMaxLength 1M\n",
+             TemporaryDirectory {0}\nStreamMaxLength {limit}\n",
             folder.path().display()
         );
         std::fs::write(at("clamd.conf"), config).unwrap();
@@ -60,7 +65,7 @@ impl Scanner {
         self.folder.path().join("socket")
     }
 
-    fn clamd(&self) -> Clamd {
+    pub(crate) fn clamd(&self) -> Clamd {
         Clamd::Socket(self.folder.path().join("socket"))
     }
 }
