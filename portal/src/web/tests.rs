@@ -10,6 +10,7 @@ use crate::testing::{NOW, app, databases, sqlite};
 use time::Duration;
 
 mod authorisation;
+mod fresh;
 mod wording;
 
 /// A path with its parameters filled in: an id that nobody has.
