@@ -55,7 +55,8 @@ fn main() -> ExitCode {
             return USAGE.into();
         }
     };
-    match serve(&config) {
+    let served = operator::runtime::run(serve(&config));
+    match served.context("cannot start").flatten() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => {
             error!("{failed:#}");
@@ -64,7 +65,6 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
 async fn serve(config: &Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;

@@ -328,13 +328,8 @@ pub(crate) fn run() -> ExitCode {
     }
     // A second provider is an error only if somebody installed one before us.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    let done = runtime
-        .context("cannot start")
-        .and_then(|runtime| runtime.block_on(execute(cli)));
-    match done {
+    let done = operator::runtime::run(execute(cli));
+    match done.context("cannot start").flatten() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("portal: {error:#}");

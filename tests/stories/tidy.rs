@@ -115,6 +115,21 @@ fn every_source_file_says_its_duty_in_its_first_line() {
     }
 }
 
+/// A runtime that is dropped waits without end for whatever its threads wait for.
+#[test]
+fn the_end_of_no_program_waits_for_a_silent_neighbour() {
+    for (program, words) in [
+        ("portal/src/cli.rs", "operator::runtime::run("),
+        ("gateway/src/main.rs", "operator::runtime::run("),
+        ("gateway/operator/src/runtime.rs", ".shutdown_timeout("),
+        ("vpn-agent/src/main.rs", ".shutdown_timeout("),
+    ] {
+        let source = std::fs::read_to_string(root().join(program)).expect("a source file");
+        assert!(source.contains(words), "{program} ends without {words}");
+        assert!(!source.contains("#[tokio::main]"), "{program}");
+    }
+}
+
 #[test]
 fn no_module_file_is_called_mod() {
     for file in tracked_files() {

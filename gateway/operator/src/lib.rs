@@ -1,4 +1,4 @@
-//! What the people who run a daemon see of it: metrics, health, and how it logs.
+//! What the people who run a daemon see of it: metrics, health, how it logs and how it ends.
 //!
 //! Used by the gateway and the portal alike. It answers three requests on a listener of its
 //! own, for the operator's network only: `GET /metrics` (OpenMetrics text, for Prometheus),
@@ -9,6 +9,7 @@
 //! no way to put an address, a name or an id into one.
 
 pub mod log;
+pub mod runtime;
 
 use std::convert::Infallible;
 use std::fmt;
