@@ -122,21 +122,29 @@ pub async fn run(
 struct Running {
     desk: Desk,
     control: JoinHandle<()>,
-    windows: mpsc::Receiver<WindowRequest>,
 }
 
 impl Running {
+    /// A run without windows: who asks it for one is told so at once.
     fn start(config: &Config, store: Store, instance: Instance) -> Result<Self, CommandError> {
+        let (running, wishes) = Self::start_with_windows(config, store, instance)?;
+        drop(wishes);
+        Ok(running)
+    }
+
+    /// A run that opens windows, and the wishes for them: whoever asks waits until they are
+    /// looked at.
+    fn start_with_windows(
+        config: &Config,
+        store: Store,
+        instance: Instance,
+    ) -> Result<(Self, mpsc::Receiver<WindowRequest>), CommandError> {
         log::keep_in(&config.data_dir);
         tracing::info!(version = update::running_version_text(), "started");
-        let (sender, windows) = mpsc::channel(MAX_WINDOW_REQUESTS);
+        let (sender, wishes) = mpsc::channel(MAX_WINDOW_REQUESTS);
         let desk = Desk::start(config, store, sender)?;
         let control = tokio::spawn(instance.serve(desk.clone()));
-        Ok(Self {
-            desk,
-            control,
-            windows,
-        })
+        Ok((Self { desk, control }, wishes))
     }
 
     /// From now on a signal to end the process ends this run instead, cleanly.
@@ -321,14 +329,13 @@ async fn connect(
     match claim_to_stay(&store).await? {
         Claim::Theirs(client) => connect_through(&client, choice).await,
         Claim::Ours(instance) => {
-            let mut running = Running::start(config, store, instance)?;
+            let running = Running::start(config, store, instance)?;
             running.end_on_signal()?;
             // Fetched only: what is ready takes over when the window is opened.
             let _due = running.watch_updates(config);
-            let desk = running.desk.clone();
             let result = tokio::select! {
-                result = connect_here(&mut running, choice) => result,
-                () = desk.end_wanted() => Ok(()),
+                result = connect_here(&running.desk, choice) => result,
+                () = running.desk.end_wanted() => Ok(()),
             };
             running.end().await;
             result
@@ -351,8 +358,7 @@ async fn connect_through(client: &Client, profile: Option<Choice>) -> Result<(),
     connected(&report)
 }
 
-async fn connect_here(running: &mut Running, choice: Option<Choice>) -> Result<(), CommandError> {
-    let desk = running.desk.clone();
+async fn connect_here(desk: &Desk, choice: Option<Choice>) -> Result<(), CommandError> {
     let (id, mut agent) = desk.choose(choice)?;
     desk.serve(id).await?;
     wait_for_decision(&agent).await;
@@ -369,30 +375,16 @@ async fn connect_here(running: &mut Running, choice: Option<Choice>) -> Result<(
     };
     agent.wait_for(CONNECT_LIMIT, settled).await;
     connected(&agent.report())?;
-    loop {
-        tokio::select! {
-            alive = agent.changed() => {
-                if !alive || agent.view().session().is_none() {
-                    eprintln!("{}", agent.report().reason.unwrap_or_default());
-                    break;
-                }
-                if let Some(notice) = agent.view().notice {
-                    eprintln!("{}", notice.page_text());
-                    agent.tell(Command::DismissNotice).await;
-                }
-            }
-            // There are no windows here; who asks is told when the request is dropped.
-            _ = running.windows.recv() => {}
+    while agent.changed().await && agent.view().session().is_some() {
+        if let Some(notice) = agent.view().notice {
+            eprintln!("{}", notice.page_text());
+            agent.tell(Command::DismissNotice).await;
         }
     }
+    eprintln!("{}", agent.report().reason.unwrap_or_default());
     // Sessions of other profiles that were asked for meanwhile end in their own time.
     let mut changes = desk.changes();
-    while desk.is_busy() {
-        tokio::select! {
-            changed = changes.changed() => if changed.is_err() { break },
-            _ = running.windows.recv() => {}
-        }
-    }
+    while desk.is_busy() && changes.changed().await.is_ok() {}
     Ok(())
 }
 

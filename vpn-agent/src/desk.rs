@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::agent::{Agent, Command};
@@ -26,9 +26,11 @@ use crate::store::{Store, StoreError};
 
 mod choice;
 mod error;
+mod wish;
 
 pub use choice::{Choice, NotAChoice};
 pub use error::DeskError;
+pub use wish::WindowRequest;
 
 /// How long an event loop may take to end.
 const END_LIMIT: Duration = Duration::from_secs(5);
@@ -45,19 +47,6 @@ pub enum Landing {
     List,
     /// The page that opens zips.
     Documents,
-}
-
-/// A wish to bring a window up.
-#[derive(Debug)]
-pub struct WindowRequest {
-    /// Whose window.
-    pub profile: ProfileId,
-    /// What it shows first.
-    pub landing: Landing,
-    /// Only tell its address.
-    pub no_browser: bool,
-    /// Takes the window's address, or the sentence why there is none.
-    pub reply: oneshot::Sender<Result<String, String>>,
 }
 
 /// Starts the agent of one profile. The caller holds the lock of the data folder.
@@ -446,17 +435,8 @@ impl Desk {
         landing: Landing,
         no_browser: bool,
     ) -> Result<String, DeskError> {
-        let (reply, answer) = oneshot::channel();
-        let request = WindowRequest {
-            profile,
-            landing,
-            no_browser,
-            reply,
-        };
-        let none = || DeskError::NoWindow("実行中の連携には画面がありません。".to_owned());
-        self.0.windows.send(request).await.map_err(|_| none())?;
-        let answer = answer.await.map_err(|_| none())?;
-        answer.map_err(DeskError::NoWindow)
+        let windows = &self.0.windows;
+        wish::fulfil(windows, profile, landing, no_browser, wish::WINDOW_LIMIT).await
     }
 
     /// Whether any profile has a session, or asks for one.

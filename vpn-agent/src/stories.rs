@@ -28,6 +28,7 @@ use crate::store::Store;
 use crate::store::profiles::ProfileId;
 
 mod care;
+mod commands;
 mod gateways;
 mod profiles;
 mod states;

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use tokio::sync::mpsc;
+
 use super::windows::{Became, Windows};
 use super::{Claim, CommandError, Running, ask, claim_to_stay, say, senseless, system};
 use crate::agent::Command;
@@ -47,9 +49,9 @@ pub(super) async fn open(
                     Err(error) => tracing::error!(%error, "the next version was not started"),
                 }
             }
-            let mut running = Running::start(config, store, instance)?;
+            let (running, wishes) = Running::start_with_windows(config, store, instance)?;
             running.end_on_signal()?;
-            let result = open_here(&mut running, config, choice, no_browser, file).await;
+            let result = open_here(&running, wishes, config, choice, no_browser, file).await;
             running.end().await;
             match result? {
                 End::Closed => Ok(()),
@@ -104,7 +106,8 @@ async fn open_through(
 }
 
 async fn open_here(
-    running: &mut Running,
+    running: &Running,
+    mut wishes: mpsc::Receiver<WindowRequest>,
     config: &Config,
     choice: Option<Choice>,
     no_browser: bool,
@@ -125,9 +128,11 @@ async fn open_here(
         windows.bring_up(profile, landing).await
     };
     let result = match opened {
-        Ok(()) => attend(running, &mut windows, &place, updates).await,
+        Ok(()) => attend(running, &mut wishes, &mut windows, &place, updates).await,
         Err(error) => Err(error),
     };
+    // Who asks for a window from now on is told that there is none.
+    drop(wishes);
     windows.close_all().await;
     result
 }
@@ -150,7 +155,8 @@ async fn watch_service(running: &Running, profile: ProfileId) {
 
 /// Waits for the windows' ends, for wishes to bring one up, and for the signal to end.
 async fn attend(
-    running: &mut Running,
+    running: &Running,
+    wishes: &mut mpsc::Receiver<WindowRequest>,
     windows: &mut Windows<'_>,
     place: &Place,
     mut updates: Option<Due>,
@@ -180,7 +186,7 @@ async fn attend(
                     leave(running, profile).await;
                 }
             },
-            Some(request) = running.windows.recv() => bring_up(running, windows, request).await,
+            Some(request) = wishes.recv() => bring_up(running, windows, request).await,
             staged = next_version(&mut updates) => {
                 // The user may have pressed 接続 in this very moment.
                 if !running.desk.is_busy() {
