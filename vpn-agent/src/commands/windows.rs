@@ -119,19 +119,33 @@ impl<'a> Windows<'a> {
         landing: Landing,
         breakdowns: u32,
     ) -> Result<(), CommandError> {
-        let (mut child, is_aware) = self.spawn(profile, landing).await?;
+        let (child, is_aware) = self.spawn(profile, landing).await?;
+        self.watch(profile, child, is_aware, breakdowns);
+        Ok(())
+    }
+
+    /// Gives a browser that was started an attendant, who waits for its end or closes it.
+    fn watch(&mut self, profile: ProfileId, mut child: Child, is_aware: bool, breakdowns: u32) {
         self.serial += 1;
         let (serial, ends) = (self.serial, self.ends.0.clone());
-        let (close, asked) = oneshot::channel();
+        let (close, mut asked) = oneshot::channel();
         let process_id = child.id();
         let attendant = tokio::spawn(async move {
+            let status = tokio::select! {
+                status = child.wait() => status,
+                _ = &mut asked => return close_browser(child).await,
+            };
+            let end = End {
+                profile,
+                serial,
+                status,
+            };
+            // Where many browsers end at once this waits for room, and who closes the windows
+            // meanwhile makes none.
             tokio::select! {
-                status = child.wait() => {
-                    let end = End { profile, serial, status };
-                    // Nobody listens while this run ends.
-                    let _ = ends.send(end).await;
-                }
-                _ = asked => close_browser(child).await,
+                // Nobody listens while this run ends.
+                _ = ends.send(end) => {}
+                _ = asked => {}
             }
         });
         let open = Open {
@@ -144,7 +158,6 @@ impl<'a> Windows<'a> {
             is_aware,
         };
         self.open.insert(profile, open);
-        Ok(())
     }
 
     async fn spawn(
@@ -291,5 +304,56 @@ async fn close_browser(mut window: Child) {
     }
     if let Err(error) = window.kill().await {
         tracing::debug!(%error, "window was gone already");
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::dial::settings::ProxySettings;
+    use crate::store::Store;
+
+    /// How long a test may take before it counts as standing still.
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// So many browsers that not all of their ends find room.
+    const BROWSERS: usize = MAX_ENDS + 2;
+
+    #[tokio::test]
+    async fn windows_whose_browsers_all_ended_at_once_are_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config {
+            update_key: None,
+            data_dir: folder.path().join("data"),
+            gateway_url: None,
+            gateway_ca_file: None,
+            browser: None,
+            browser_args: Vec::new(),
+            proxy_port: 0,
+            proxy: ProxySettings::None,
+        };
+        let store = Store::open(&config.data_dir).unwrap();
+        let desk = Desk::start(&config, store, mpsc::channel(1).0).unwrap();
+        let mut windows = Windows::new(&config, desk.clone());
+        for profile in (1..).take(BROWSERS) {
+            let child = tokio::process::Command::new("true").spawn().unwrap();
+            windows.watch(profile.try_into().unwrap(), child, true, 0);
+        }
+        // An attendant that has seen its browser end leaves no trace of it in the system.
+        let has_ended = |open: &Open| {
+            let process = open.process_id.unwrap().to_string();
+            !Path::new("/proc").join(process).exists()
+        };
+        let all_ended = async {
+            while !windows.open.values().all(has_ended) || windows.ends.1.len() < MAX_ENDS {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            windows.close_all().await;
+        };
+        let closed = tokio::time::timeout(LIMIT, all_ended).await;
+        assert!(closed.is_ok(), "somebody waits for room");
+        desk.end().await;
     }
 }
