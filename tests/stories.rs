@@ -49,6 +49,8 @@ mod watching;
 mod windows;
 #[path = "stories/windows_bad_input.rs"]
 mod windows_bad_input;
+#[path = "stories/windows_browsers.rs"]
+mod windows_browsers;
 #[path = "stories/windows_chip.rs"]
 mod windows_chip;
 #[path = "stories/windows_package.rs"]

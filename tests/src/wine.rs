@@ -158,6 +158,29 @@ impl Prefix {
         let _ = self.server().arg("--kill").status();
     }
 
+    /// Adds a value to the registry, as `reg add KEY VALUE` does.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn register(&self, key: &str, value: &[&str]) -> Result<()> {
+        let mut command = self.wine();
+        command.args(["reg", "add", key]).args(value).arg("/f");
+        output(&mut command).map(drop)
+    }
+
+    /// Makes `program`, a path below C: as Windows writes it, of a source of `tests/wine`;
+    /// returns where it lies.
+    ///
+    /// # Errors
+    /// If the compiler is not installed.
+    pub fn install(&self, program: &str, source: &str, more: &[&str]) -> Result<PathBuf> {
+        let target = self.drive_c().join(program.replace('\\', "/"));
+        let folder = target.parent().context("it lies in a folder")?;
+        std::fs::create_dir_all(folder)?;
+        compile(&["-o"], &target, source, more)?;
+        Ok(target)
+    }
+
     /// Puts the agent's program into a folder of the C: drive, with the DLL that Wine lacks
     /// beside it, and returns the program.
     ///

@@ -3,7 +3,7 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use anyhow::{Result, ensure};
 use renkei_tests::process::run;
@@ -13,13 +13,13 @@ use renkei_tests::wine::{self, Prefix};
 const OTHER_USER: &str = "games";
 
 /// A PC with settings and nothing else.
-struct Pc {
-    prefix: Prefix,
-    config: PathBuf,
+pub(crate) struct Pc {
+    pub(crate) prefix: Prefix,
+    pub(crate) config: PathBuf,
 }
 
 impl Pc {
-    fn new(prefix: Prefix, settings: &str) -> Result<Self> {
+    pub(crate) fn new(prefix: Prefix, settings: &str) -> Result<Self> {
         let config = prefix.drive_c().join("agent.toml");
         std::fs::write(&config, settings)?;
         prefix.install_agent()?;
@@ -31,17 +31,22 @@ impl Pc {
         Ok(std::fs::write(&self.config, settings)?)
     }
 
-    fn agent(&self, arguments: &[&str]) -> Result<Output> {
+    /// `vpn-agent ARGUMENTS`.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.prefix.wine();
         command
             .arg(self.prefix.agent())
             .args(["--config", &wine::windows_path(&self.config)])
             .args(arguments);
-        run(&mut command)
+        command
+    }
+
+    fn agent(&self, arguments: &[&str]) -> Result<Output> {
+        run(&mut self.command(arguments))
     }
 
     /// What a command says that cannot be done.
-    fn told(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) fn told(&self, arguments: &[&str]) -> Result<String> {
         let run = self.agent(arguments)?;
         ensure!(run.status.code() == Some(1), "{run:?}");
         Ok(String::from_utf8(run.stderr)?)
