@@ -59,3 +59,5 @@ mod windows_package;
 mod windows_proxy;
 #[path = "stories/windows_update.rs"]
 mod windows_update;
+#[path = "stories/windows_zip.rs"]
+mod windows_zip;

@@ -302,6 +302,12 @@ async fn the_installer_puts_in_replaces_and_takes_out_without_a_trace() -> Resul
     let registry = Traces::of(&prefix)?.registry;
     ensure!(registry.iter().any(|value| value.contains(GATEWAY)));
 
+    // What the agent's page writes down for a user who wants zips opened with it goes too.
+    let class = r"HKCU\Software\Classes\Renkei.Zip\shell\open\command";
+    let offered = r"HKCU\Software\Classes\.zip\OpenWithProgids";
+    prefix.register(class, &["/ve", "/d", "\"vpn-agent.exe\" open \"%1\""])?;
+    prefix.register(offered, &["/v", "Renkei.Zip", "/d", ""])?;
+
     ensure!(run(&prefix, &home.join("uninstall.exe"), &["/S"])? == Some(0));
     wait_for("the uninstaller's end", PATIENCE_S, async || {
         Ok((!home.exists()).then_some(()))
