@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use renkei_tests::browser::Browser;
-use renkei_tests::job::{CORPUS_PASSWORD, FILED_ZIP};
+use renkei_tests::job::{CORPUS_PASSWORD, FILED_ZIP, corpus};
 use renkei_tests::process::wait_for;
 use renkei_tests::{Agent, Stage, StageOptions};
 use serde_json::Value;
@@ -109,9 +109,40 @@ async fn a_clerk_reads_a_password_zip_and_asks_for_a_diagnosis() -> Result<()> {
     ensure!(text.contains("通信の検査"), "{text}");
     let home = stage.folder().display().to_string();
     ensure!(!text.contains(&home), "a path of this PC: {text}");
+
+    // A zip from the desktop is dropped on this page, which is none for zips.
+    drop_zip(&clerk).await?;
+    clerk.wait_text("のパスワード").await?;
+    clerk.type_into("password", CORPUS_PASSWORD).await?;
+    clerk
+        .press("form[action='/documents/unlock'] button")
+        .await?;
+    clerk.wait_text("の中の書類").await?;
+    let dropped = fetched(&clerk, "a.document").await?;
+    ensure!(dropped.kind == "application/pdf", "{}", dropped.kind);
+    ensure!(dropped.bytes == shown.bytes, "the same PDF");
     clerk.close().await?;
     agent.stop()?;
     inspector.must_have_found_nothing();
+    Ok(())
+}
+
+/// Does to the page what the browser does when a file is let go over it.
+async fn drop_zip(browser: &Browser) -> Result<()> {
+    const SCRIPT: &str = "const [name, bytes] = arguments;
+        const carried = new DataTransfer();
+        carried.items.add(new File([new Uint8Array(bytes)], name));
+        const options = {dataTransfer: carried, bubbles: true, cancelable: true};
+        const over = new DragEvent('dragover', options);
+        document.body.dispatchEvent(over);
+        const marked = document.body.classList.contains('dragging');
+        document.body.dispatchEvent(new DragEvent('drop', options));
+        // Whom a page does not tell that it takes files gets them opened in its place.
+        return over.defaultPrevented && marked;";
+    let zip = corpus(&format!("good/{FILED_ZIP}"))?;
+    let arguments = vec![Value::from(FILED_ZIP), Value::from(zip)];
+    let taken = browser.client.execute(SCRIPT, arguments).await?;
+    ensure!(taken == true, "the page takes no files: {taken}");
     Ok(())
 }
 
