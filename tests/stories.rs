@@ -53,6 +53,8 @@ mod windows_bad_input;
 mod windows_browsers;
 #[path = "stories/windows_chip.rs"]
 mod windows_chip;
+#[path = "stories/windows_notices.rs"]
+mod windows_notices;
 #[path = "stories/windows_package.rs"]
 mod windows_package;
 #[path = "stories/windows_proxy.rs"]

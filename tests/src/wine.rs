@@ -70,7 +70,8 @@ impl Prefix {
         self
     }
 
-    /// `wine64`, for a program and its arguments. Nothing is drawn: there is no display.
+    /// `wine64`, for a program and its arguments. Nothing is drawn where there is no
+    /// [`Display`], and then the program has no window at all.
     pub fn wine(&self) -> Command {
         self.command(WINE)
     }
@@ -115,9 +116,9 @@ impl Prefix {
                 "mscoree,mshtml=;winemenubuilder.exe=d;ncrypt=n,b",
             )
             .env("LANG", "C.UTF-8")
-            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .env_remove("DISPLAY")
-            .env_remove("WAYLAND_DISPLAY");
+            .env_remove("WAYLAND_DISPLAY")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -241,6 +242,43 @@ impl Prefix {
 impl Drop for Prefix {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// A screen that nobody sees (Debian's package xvfb), for programs that need windows.
+#[derive(Debug)]
+pub struct Display {
+    name: String,
+    _server: Process,
+}
+
+impl Display {
+    /// Starts one with a number that is free.
+    ///
+    /// # Errors
+    /// If Xvfb is not installed or does not start.
+    pub async fn start(logs: &Path) -> Result<Self> {
+        let mut command = Command::new("Xvfb");
+        // It prints its number once it is there, and keeps to sockets of this machine.
+        command.args(["-displayfd", "1", "-screen", "0", "1024x768x24"]);
+        command.args(["-nolisten", "tcp"]);
+        let mut server = Process::start("display", logs, &mut command)
+            .context("Xvfb (Debian's package xvfb)")?;
+        let number = wait_for("a display", START_PATIENCE_S, async || {
+            server.check_running()?;
+            let log = server.log_text();
+            Ok(log.lines().find_map(|line| line.parse::<u32>().ok()))
+        })
+        .await?;
+        Ok(Self {
+            name: format!(":{number}"),
+            _server: server,
+        })
+    }
+
+    /// What a program finds it by, in its environment.
+    pub fn variables(&self) -> [(&'static str, PathBuf); 1] {
+        [("DISPLAY", PathBuf::from(&self.name))]
     }
 }
 
