@@ -188,6 +188,21 @@ fn shortcuts(prefix: &Prefix) -> Result<Vec<String>> {
     Ok(names.filter(|name| name.ends_with(".lnk")).collect())
 }
 
+/// The resources of a program of one kind, as they lie in it.
+fn resource(program: &Path, kind: &str) -> Result<Vec<u8>> {
+    let found = Command::new("wrestool")
+        .args(["--extract", "--raw", "--type", kind])
+        .arg(program)
+        .output()?;
+    ensure!(found.status.success(), "{found:?}");
+    Ok(found.stdout)
+}
+
+/// What a program tells Windows before it is started.
+fn manifest(program: &Path) -> Result<String> {
+    Ok(String::from_utf8_lossy(&resource(program, "24")?).into_owned())
+}
+
 /// S003-23: what an admin is given to install.
 #[test]
 fn what_is_handed_out_is_signed_small_and_says_what_it_is() -> Result<()> {
@@ -208,25 +223,31 @@ fn what_is_handed_out_is_signed_small_and_says_what_it_is() -> Result<()> {
     }
 
     let program = package.file("vpn-agent.exe")?;
-    let resource = |kind: &str| -> Result<Vec<u8>> {
-        let found = Command::new("wrestool")
-            .args(["--extract", "--raw", "--type", kind])
-            .arg(&program)
-            .output()?;
-        ensure!(found.status.success(), "{found:?}");
-        Ok(found.stdout)
-    };
-    let version = resource("16")?;
+    let version = resource(&program, "16")?;
     for text in [NAME, env!("CARGO_PKG_VERSION")] {
         let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
         let said = version.windows(wide.len()).any(|window| window == wide);
         ensure!(said, "the version resource does not say {text}");
     }
-    let manifest = String::from_utf8_lossy(&resource("24")?).into_owned();
-    for word in ["asInvoker", "PerMonitorV2", "UTF-8"] {
-        ensure!(manifest.contains(word), "no {word} in {manifest}");
+    let own = manifest(&program)?;
+    for word in ["PerMonitorV2", "UTF-8"] {
+        ensure!(own.contains(word), "no {word} in {own}");
     }
-    ensure!(!resource("14")?.is_empty(), "no icon");
+    // A clerk has no administrator's password, and a shared PC none to lend.
+    for program in [program.clone(), package.file("-setup.exe")?] {
+        let told = manifest(&program)?;
+        let level = told
+            .split_once("<requestedExecutionLevel")
+            .and_then(|(_, rest)| rest.split_once("level=\""))
+            .and_then(|(_, rest)| rest.split_once('"'))
+            .map(|(level, _)| level);
+        ensure!(
+            level == Some("asInvoker"),
+            "{} asks for {level:?}: {told}",
+            program.display()
+        );
+    }
+    ensure!(!resource(&program, "14")?.is_empty(), "no icon");
     Ok(())
 }
 
