@@ -278,6 +278,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (10, "scale", include_str!("../migrations/0010_scale.sql")),
     (11, "search", include_str!("../migrations/0011_search.sql")),
     (12, "staff", include_str!("../migrations/0012_staff.sql")),
+    (13, "twins", include_str!("../migrations/0013_twins.sql")),
 ];
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod office;
 pub mod pages;
 pub mod sheet;
 pub mod store;
+pub mod twins;
 
 use std::fmt;
 use std::str::FromStr;

@@ -2,8 +2,11 @@
 //! beside it. The numbers are those of `docs/FEATURES.md`.
 
 use anyhow::{Result, ensure};
+use renkei_tests::browser::{Browser, key_shown_at};
 use renkei_tests::job::{AtWork, corpus};
 use renkei_tests::{Stage, StageOptions};
+
+use crate::browser::Inspector;
 
 /// S003-06, S003-09, S003-10: a filing is asked back, talked about and returned with a mark
 /// on its page, which the clerk sees as a picture through her tunnel; a filing on paper gets
@@ -95,5 +98,44 @@ async fn a_case_is_talked_about_and_returned_with_a_mark_and_paper_stands_beside
         .get("/filings")
         .await?
         .must_say("20240524_0123_預金口座振替依頼書")?;
+    Ok(())
+}
+
+/// R23: what was sent through the portal comes by post as well. Whoever records it is asked to
+/// compare, and whoever decides one of the two sees the other.
+#[tokio::test]
+async fn a_filing_that_comes_by_post_as_well_is_pointed_out_to_the_reviewer() -> Result<()> {
+    let stage = Stage::start(StageOptions::default()).await?;
+    let work = AtWork::on(&stage).await?;
+    let pdf = corpus("good/20240229_0123_資格喪失届.pdf")?;
+    work.pages
+        .file("20240229_0123_資格喪失届.pdf", &pdf, None)
+        .await?;
+    let inspector = Inspector::new()?;
+    let folder = stage.folder().join("browsers");
+    std::fs::create_dir_all(&folder)?;
+    let url = stage.office_url();
+    let key = key_shown_at(&url, &stage.ca_file()).await?;
+    let reviewer = Browser::open(&folder, "office", None, Some(&key)).await?;
+    let header = work.office.site.cookie_header();
+    reviewer.take_cookies(&url, &header).await?;
+    reviewer.go(&format!("{url}paper")).await?;
+    reviewer.type_into("establishment", "0123").await?;
+    reviewer.press("#kind option[value='loss']").await?;
+    // A date field takes month, day, year.
+    let date = reviewer.find("#filed_on").await?;
+    date.send_keys("02292024").await?;
+    reviewer.type_into("sheets", "1").await?;
+    reviewer.click("記録する").await?;
+    reviewer.wait_text("同じ届書かもしれません").await?;
+    reviewer.wait_text("に電子で届きました").await?;
+    inspector.look(&reviewer, "office-paper-twin").await?;
+    reviewer.press("#another").await?;
+    reviewer.click("記録する").await?;
+    reviewer.wait_text("に届きました").await?;
+    inspector.look(&reviewer, "office-filing-twin").await?;
+    reviewer.press(".banner .chain a").await?;
+    reviewer.wait_text("に紙で届きました").await?;
+    inspector.must_have_found_nothing();
     Ok(())
 }

@@ -12,6 +12,7 @@ use time::{Date, Duration, OffsetDateTime};
 
 use super::sheet::{Facts, Page, to_pdf};
 use super::store::{self, Found};
+use super::twins::{self, Among, Twin, TwinLine};
 use super::{ARRIVED_LIMIT_DAYS, Arrival, Code, SHEETS_LIMIT, sheets};
 use crate::app::App;
 use crate::audit::{self, Act};
@@ -44,6 +45,7 @@ struct PaperPage {
     kinds: Vec<KindChoice>,
     typed: Typed,
     from_cover: bool,
+    twins: Vec<TwinLine>,
 }
 
 struct KindChoice {
@@ -61,6 +63,8 @@ struct Typed {
     filed_on: String,
     arrived: String,
     sheets: String,
+    /// The reviewer has compared it with the filings that may be the same.
+    another: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -81,7 +85,7 @@ async fn show(
         ..Typed::default()
     };
     if query.code.trim().is_empty() {
-        return answer(&app, &reviewer, typed, FieldErrors::default()).await;
+        return answer(&app, &reviewer, typed, (FieldErrors::default(), Vec::new())).await;
     }
     let found = match query.code.parse::<Code>() {
         Ok(code) => store::find(&app.db, &reviewer, &code).await?,
@@ -95,13 +99,13 @@ async fn show(
             typed.kind = cover.name.kind().code().to_owned();
             typed.filed_on = cover.name.date().to_string();
             typed.sheets = cover.sheets.to_string();
-            answer(&app, &reviewer, typed, FieldErrors::default()).await
+            answer(&app, &reviewer, typed, (FieldErrors::default(), Vec::new())).await
         }
         None => {
             typed.code = query.code;
             let sentence = "この照会コードの送付状はありません。読み取り直すか、送付状の8文字を入力してください。";
             let errors = FieldErrors::of_one("find-code", sentence);
-            answer(&app, &reviewer, typed, errors).await
+            answer(&app, &reviewer, typed, (errors, Vec::new())).await
         }
     }
 }
@@ -110,7 +114,7 @@ async fn answer(
     app: &App,
     reviewer: &Reviewer,
     typed: Typed,
-    errors: FieldErrors,
+    (errors, twins): (FieldErrors, Vec<Twin>),
 ) -> Result<Response, PageError> {
     let kinds = kinds::store::all(app.db.pool()).await?;
     let status = if errors.is_empty() {
@@ -128,6 +132,7 @@ async fn answer(
                 selected: kind.kind.code() == typed.kind,
             })
             .collect(),
+        twins: twins.into_iter().map(TwinLine::from).collect(),
         from_cover: !typed.code.is_empty() && errors.on("find-code").is_empty(),
         typed,
         errors,
@@ -252,8 +257,16 @@ async fn record(
     let kinds = kinds::store::all(app.db.pool()).await?;
     let (place, arrival) = match typed.check(&app, &reviewer, &kinds, today).await? {
         Ok(checked) => checked,
-        Err(errors) => return answer(&app, &reviewer, typed, errors).await,
+        Err(errors) => return answer(&app, &reviewer, typed, (errors, Vec::new())).await,
     };
+    if typed.another.is_none() {
+        let twins = twins::of(&app.db, &reviewer, place.id, &arrival.name, Among::All).await?;
+        if !twins.is_empty() {
+            let sentence = "すでに届いている届書と同じかどうかを見比べて、別の届書であればチェックを入れてください。";
+            let errors = FieldErrors::of_one("another", sentence);
+            return answer(&app, &reviewer, typed, (errors, twins)).await;
+        }
+    }
     let pdf = record_page(&app, &place, &arrival, now).await?;
     let id = FilingId::new();
     let file_name = arrival.name.file_name();

@@ -93,6 +93,56 @@ async fn paper_goes_from_its_cover_sheet_to_the_same_desk_and_history() {
     }
 }
 
+/// R23: sent through the portal and on paper, in either order.
+#[tokio::test]
+async fn a_filing_that_came_both_ways_is_pointed_out_to_whoever_handles_it() {
+    for world in worlds().await {
+        let sent = world.alice.file("20240229_0123_資格喪失届.pdf").await;
+        let form = [
+            ("code", ""),
+            ("establishment", "0123"),
+            ("kind", "loss"),
+            ("filed_on", "2024-02-29"),
+            ("arrived", "2026-03-13"),
+            ("sheets", "1"),
+        ];
+        let (status, _, page) = world.sato.post("/paper", &form).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{page}");
+        assert!(
+            page.contains(&sent) && page.contains("に電子で届きました"),
+            "{page}"
+        );
+        assert!(page.contains("href=\"#another\""), "{page}");
+        // Compared and found to be another one, or to be recorded all the same.
+        let mut compared = form.to_vec();
+        compared.push(("another", "yes"));
+        let (status, recorded, page) = world.sato.post("/paper", &compared).await;
+        assert_eq!(status, StatusCode::SEE_OTHER, "{page}");
+        // Whoever handles one of the two sees the other.
+        for (here, there, came) in [
+            (&sent, &recorded, "に紙で届きました"),
+            (&recorded, &sent, "に電子で届きました"),
+        ] {
+            let (_, page) = world.sato.get(here).await;
+            assert!(page.contains("同じ届書かもしれません"), "{page}");
+            assert!(
+                page.contains(there.as_str()) && page.contains(came),
+                "{page}"
+            );
+        }
+        // The establishment's own page says nothing of it.
+        let (_, page) = world.alice.get(&sent).await;
+        assert!(!page.contains("同じ届書かもしれません"));
+        // A returned one is no twin any more.
+        world.sato.post(&format!("{recorded}/take"), &[]).await;
+        let back = [("code", "illegible")];
+        let given = world.sato.post(&format!("{recorded}/return"), &back).await;
+        assert_eq!(given.0, StatusCode::SEE_OTHER, "{}", given.2);
+        let (_, page) = world.sato.get(&sent).await;
+        assert!(!page.contains("同じ届書かもしれません"));
+    }
+}
+
 #[tokio::test]
 async fn of_two_who_record_one_cover_sheet_at_once_one_wins() {
     for world in worlds().await {

@@ -14,6 +14,7 @@ use crate::filings::reasons::Words;
 use crate::filings::store::{self, FilingLine};
 use crate::filings::words::{Chip, TimelineLine, chip, size, timeline};
 use crate::filings::{Filing, Rank, State as FilingState};
+use crate::paper::twins::{Among, TwinLine};
 use crate::review::words::{ChainLine, CommentLine, MarkedPage};
 use crate::review::{assignment, chain, desk, marks, talk, withdrawals, words};
 use crate::web::dates;
@@ -41,6 +42,7 @@ struct FilingPage {
     received: String,
     sender: String,
     paper: Option<PaperFacts>,
+    twins: Vec<TwinLine>,
     reviewer: Option<String>,
     size: String,
     sha256: String,
@@ -172,6 +174,17 @@ pub(super) async fn show(
                 arrived: dates::date(arrived),
                 sheets,
             }),
+        twins: paper::twins::of(
+            &app.db,
+            reviewer,
+            filing.establishment,
+            &filing.name,
+            Among::OtherWay(filing.id),
+        )
+        .await?
+        .into_iter()
+        .map(TwinLine::from)
+        .collect(),
         reviewer: line.reviewer.clone(),
         size: size(document.size_bytes),
         sha256: document.sha256,
