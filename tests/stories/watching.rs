@@ -148,6 +148,24 @@ async fn an_operator_sees_sessions_refusals_bytes_and_what_is_missing() -> Resul
     let closed = "renkei_gateway_sessions_ended_total{reason=disconnected}";
     gateway.shows(closed, |n| n == 1.0).await?;
 
+    // A PC that staff have turned away, and what found no room: nothing, and that is shown.
+    let list = work.office.site.get("/devices").await?;
+    let device = list.links("/devices/").into_iter().next();
+    let page = work.office.site.get(&device.context("a PC")?).await?;
+    let form = page.form("/revoke")?.fill("reason", "入替え")?;
+    work.office.site.submit(&form).await?;
+    work.agent.start(&["open", "--no-browser"])?;
+    work.agent.wait_state("ready").await?;
+    let again = work.agent.command(&["connect"]).output()?;
+    ensure!(again.status.code() == Some(1), "{again:?}");
+    let refused = "renkei_gateway_sessions_refused_total{reason=revoked}";
+    gateway.shows(refused, |n| n >= 1.0).await?;
+    for queue in ["udp", "tls", "answers"] {
+        let dropped = format!("renkei_gateway_queue_drops_total{{queue={queue}}}");
+        gateway.shows(&dropped, |n| n == 0.0).await?;
+    }
+    work.agent.stop()?;
+
     // Nobody is named, on neither side.
     for program in [&gateway, &portal] {
         let (text, _) = program.samples()?;
