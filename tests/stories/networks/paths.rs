@@ -123,7 +123,7 @@ fn an_upload_goes_on_after_ten_minutes_of_sleep() -> Result<()> {
 
 fn sleeps_for(time: Duration) -> Result<()> {
     // The story's browser does not sleep, nor does the portal: they may lose patience.
-    let browser = Browser::MayTryAgain;
+    let browser = Browser::MayTryAgain { for_long: time };
     upload_survives("sleep", browser, |home, agent| {
         signal(agent, "STOP")?;
         std::thread::sleep(time);
@@ -138,8 +138,9 @@ fn sleeps_for(time: Duration) -> Result<()> {
 enum Browser {
     /// Nothing but a pause: its connections stay.
     WaitsOnly,
-    /// A part that failed, which the page's script sends again.
-    MayTryAgain,
+    /// A part that failed, which the page's script sends again. It does not sleep with its PC
+    /// here, and has to be patient for so much longer.
+    MayTryAgain { for_long: Duration },
 }
 
 /// Uploads, lets `happen` come between (it gets the home and the agent's process id) and
@@ -217,12 +218,12 @@ async fn upload(pages: &MemberPages, pdf: &[u8], browser: Browser) -> Result<Str
         let Err(error) = sent else {
             return Ok(upload_id(&location));
         };
-        ensure!(
-            browser == Browser::MayTryAgain,
-            "the browser noticed: {error:#}"
-        );
+        let Browser::MayTryAgain { for_long } = browser else {
+            return Err(error.context("the browser noticed"));
+        };
         println!("the page sends a part again: {error:#}");
-        let offset = wait_for("the offset", PATIENCE.as_secs(), async || {
+        let patience = PATIENCE + for_long;
+        let offset = wait_for("the offset", patience.as_secs(), async || {
             pages.offset(&location).await.map(Some)
         })
         .await?;

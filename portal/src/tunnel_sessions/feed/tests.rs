@@ -66,25 +66,38 @@ async fn a_feed_begins_with_what_is_live_and_goes_on_with_what_changes() {
     }
 }
 
-/// Two portals on one database share no signals: only the database tells.
+/// Two portals on one database share no signals: only the database tells. A machine that is too
+/// busy once is asked again.
 #[tokio::test]
 async fn a_revocation_by_another_portal_is_told_within_two_seconds() {
     for db in databases().await {
         let fund = Fund::new(&db).await;
-        let pc = fund.device("PC-1").await;
-        let session = fund.connect(&pc).await.unwrap().grant.session;
-        let mut lines = feed(&fund);
-        assert_eq!(snapshot(&mut lines).await.len(), 1);
-        let mut tx = db.begin().await.unwrap();
-        store::end_of_device(&mut tx, pc.id, EndCode::Revoked, fund.app.clock.now())
-            .await
-            .unwrap();
-        crate::db::Db::commit(tx).await.unwrap();
-        match next(&mut lines).await {
-            FeedLine::Ended { session: ended, .. } => assert_eq!(ended, session),
-            line => panic!("{line:?}"),
+        let limit = Duration::from_secs(2);
+        let mut told = false;
+        for name in ["PC-1", "PC-2", "PC-3"] {
+            told = told || revocation_is_told_within(limit, &fund, name).await;
         }
+        assert!(told, "not within two seconds, three times");
     }
+}
+
+async fn revocation_is_told_within(limit: Duration, fund: &Fund, name: &str) -> bool {
+    let pc = fund.device(name).await;
+    let session = fund.connect(&pc).await.unwrap().grant.session;
+    let mut lines = feed(fund);
+    assert_eq!(snapshot(&mut lines).await.len(), 1);
+    let mut tx = fund.app.db.begin().await.unwrap();
+    store::end_of_device(&mut tx, pc.id, EndCode::Revoked, fund.app.clock.now())
+        .await
+        .unwrap();
+    crate::db::Db::commit(tx).await.unwrap();
+    let told = tokio::time::timeout(limit, next(&mut lines)).await;
+    match told {
+        Ok(FeedLine::Ended { session: ended, .. }) => assert_eq!(ended, session),
+        Ok(line) => panic!("{line:?}"),
+        Err(_) => {}
+    }
+    told.is_ok()
 }
 
 #[tokio::test]
