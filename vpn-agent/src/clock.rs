@@ -89,6 +89,17 @@ impl Clock {
         told.last = Some((server_time, now));
     }
 
+    /// Takes note of the time in the answer of a server whose certificate's dates did not fit.
+    /// False if it is no time to go by: before the floor, though nobody has told a later one in
+    /// this run. Of two that asked at once, the earlier answer may be the later to be read.
+    pub fn learn_anew(&self, server_time: OffsetDateTime, now: Moment) -> bool {
+        let is_possible = server_time >= self.floor();
+        if is_possible {
+            self.learn(server_time, now);
+        }
+        is_possible || self.has_been_told()
+    }
+
     /// The true time as far as is known: the server's, carried on, if the PC's clock was
     /// found wrong; else the PC's.
     pub fn corrected(&self, now: Moment) -> OffsetDateTime {
@@ -163,6 +174,18 @@ mod tests {
         clock.learn(now.wall + Duration::from_secs(5), now);
         assert_eq!(clock.skew(now), None);
         assert_eq!(clock.corrected(now), now.wall);
+    }
+
+    #[test]
+    fn of_two_answers_that_cross_each_other_neither_is_a_wrong_time() {
+        let clock = Clock::with_wall_error(None, -YEAR);
+        let now = clock.now();
+        let true_time = now.wall + YEAR;
+        assert!(!clock.learn_anew(PROGRAM_MADE - Duration::from_secs(1), now));
+        assert!(!clock.has_been_told());
+        assert!(clock.learn_anew(true_time + Duration::from_millis(2), now));
+        assert!(clock.learn_anew(true_time, now));
+        assert_eq!(clock.corrected(now), true_time + Duration::from_millis(2));
     }
 
     #[test]

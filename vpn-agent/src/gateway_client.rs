@@ -293,13 +293,12 @@ impl GatewayClient {
             Err(error) => return Err(error),
         };
         let told = server_time_ms.and_then(from_unix_ms);
-        match told.filter(|time| *time >= self.clock.floor()) {
-            Some(time) => {
+        match told {
+            Some(time) if self.clock.learn_anew(time, self.clock.now()) => {
                 tracing::warn!(server_time = %time, "the PC's clock is wrong; going by the portal's");
-                self.clock.learn(time, self.clock.now());
                 Ok(())
             }
-            None => Err(ApiError::WrongDates),
+            Some(_) | None => Err(ApiError::WrongDates),
         }
     }
 }
