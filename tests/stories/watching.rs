@@ -154,8 +154,6 @@ async fn an_operator_sees_sessions_refusals_bytes_and_what_is_missing() -> Resul
     let page = work.office.site.get(&device.context("a PC")?).await?;
     let form = page.form("/revoke")?.fill("reason", "入替え")?;
     work.office.site.submit(&form).await?;
-    work.agent.start(&["open", "--no-browser"])?;
-    work.agent.wait_state("ready").await?;
     let again = work.agent.command(&["connect"]).output()?;
     ensure!(again.status.code() == Some(1), "{again:?}");
     let refused = "renkei_gateway_sessions_refused_total{reason=revoked}";
@@ -164,7 +162,6 @@ async fn an_operator_sees_sessions_refusals_bytes_and_what_is_missing() -> Resul
         let dropped = format!("renkei_gateway_queue_drops_total{{queue={queue}}}");
         gateway.shows(&dropped, |n| n == 0.0).await?;
     }
-    work.agent.stop()?;
 
     // Nobody is named, on neither side.
     for program in [&gateway, &portal] {
