@@ -417,15 +417,22 @@ async fn disconnect(store: Store, profile: Option<Choice>) -> Result<(), Command
 }
 
 /// Returns when the other run has ended: whoever asked may replace the program then.
-async fn quit(store: Store) -> Result<(), CommandError> {
+pub(crate) async fn quit(store: Store) -> Result<(), CommandError> {
     let Claim::Theirs(client) = claim(&store)? else {
         say("起動していません。");
         return Ok(());
     };
-    ask(&client, &Request::Quit).await?;
+    // That run may be gone before its answer is here: whether it ended is what counts.
+    let asked = ask(&client, &Request::Quit).await;
     let mut waited = Duration::ZERO;
-    while matches!(claim(&store)?, Claim::Theirs(_)) {
+    loop {
+        let seen = claim(&store);
+        if let Ok(Claim::Ours(_)) = seen {
+            break;
+        }
         if waited >= QUIT_LIMIT {
+            seen?;
+            asked?;
             return Err(CommandError::Told(
                 "連携が終了しません。画面を閉じてから、もう一度お試しください。".to_owned(),
             ));

@@ -365,6 +365,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_run_that_is_gone_before_it_answers_has_ended_all_the_same() {
+        let (_folder, store) = store();
+        let Claim::Ours(instance) = claim(&store).unwrap() else {
+            panic!("nobody else runs");
+        };
+        let quitting = tokio::spawn(crate::commands::quit(store.clone()));
+        let mut stream = BufReader::new(instance.listener.accept().await.unwrap());
+        let asked = read_line(&mut stream).await.unwrap();
+        assert!(matches!(serde_json::from_slice(&asked), Ok(Request::Quit)));
+        drop(stream);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!quitting.is_finished(), "it has not ended yet");
+        drop(instance);
+        quitting.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
     async fn a_line_is_bounded_and_must_be_whole() {
         let (a, mut b) = ControlStream::pair().unwrap();
         let mut reader = BufReader::new(a);
