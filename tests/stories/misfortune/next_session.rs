@@ -105,7 +105,14 @@ async fn a_file_cut_off_by_the_sessions_end_goes_on_in_the_next_session() -> Res
     filing.two_parts_are_there().await?;
     shorten_sessions(&stage, 0)?;
     work.agent.wait_state("ended").await?;
-    clerk.wait_text("通信が途切れました").await?;
+    // The tunnel's end or the portal's answer: whichever the page hears first, it says so.
+    wait_for("the page to say why it stopped", 60, async || {
+        let text = clerk.text().await?;
+        let says = |words| text.contains(words);
+        let told = says("通信が途切れました") || says("ログインの状態が終了しました");
+        Ok(told.then_some(()))
+    })
+    .await?;
 
     let pages = next_session(&stage, &mut work).await?;
     filing.open(&pages, None).await?;
