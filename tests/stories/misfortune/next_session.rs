@@ -65,6 +65,14 @@ impl Filing<'_> {
         Ok(serde_json::from_value(found)?)
     }
 
+    async fn says_one_of(&self, words: &[&str]) -> Result<()> {
+        wait_for(&words.join(" or "), 90, async || {
+            let text = self.clerk.text().await?;
+            Ok(words.iter().any(|one| text.contains(one)).then_some(()))
+        })
+        .await
+    }
+
     async fn first_offset(&self) -> Result<usize> {
         wait_for("the first part", 60, async || {
             Ok(self.offsets().await?.first().copied())
@@ -106,22 +114,17 @@ async fn a_file_cut_off_by_the_sessions_end_goes_on_in_the_next_session() -> Res
     shorten_sessions(&stage, 0)?;
     work.agent.wait_state("ended").await?;
     // The tunnel's end or the portal's answer: whichever the page hears first, it says so.
-    wait_for("the page to say why it stopped", 60, async || {
-        let text = clerk.text().await?;
-        let says = |words| text.contains(words);
-        let told = says("通信が途切れました") || says("ログインの状態が終了しました");
-        Ok(told.then_some(()))
-    })
-    .await?;
+    let reasons = ["通信が途切れました", "ログインの状態が終了しました"];
+    filing.says_one_of(&reasons).await?;
 
     let pages = next_session(&stage, &mut work).await?;
     filing.open(&pages, None).await?;
     filing.choose(&file).await?;
     let first = filing.first_offset().await?;
     ensure!(first >= BEFORE_BYTES, "it went on at {first}");
-    clerk.wait_text("送信が終わりました").await?;
+    filing.says_one_of(&["送信が終わりました"]).await?;
     clerk.press("#upload-submit").await?;
-    clerk.wait_text("届書を受け付けました").await?;
+    filing.says_one_of(&["届書を受け付けました"]).await?;
     let receipt = clerk.client.current_url().await?;
     ensure!(
         document_behind(&pages, receipt.path()).await? == pdf,
